@@ -43,6 +43,14 @@ class Segment:
         return flat.view(self.shape)
 
 
+class Materialized(NamedTuple):
+    """θ(s) kept for the next call at the same s with the same weights."""
+
+    key: tuple[Any, ...]
+    sources: tuple[Tensor, ...]
+    parameters: list[Tensor]
+
+
 class Slot(NamedTuple):
     """A place in the backbone where a parameter stands; tied parameters have several."""
 
@@ -51,6 +59,70 @@ class Slot(NamedTuple):
     key: str
     segment: int
     watched: bool
+
+
+class Blend(torch.autograd.Function):
+    """θ(s) = (1 − λ)θ0 + λθ1 on flat buffers, for n rows of λ with one entry per group, as one node of the graph.
+
+    grad θ0 = Σ (1 − λ)g, grad θ1 = Σ λg, grad λ = <g, θ1 − θ0>; summed in place, without a copy per scalar.
+    """
+
+    @staticmethod
+    def forward(theta0: Tensor, theta1: Tensor, lam: Float[Tensor, "n g"], sizes: list[int]) -> tuple[Tensor, ...]:
+        """n flat buffers; `sizes` are the lengths of the groups' stretches."""
+        starts, ends = theta0.split(sizes), theta1.split(sizes)
+        blends = []
+        for row in lam:
+            blend = torch.empty_like(theta0)
+            for start, end, weight, out in zip(starts, ends, row, blend.split(sizes), strict=True):
+                torch.lerp(start, end, weight, out=out)
+            blends.append(blend)
+        return tuple(blends)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
+        """Keeps the inputs; gradients of unused outputs stay None."""
+        theta0, theta1, lam, ctx.sizes = inputs
+        ctx.save_for_backward(theta0, theta1, lam)
+        ctx.save_for_forward(theta0, theta1, lam)
+        ctx.set_materialize_grads(False)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor, Tensor, Tensor | None, None]:
+        """One pass over the gradients of the blends."""
+        theta0, theta1, lam = ctx.saved_tensors
+        grad0, grad1 = torch.zeros_like(theta0), torch.zeros_like(theta1)
+        grad_lam = torch.zeros_like(lam)
+        apart = theta1 - theta0 if ctx.needs_input_grad[2] else None
+        for i, grad in enumerate(grads):
+            if grad is None:
+                continue
+            stretches = zip(grad.split(ctx.sizes), grad0.split(ctx.sizes), grad1.split(ctx.sizes), strict=True)
+            for j, (piece, piece0, piece1) in enumerate(stretches):
+                piece0.addcmul_(piece, 1 - lam[i, j])
+                piece1.addcmul_(piece, lam[i, j])
+            if apart is not None:
+                dots = [torch.dot(a, b) for a, b in zip(grad.split(ctx.sizes), apart.split(ctx.sizes), strict=True)]
+                grad_lam[i] = torch.stack(dots)
+        return grad0, grad1, grad_lam, None
+
+    @staticmethod
+    def jvp(ctx: Any, d_theta0: Tensor | None, d_theta1: Tensor | None, d_lam: Tensor | None, _: None) -> Any:
+        """Forward-mode derivative."""
+        theta0, theta1, lam = ctx.saved_tensors
+        per_number = torch.tensor(ctx.sizes, device=lam.device)
+        tangents = []
+        for i, row in enumerate(lam):
+            weight = row.repeat_interleave(per_number)
+            tangent = torch.zeros_like(theta0)
+            if d_theta0 is not None:
+                tangent = tangent + (1 - weight) * d_theta0
+            if d_theta1 is not None:
+                tangent = tangent + weight * d_theta1
+            if d_lam is not None:
+                tangent = tangent + d_lam[i].repeat_interleave(per_number) * (theta1 - theta0)
+            tangents.append(tangent)
+        return tuple(tangents)
 
 
 class DPI(nn.Module):
@@ -100,7 +172,7 @@ class DPI(nn.Module):
         self.flat1 = nn.Parameter(flat.clone())
         self.backbone = backbone
         self._install(None)
-        self._cached: tuple[tuple[Any, ...], list[Tensor]] | None = None
+        self._cached: Materialized | None = None
         self._batch_axes: dict[str, list[int | None]] = {}
         self._warned_batch_statistics = False
 
@@ -129,17 +201,31 @@ class DPI(nn.Module):
 
     def effective_parameters(self, s: Scalar) -> dict[str, Tensor]:
         """θ(s): backbone parameter name -> tensor, in scope, for one scalar; differentiable."""
-        return self._named(self._blend(self._one_scalar(s)))
+        return self._named(self._blend(self._one_scalar(s))[0])
 
     def materialize(self, s: Scalar) -> nn.Module:
         """An independent plain module of the backbone's class with θ(s) inside."""
         plain = copy.deepcopy(self.backbone)
         with torch.no_grad():
-            values = self._split(self._blend(self._one_scalar(s)))
+            values = self._split(self._blend(self._one_scalar(s))[0])
         own = [nn.Parameter(value.clone()) for value in values]
         for slot in self._slots:
             setattr(plain.get_submodule(slot.path), slot.key, own[slot.segment])
         return plain
+
+    @contextmanager
+    def using(self, schedule: LambdaSchedule) -> Iterator[None]:
+        """Another λ for a while: frozen, linear, reversed, any table; one curve serves all groups.
+
+        Args:
+            schedule: the curve to use inside the `with` block.
+        """
+        learned = self.schedule
+        self.schedule = schedule
+        try:
+            yield
+        finally:
+            self.schedule = learned
 
     @torch.no_grad()
     def separate(self, noise: float, generator: torch.Generator) -> None:
@@ -185,7 +271,7 @@ class DPI(nn.Module):
         return self._run_groups(values, which, x, args, kwargs)
 
     def _run(self, s: Tensor, x: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        with self._installed(self._parameters_at(s)):
+        with self._installed(next(self._parameter_sets(s.reshape(1)))):
             return self.backbone(x, *args, **kwargs)
 
     def _run_groups(self, values: Tensor, which: Tensor, x: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -195,9 +281,10 @@ class DPI(nn.Module):
         rows = order.split(torch.bincount(which, minlength=len(values)).tolist())
         batch = len(which)
         outputs = []
-        for value, part in zip(values, rows, strict=True):
-            inputs = self._take((x, args, kwargs), part, batch)
-            outputs.append(self._run(value, *inputs))
+        for parameters, part in zip(self._parameter_sets(values), rows, strict=True):
+            part_x, part_args, part_kwargs = self._take((x, args, kwargs), part, batch)
+            with self._installed(parameters):
+                outputs.append(self.backbone(part_x, *part_args, **part_kwargs))
         leaves, spec = pytree.tree_flatten(outputs[0])
         axes = self._output_axes(values[0], self._take((x, args, kwargs), rows[0], batch), leaves, str(spec))
         columns = zip(*(pytree.tree_leaves(output) for output in outputs), strict=True)
@@ -243,35 +330,40 @@ class DPI(nn.Module):
             return as_scalar(s, batch)
         return self.scalar.to_unit(as_scalar(s, batch, self.scalar.low, self.scalar.high))
 
-    def _one_scalar(self, s: Scalar) -> Tensor:
+    def _one_scalar(self, s: Scalar) -> Float[Tensor, " 1"]:
         unit = self._unit(s)
         if unit.numel() != 1:
             raise ValueError(f"s has shape {tuple(unit.shape)}, but one parameter set belongs to one scalar; pass a float.")
-        return unit.reshape(())
+        return unit.reshape(1)
 
-    def _blend(self, s: Tensor) -> Tensor:
-        lam = self.schedule(s).to(device=self.flat0.device, dtype=self.flat0.dtype)
-        if lam.ndim == 0:
-            return torch.lerp(self.flat0, self.flat1, lam)
+    def _blend(self, values: Float[Tensor, " n"]) -> tuple[Tensor, ...]:
+        """θ(s) for n scalars, n flat buffers; differentiable."""
+        lam = self.schedule(values).to(device=self.flat0.device, dtype=self.flat0.dtype)
         sizes = [0] * len(self.group_names)
         for segment in self._segments:
             sizes[segment.group] += segment.numel
-        pairs = zip(self.flat0.split(sizes), self.flat1.split(sizes), lam, strict=True)
-        return torch.cat([torch.lerp(start, end, weight) for start, end, weight in pairs])
+        return Blend.apply(self.flat0, self.flat1, lam.reshape(len(values), -1).expand(-1, len(sizes)), sizes)
 
-    def _parameters_at(self, s: Tensor) -> list[Tensor]:
-        """Views of θ(s), one per segment; reused while s and the weights stay and no gradient is asked for."""
-        learns = s.requires_grad or any(p.requires_grad for p in (self.flat0, self.flat1, *self.schedule.parameters()))
-        if (torch.is_grad_enabled() and learns) or s.device.type != "cpu":
-            return self._split(self._blend(s))
+    def _parameter_sets(self, values: Float[Tensor, " n"]) -> Iterator[list[Tensor]]:
+        """The parameters at each scalar; made together where a gradient is asked for, one after another where not."""
+        learns = values.requires_grad or any(p.requires_grad for p in (self.flat0, self.flat1, *self.schedule.parameters()))
+        if torch.is_grad_enabled() and learns:
+            yield from map(self._split, self._blend(values))
+        else:
+            yield from map(self._constant_parameters, values)
+
+    def _constant_parameters(self, s: Tensor) -> list[Tensor]:
+        """The parameters at one scalar, without a gradient; reused while s and the weights stay."""
         sources = (self.flat0, self.flat1, *self.schedule.parameters(), *self.schedule.buffers())
-        if any(source.is_inference() for source in sources):
-            return self._split(self._blend(s))
+        if s.device.type != "cpu" or any(source.is_inference() for source in sources):
+            return self._split(self._blend(s.reshape(1))[0])
         key = (s.item(), torch.is_inference_mode_enabled(), *((t._version, t.data_ptr(), t.dtype) for t in sources))
-        if self._cached is None or self._cached[0] != key:
+        cached = self._cached
+        # The cache holds its sources, so that a freed tensor's address cannot come back under another name.
+        if cached is None or cached.key != key or any(a is not b for a, b in zip(cached.sources, sources, strict=False)):
             with torch.no_grad():
-                self._cached = (key, self._split(self._blend(s)))
-        return self._cached[1]
+                self._cached = cached = Materialized(key, sources, self._split(self._blend(s.reshape(1))[0]))
+        return cached.parameters
 
     def _split(self, flat: Tensor) -> list[Tensor]:
         stretches = flat.split([segment.numel for segment in self._segments])

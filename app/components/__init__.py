@@ -1,0 +1,1 @@
+"""Client-side components: what must follow the hand is drawn in the browser."""

@@ -1,0 +1,154 @@
+"""The scrubber: a strip of inputs, their noised, denoised and residual pictures, under one cursor in the browser.
+
+Two components share the work, because Streamlit resends a component's data whenever any of it changes. `store` carries a
+packed sweep or pad once and keeps it in the page under its content hash; `scrubber` mounts the view and names that hash:
+
+    sweep_hash = store("sweep", pack(sweep))
+
+    @st.fragment
+    def figure() -> None:
+        state = scrubber("scrubber", sweep_hash=sweep_hash, s=0.5, revision=0)
+
+Every picture is drawn by the browser. Python hears of the position when the hand lets go.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import streamlit as st
+
+from app.components.scrubber.payload import Chart, Curve, Pad, Sweep, blob_hash, pack
+
+__all__ = ["Chart", "Curve", "Pad", "ScrubberState", "Sweep", "blob_hash", "pack", "scrubber", "store"]
+
+STORE_MODULE = ("blobs.js", "decode.js", "store.js")
+VIEW_MODULE = (
+    "blobs.js",
+    "color.js",
+    "plot.js",
+    "moment.js",
+    "panels.js",
+    "charts.js",
+    "pad.js",
+    "player.js",
+    "export.js",
+    "scrubber.js",
+)
+
+
+@dataclass(frozen=True)
+class ScrubberState:
+    """Where the scrubber was when the hand last let go.
+
+    Attributes:
+        s: the noise level in [0, 1].
+        pad: (s, λ) while the parameters are held off the learned curve, else None.
+    """
+
+    s: float
+    pad: tuple[float, float] | None = None
+
+
+def store(key: str, blob: bytes) -> str:
+    """Hand a packed sweep or pad to the browser and return its content hash.
+
+    Mount it outside the fragment of the view, so that the bytes travel once. It takes no space on the page.
+
+    Args:
+        key: the element's key, one for each slot (sweep, pad) of a page.
+        blob: what `pack` returned.
+
+    Raises:
+        ValueError: if `blob` did not come from `pack`.
+    """
+    digest = blob_hash(blob)
+    _store(key=key, data=blob)
+    return digest
+
+
+def scrubber(
+    key: str,
+    *,
+    sweep_hash: str,
+    pad_hash: str | None = None,
+    s: float,
+    pad: tuple[float, float] | None = None,
+    revision: int = 0,
+    height: int | None = None,
+) -> ScrubberState:
+    """Mount the view and return where it stands.
+
+    The view starts at `s` and `pad` and from then on belongs to the hand: later values of them count only together with
+    a higher `revision`. A position that the browser sent before such a move is ignored.
+
+    Args:
+        key: the element's key.
+        sweep_hash: what `store` returned for the sweep.
+        pad_hash: what `store` returned for the pad; None leaves the pad out.
+        s: the noise level to stand at, in [0, 1].
+        pad: (s, λ) to stand at off the learned curve, or None to follow it.
+        revision: raise it to move the view from Python.
+        height: in pixels; None takes what the view needs.
+
+    Raises:
+        ValueError: if `s` or `pad` lies outside [0, 1].
+    """
+    start = ScrubberState(_unit("s", s), None if pad is None else (_unit("pad s", pad[0]), _unit("pad λ", pad[1])))
+    data = {"sweep": sweep_hash, "pad": pad_hash, "start": {"s": start.s, "pad": start.pad}, "revision": revision}
+    result = _view(
+        key=key,
+        data=data,
+        default={"position": None},
+        height="content" if height is None else height,
+        # Streamlit keeps only the states that have a callback.
+        on_position_change=lambda: None,
+    )
+    return _parse_position(result.get("position"), revision) or start
+
+
+def _parse_position(position: object, revision: int) -> ScrubberState | None:
+    """Return the position that a browser sent, or None if it is stale or not a position at all."""
+    if not isinstance(position, Mapping) or position.get("revision") != revision:
+        return None
+    pad = position.get("pad")
+    try:
+        s = _unit("s", position.get("s"))
+        if pad is None:
+            return ScrubberState(s)
+        if not isinstance(pad, Sequence) or len(pad) != 2:
+            return None
+        return ScrubberState(s, (_unit("pad s", pad[0]), _unit("pad λ", pad[1])))
+    except ValueError:
+        return None
+
+
+def _unit(name: str, value: Any) -> float:
+    """Return `value` as a float, or refuse it unless it lies in [0, 1]."""
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not is_number or not math.isfinite(value) or not 0 <= value <= 1:
+        raise ValueError(f"{name} is {value!r}; expected a number in [0, 1]; clip it to that range")
+    return float(value)
+
+
+def _read(*names: str) -> str:
+    """Return the named files of this folder one after the other, for a component is one piece of text."""
+    folder = Path(__file__).parent
+    return "\n".join((folder / name).read_text(encoding="utf-8") for name in names)
+
+
+# Without style isolation, so that its style reaches the Streamlit element around it and takes that out of the layout.
+_store = st.components.v2.component(
+    "dpi_scrubber_store",
+    html=_read("store.html"),
+    css=_read("store.css"),
+    js=_read(*STORE_MODULE),
+    isolate_styles=False,
+)
+_view = st.components.v2.component(
+    "dpi_scrubber_view", html=_read("scrubber.html"), css=_read("scrubber.css"), js=_read(*VIEW_MODULE)
+)

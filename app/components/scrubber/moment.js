@@ -1,0 +1,71 @@
+// A moment is all that the figures show at one position: a frame of the sweep, or a cell of the pad.
+
+/**
+ * @typedef {object} Moment
+ * @property {number} k - the sweep's frame at this noise level.
+ * @property {{i: number, j: number} | null} cell - the pad's column and row, or null on the learned curve.
+ * @property {number} s - noise level.
+ * @property {number} lam - position of the parameters.
+ * @property {number} learned - what λ(s) says.
+ * @property {string} native - s in the process's own time.
+ * @property {number} alpha - signal factor of the noised input.
+ * @property {number} sigma - noise factor of the noised input.
+ * @property {number[]} inputs - which of the sweep's inputs are shown.
+ * @property {{values: ArrayLike<number>, scale: number, zero: number}} x0Hat - their x̂0, one after the other.
+ * @property {number | null} score - the pad's score at this cell.
+ */
+
+/** @returns {Moment} the sweep's frame nearest to noise level `s`. */
+function sweepMoment(sweep, s) {
+  const { arrays } = sweep;
+  const k = nearestIndex(arrays.s.values, s);
+  const count = arrays.clean.shape[0];
+  return {
+    k,
+    cell: null,
+    s: arrays.s.values[k],
+    lam: arrays.lam.values[k],
+    learned: arrays.lam.values[k],
+    native: sweep.native[k],
+    alpha: arrays.alpha.values[k],
+    sigma: arrays.sigma.values[k],
+    inputs: (sweep.everyInput ??= [...Array(count).keys()]),
+    x0Hat: slice(arrays.x0_hat, k, 1),
+    score: null,
+  };
+}
+
+/** @returns {Moment} the pad's cell nearest to noise level `s` and parameter position `lam`. */
+function padMoment(sweep, pad, [s, lam]) {
+  const { arrays } = pad;
+  const i = nearestIndex(arrays.s.values, s);
+  const j = nearestIndex(arrays.lam.values, lam);
+  const columns = arrays.s.values.length;
+  return {
+    k: nearestIndex(sweep.arrays.s.values, arrays.s.values[i]),
+    cell: { i, j },
+    s: arrays.s.values[i],
+    lam: arrays.lam.values[j],
+    learned: arrays.learned.values[i],
+    native: pad.native[i],
+    alpha: arrays.alpha.values[i],
+    sigma: arrays.sigma.values[i],
+    inputs: pad.inputs,
+    x0Hat: slice(arrays.x0_hat, j * columns + i, 2),
+    score: arrays.score.values[j * columns + i],
+  };
+}
+
+/** @returns the entry at `index` of an array whose first `leading` axes are flattened, without a copy. */
+function slice({ values, shape, scale, zero }, index, leading) {
+  const size = shape.slice(leading).reduce((product, length) => product * length, 1);
+  return { values: values.subarray(index * size, (index + 1) * size), scale, zero };
+}
+
+/** @returns {string} the moment in words, for the slider and for exports. */
+function describe(moment) {
+  const parameters = moment.cell
+    ? `parameters λ ${moment.lam.toFixed(2)} (learned ${moment.learned.toFixed(2)})`
+    : `λ ${moment.lam.toFixed(2)}`;
+  return `t ${moment.s.toFixed(2)}, ${parameters}, ${moment.native}`;
+}

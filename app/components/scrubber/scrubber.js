@@ -1,0 +1,404 @@
+// The view: one position, four panels, up to three charts, and the hands that move it.
+
+/** How long after the last key press Python hears of the position, in milliseconds. */
+const KEY_REST = 250;
+const BIG_STEP = 8;
+
+const INSTANCES = new WeakMap();
+
+/** Mounts the view, or brings it up to date: Streamlit calls this for new data and for a new theme. */
+export default function (component) {
+  const { parentElement } = component;
+  if (!INSTANCES.has(parentElement)) INSTANCES.set(parentElement, new Scrubber(parentElement));
+  INSTANCES.get(parentElement).update(component);
+  return () => {
+    INSTANCES.get(parentElement)?.dispose();
+    INSTANCES.delete(parentElement);
+  };
+}
+
+class Scrubber {
+  constructor(root) {
+    this.element = root.querySelector(".scrubber");
+    this.slider = this.find("input");
+    this.position = { s: 0, pad: null };
+    this.revision = null;
+    this.request = 0;
+    this.createFigures();
+    this.player = new Player({ show: (k) => this.moveToFrame(k), onChange: (isPlaying) => this.onPlaying(isPlaying) });
+    this.bindControls();
+    this.onBlob = () => this.receive();
+    globalThis.addEventListener(BLOB_EVENT, this.onBlob);
+    this.resizes = new ResizeObserver(() => this.relayout());
+    this.resizes.observe(this.element);
+  }
+
+  find(selector) {
+    return this.element.querySelector(selector);
+  }
+
+  /** @returns {HTMLElement} a place for a text. */
+  part(name) {
+    return this.find(`[data-part="${name}"]`);
+  }
+
+  dispose() {
+    this.player.stop();
+    clearTimeout(this.rest);
+    cancelAnimationFrame(this.request);
+    this.resizes.disconnect();
+    globalThis.removeEventListener(BLOB_EVENT, this.onBlob);
+  }
+
+  // Setting up
+
+  createFigures() {
+    const surface = (selector) => new Surface(this.find(`${selector} canvas`));
+    const names = ["clean", "noised", "denoised", "residual"];
+    this.panelSurfaces = Object.fromEntries(names.map((name) => [name, surface(`[data-panel="${name}"]`)]));
+    const onRelease = () => this.commit();
+    const scrub = { onMove: (s) => this.moveToFrame(this.frameAt(s)), onRelease };
+    this.lambdaChart = new LambdaChart(surface('[data-chart="lambda"]'), scrub);
+    this.scoreChart = new CurveChart(surface('[data-chart="score"]'), scrub);
+    this.padChart = new PadChart(surface('[data-chart="pad"]'), { onMove: (point) => this.moveOffCurve(point), onRelease });
+  }
+
+  bindControls() {
+    const actions = {
+      back: () => this.stepBy(-1),
+      forward: () => this.stepBy(1),
+      play: () => this.togglePlay(),
+      loop: () => this.toggleLoop(),
+      follow: () => this.followCurve(),
+      png: () => this.savePicture(),
+      csv: () => this.saveTable(),
+    };
+    for (const [name, act] of Object.entries(actions)) this.button(name).onclick = act;
+    this.slider.oninput = () => this.moveToFrame(Number(this.slider.value));
+    this.slider.onchange = () => this.commit();
+    this.slider.onpointerdown = () => this.player.stop();
+    this.find(".group select").onchange = (event) => (this.player.speed = Number(event.target.value));
+    this.find(".heading select").onchange = (event) => this.chooseChart(Number(event.target.value));
+    this.element.onkeydown = (event) => this.onKey(event);
+    this.enableControls(false);
+  }
+
+  button(name) {
+    return this.find(`[data-action="${name}"]`);
+  }
+
+  enableControls(isEnabled) {
+    for (const control of this.element.querySelectorAll("button, select, input")) control.disabled = !isEnabled;
+  }
+
+  // From Python
+
+  /** Takes what Streamlit hands over; the position counts only with a new revision. */
+  update({ data, setStateValue }) {
+    this.setStateValue = setStateValue;
+    this.data = data;
+    if (data.revision !== this.revision) {
+      this.revision = data.revision;
+      this.position = { s: data.start.s, pad: data.start.pad };
+      this.sent = JSON.stringify(this.position);
+      this.player.stop();
+    }
+    this.find('[data-chart="pad"]').hidden = !data.pad;
+    this.theme = readTheme(this.element);
+    this.receive();
+  }
+
+  /** Takes the sweep and the pad that Python named as soon as they have arrived; until then the old ones stay. */
+  receive() {
+    const sweep = getBlob(this.data.sweep);
+    if (sweep && sweep !== this.sweep) this.takeSweep(sweep);
+    const pad = this.data.pad && getBlob(this.data.pad);
+    if (!this.data.pad) this.pad = null;
+    else if (pad && pad !== this.pad) this.padChart.setPad((this.pad = pad));
+    if (this.sweep) this.relayout();
+  }
+
+  takeSweep(sweep) {
+    this.sweep = sweep;
+    this.player.stop();
+    this.slider.max = sweep.native.length - 1;
+    this.lambdaChart.setSweep(sweep);
+    const Panels = sweep.kind === "image" ? ImagePanels : PointPanels;
+    this.panels = new Panels(this.panelSurfaces, sweep);
+    this.element.classList.toggle("points", sweep.kind === "points");
+    this.element.classList.remove("waiting");
+    this.enableControls(true);
+    this.writeCaptions();
+    this.offerCharts();
+  }
+
+  offerCharts() {
+    const { charts } = this.sweep;
+    const menu = this.find(".heading select");
+    menu.replaceChildren(...charts.map((chart, i) => new Option(chart.title, i)));
+    menu.hidden = charts.length < 2;
+    this.part("score-title").hidden = charts.length > 1;
+    this.find('[data-chart="score"]').hidden = !charts.length;
+    const same = charts.findIndex((chart) => chart.title === this.chartTitle);
+    if (charts.length) this.takeChart(Math.max(0, same));
+  }
+
+  takeChart(index) {
+    const chart = this.sweep.charts[index];
+    this.chartTitle = chart.title;
+    this.find(".heading select").value = index;
+    this.scoreChart.setChart(chart, this.sweep.arrays);
+    write(this.part("score-title"), chart.title);
+    write(this.part("score-caption"), chart.caption);
+    this.find(".legend").replaceChildren(...this.scoreChart.curves.map(legendEntry));
+  }
+
+  chooseChart(index) {
+    this.takeChart(index);
+    this.relayout();
+  }
+
+  // Moving
+
+  frameAt(s) {
+    return nearestIndex(this.sweep.arrays.s.values, s);
+  }
+
+  moveToFrame(k) {
+    this.moveTo({ s: this.sweep.arrays.s.values[k], pad: null });
+  }
+
+  /** Holds the parameters at λ whatever the noise level: the two roles of s come apart. */
+  moveOffCurve([s, lam]) {
+    this.player.stop();
+    this.moveTo({ s, pad: [s, lam] });
+  }
+
+  followCurve() {
+    this.moveToFrame(this.frameAt(this.position.s));
+    this.commit();
+    this.slider.focus({ preventScroll: true });
+  }
+
+  moveTo(position) {
+    this.position = position;
+    if (!this.request) this.request = requestAnimationFrame(() => this.draw());
+  }
+
+  stepBy(frames) {
+    this.player.stop();
+    const last = this.sweep.native.length - 1;
+    this.moveToFrame(clamp(this.frameAt(this.position.s) + frames, 0, last));
+    this.commitAfterRest();
+  }
+
+  /** Tells Python once where the hand has let go. */
+  commit() {
+    clearTimeout(this.rest);
+    const position = JSON.stringify(this.position);
+    if (position === this.sent) return;
+    this.sent = position;
+    this.setStateValue("position", { ...this.position, revision: this.revision });
+  }
+
+  commitAfterRest() {
+    clearTimeout(this.rest);
+    this.rest = setTimeout(() => this.commit(), KEY_REST);
+  }
+
+  onKey(event) {
+    if (!this.sweep || event.ctrlKey || event.metaKey || event.altKey) return;
+    const { target } = event;
+    const isHandled = target === this.padChart.surface.canvas && this.onPadKey(event.key);
+    if (isHandled || this.onSweepKey(event.key, target)) event.preventDefault();
+  }
+
+  onSweepKey(key, target) {
+    // Menus need their arrow keys, and Space presses a button that has the focus.
+    if (target.matches("select") || (key === " " && target.matches("button"))) return false;
+    const last = this.sweep.native.length - 1;
+    const steps = {
+      ArrowLeft: -1,
+      ArrowDown: -1,
+      ArrowRight: 1,
+      ArrowUp: 1,
+      PageDown: -BIG_STEP,
+      PageUp: BIG_STEP,
+      Home: -last,
+      End: last,
+    };
+    if (key === " ") this.togglePlay();
+    else if (key in steps) this.stepBy(steps[key]);
+    else return false;
+    return true;
+  }
+
+  onPadKey(key) {
+    const steps = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowDown: [0, -1], ArrowUp: [0, 1] };
+    const far = { PageDown: [0, -BIG_STEP], PageUp: [0, BIG_STEP], Home: [-Infinity, 0], End: [Infinity, 0] };
+    const step = steps[key] ?? far[key];
+    if (!step || !this.pad) return false;
+    this.moveOffCurve(this.padChart.neighbour(this.moment(), ...step));
+    this.commitAfterRest();
+    return true;
+  }
+
+  // Playing
+
+  togglePlay() {
+    if (this.player.isPlaying) this.player.stop();
+    else this.player.start(this.frameAt(this.position.s), this.sweep.native.length);
+  }
+
+  onPlaying(isPlaying) {
+    write(this.button("play"), isPlaying ? "Pause" : "Play");
+    if (!isPlaying) this.commit();
+  }
+
+  toggleLoop() {
+    this.player.isLooping = !this.player.isLooping;
+    this.button("loop").setAttribute("aria-pressed", this.player.isLooping);
+  }
+
+  // Drawing
+
+  /** @returns {Moment} what the position shows; without a pad it is always a frame of the sweep. */
+  moment() {
+    const { s, pad } = this.position;
+    return pad && this.pad ? padMoment(this.sweep, this.pad, pad) : sweepMoment(this.sweep, s);
+  }
+
+  /** Fits everything to its size and theme and draws at once, so that no cleared canvas is ever seen. */
+  relayout() {
+    if (!this.sweep) return;
+    for (const surface of Object.values(this.panelSurfaces)) surface.fit();
+    this.panels.setTheme(this.theme);
+    this.find(".ramp").style.background = `linear-gradient(to right, ${divergingTable(this.theme.dark).map((c) => css(c))})`;
+    for (const chart of this.charts()) {
+      chart.surface.fit();
+      chart.prepare(this.theme);
+    }
+    this.draw();
+  }
+
+  charts() {
+    const shown = [this.lambdaChart];
+    if (this.sweep.charts.length) shown.push(this.scoreChart);
+    if (this.pad) shown.push(this.padChart);
+    return shown;
+  }
+
+  draw() {
+    cancelAnimationFrame(this.request);
+    this.request = 0;
+    const moment = this.moment();
+    this.panels.draw(moment);
+    for (const chart of this.charts()) chart.draw(moment);
+    this.writeValues(moment);
+    this.markCanvases(moment);
+  }
+
+  /** Leaves on every canvas which frame it shows. */
+  markCanvases({ k, cell }) {
+    const surfaces = [...Object.values(this.panelSurfaces), ...this.charts().map((chart) => chart.surface)];
+    for (const { canvas } of surfaces) canvas.dataset.k = k;
+    this.padChart.surface.canvas.dataset.pad = cell ? `${cell.i},${cell.j}` : "";
+  }
+
+  // Texts
+
+  writeCaptions() {
+    const isImage = this.sweep.kind === "image";
+    write(this.part("noised-caption"), isImage ? "Shown ÷ √(α²+σ²), clipped to [−1, 1]." : "Shown ÷ √(α²+σ²).");
+    const residual = isImage ? "Red: too bright, blue: too dark." : "From each clean point to its estimate.";
+    const mean = isImage && this.sweep.arrays.clean.shape[3] === 3 ? " Mean over channels." : "";
+    write(this.part("residual-caption"), residual + mean);
+    write(this.part("residual-low"), `−${this.sweep.residual_range}`);
+    write(this.part("residual-high"), `+${this.sweep.residual_range}`);
+  }
+
+  writeValues(moment) {
+    this.slider.value = moment.k;
+    this.slider.setAttribute("aria-valuetext", describe(moment));
+    write(this.part("readout"), this.readout(moment));
+    write(this.part("process"), `α ${moment.alpha.toFixed(2)}, σ ${formatSigma(moment.sigma)}.`);
+    write(this.part("lambda-value"), `λ ${moment.learned.toFixed(2)}`);
+    this.writeLegend(moment);
+    if (this.pad) this.writePadValue(moment);
+  }
+
+  readout(moment) {
+    const [s, lam, learned] = [moment.s, moment.lam, moment.learned].map((value) => value.toFixed(2));
+    if (!moment.cell) return `s ${s}  ·  λ ${lam}  ·  ${moment.native}`;
+    return `noise s ${s}  ·  parameters λ ${lam} (learned ${learned})  ·  ${this.formatScore(moment.score)}`;
+  }
+
+  formatScore(score) {
+    const { label, unit } = this.pad;
+    return `${label} ${Number.isFinite(score) ? formatValue(score) : "–"} ${unit}`.trim();
+  }
+
+  writeLegend(moment) {
+    if (!this.sweep.charts.length) return;
+    const values = this.scoreChart.valuesAt(moment.s);
+    this.find(".legend").childNodes.forEach((entry, i) => {
+      write(entry.lastChild, Number.isFinite(values[i]) ? formatValue(values[i]) : "–");
+    });
+  }
+
+  writePadValue(moment) {
+    this.button("follow").disabled = !moment.cell;
+    const { canvas } = this.padChart.surface;
+    const cell = padMoment(this.sweep, this.pad, [moment.s, moment.lam]);
+    write(this.part("pad-value"), this.formatScore(cell.score));
+    canvas.setAttribute("aria-valuenow", moment.s.toFixed(2));
+    canvas.setAttribute("aria-valuetext", `noise s ${moment.s.toFixed(2)}, parameters λ ${moment.lam.toFixed(2)}`);
+  }
+
+  // Saving
+
+  savePicture() {
+    const figures = (selector) => [...this.element.querySelectorAll(`${selector} figure:not([hidden])`)];
+    const rows = [
+      figures(".panels").map((figure) => figureCell(figure, EXPORT.panel)),
+      figures(".charts").map((figure) => figureCell(figure, EXPORT.chart.width)),
+    ];
+    const heading = [this.sweep.title, this.readout(this.moment())].filter(Boolean).join("  ·  ");
+    composePicture({ heading, rows, theme: this.theme }).toBlob((blob) => download(blob, `${this.fileStem()}.png`));
+  }
+
+  saveTable() {
+    // The mark at the start makes spreadsheets read UTF-8.
+    const text = `\ufeff${curvesAsCsv(this.sweep)}`;
+    download(new Blob([text], { type: "text/csv;charset=utf-8" }), `${this.fileStem()}.csv`);
+  }
+
+  fileStem() {
+    const title = this.sweep.title.toLowerCase().replace(/[^a-z0-9]+/g, "-").replace(/^-|-$/g, "");
+    return `${title || "denoise"}-s${this.moment().s.toFixed(2)}`;
+  }
+}
+
+/** Writes a text only if it has changed, which spares the browser a layout. */
+function write(element, text) {
+  if (element.textContent !== text) element.textContent = text;
+}
+
+function legendEntry({ name, color, role, dashed }) {
+  const entry = document.createElement("li");
+  entry.className = `${role} ${dashed ? "dashed" : ""}`;
+  entry.style.setProperty("--curve", color);
+  entry.append(Object.assign(document.createElement("span"), { textContent: name }), document.createElement("span"));
+  return entry;
+}
+
+/** @returns {string} a number with three or four digits that mean something. */
+function formatValue(value) {
+  const size = Math.abs(value);
+  return signed(value.toFixed(size >= 100 ? 0 : size >= 10 ? 1 : size >= 0.1 ? 2 : 4));
+}
+
+/** σ reaches from thousandths to tens in one process. */
+function formatSigma(sigma) {
+  return sigma >= 10 ? sigma.toFixed(1) : sigma >= 0.01 ? sigma.toFixed(2) : sigma.toFixed(3);
+}

@@ -1,0 +1,5 @@
+"""`python -m dpi_core`."""
+
+from dpi_core.cli import main
+
+main()

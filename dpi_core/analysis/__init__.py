@@ -1,0 +1,1 @@
+"""What a trained model does along its scalar: pure functions, tensors in, frozen results out."""

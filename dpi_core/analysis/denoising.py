@@ -1,0 +1,98 @@
+"""The denoiser along s, and over the plane of noise level and parameter position λ."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from dpi_core.denoiser import Denoiser
+from dpi_core.interpolation import DPI
+from dpi_core.lambda_schedules import FixedSchedule
+
+
+@dataclass(frozen=True)
+class SweepFrame:
+    """x̂0 of all inputs at one s.
+
+    Attributes:
+        s: the scalar, for the noise and the parameters alike.
+        x0_hat: shape (n, ...), float32, on the CPU.
+    """
+
+    s: float
+    x0_hat: Tensor
+
+
+@dataclass(frozen=True)
+class PadRow:
+    """x̂0 of all inputs at one parameter position λ and every noise level.
+
+    Attributes:
+        lam: where the parameters stand, in [0, 1].
+        x0_hat: shape (p, n, ...), float32, on the CPU.
+        mse: mean squared error over the inputs at each noise level, (p,).
+    """
+
+    lam: float
+    x0_hat: Tensor
+    mse: Tensor
+
+
+@torch.no_grad()
+def sweep(
+    denoiser: Denoiser, x0: Float[Tensor, "n ..."], eps: Float[Tensor, "n ..."], s_grid: list[float]
+) -> Iterator[SweepFrame]:
+    """Denoises the same inputs under the same noise at every s of the grid, one frame at a time.
+
+    Args:
+        denoiser: runs where it lives.
+        x0: clean inputs, (n, ...).
+        eps: their noise, same shape.
+        s_grid: scalars in [0, 1].
+    """
+    x0, eps = x0.to(denoiser.device), eps.to(denoiser.device)
+    for s in s_grid:
+        x_s = denoiser.process.add_noise(x0, eps, s)
+        yield SweepFrame(s, denoiser(x_s, s).float().cpu())
+
+
+@torch.no_grad()
+def decoupled(
+    denoiser: Denoiser,
+    x0: Float[Tensor, "n ..."],
+    eps: Float[Tensor, "n ..."],
+    s_grid: list[float],
+    lam_grid: list[float],
+    batch_size: int = 512,
+) -> Iterator[PadRow]:
+    """Decouples the two roles of s: noise level (input, process, conversions) against the parameters' position λ.
+
+    Args:
+        denoiser: of a DPI network.
+        x0: clean inputs, (n, ...).
+        eps: their noise, same shape.
+        s_grid: p noise levels in [0, 1].
+        lam_grid: parameter positions in [0, 1]; one row is yielded for each.
+        batch_size: samples per network call.
+
+    Raises:
+        ValueError: the network has no two parameter sets.
+    """
+    net = denoiser.net
+    if not isinstance(net, DPI):
+        raise ValueError(f"{type(net).__name__} has one parameter set, so there is no λ to move; choose a DPI model.")
+    levels = torch.tensor(s_grid, dtype=torch.float64).repeat_interleave(len(x0))
+    clean = x0.repeat(len(s_grid), *[1] * (x0.ndim - 1))
+    x_s = denoiser.process.add_noise(clean, eps.repeat(len(s_grid), *[1] * (x0.ndim - 1)), levels)
+    for lam in lam_grid:
+        with net.using(FixedSchedule(lam)):
+            parts = [
+                denoiser(x.to(denoiser.device), s, s_theta=0.0).float().cpu()
+                for x, s in zip(x_s.split(batch_size), levels.split(batch_size), strict=True)
+            ]
+        x0_hat = torch.cat(parts).unflatten(0, (len(s_grid), len(x0)))
+        yield PadRow(lam, x0_hat, (x0_hat - x0).square().flatten(1).mean(1))

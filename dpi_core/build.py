@@ -1,0 +1,132 @@
+"""From a recipe (the JSON in `recipes/` and in a checkpoint's `config.json`) to objects."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+
+from dpi_core.backbones import BACKBONES
+from dpi_core.conditioning import ConditioningConfig, condition
+from dpi_core.config import from_dict
+from dpi_core.data import DataConfig
+from dpi_core.denoiser import Denoiser
+from dpi_core.noise_processes import PROCESSES, NoiseProcess
+from dpi_core.training import TrainingConfig
+
+RECIPES = Path(__file__).parent / "recipes"
+
+
+@dataclass(frozen=True)
+class SamplingConfig:
+    """The sampler a model uses unless told otherwise."""
+
+    sampler: Literal["ddim", "ddpm", "euler", "heun"] = "heun"
+    steps: int = 32
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """All that makes a model: where the data come from, the process, the network, its conditioning, the training.
+
+    Attributes:
+        name: `<data>-<process or backbone>-<conditioning>`.
+        data: the data set.
+        shape: of one sample.
+        process: the noise process.
+        backbone: a config of `backbones`.
+        conditioning: how the scalar reaches the network.
+        training: the recipe proper.
+        sampling: the default sampler.
+    """
+
+    name: str
+    data: DataConfig
+    shape: tuple[int, ...]
+    process: NoiseProcess
+    backbone: Any
+    conditioning: ConditioningConfig
+    training: TrainingConfig
+    sampling: SamplingConfig
+
+
+def recipe_from_dict(data: Mapping[str, Any]) -> Recipe:
+    """Reads a recipe; unknown keys, missing keys and wrong values raise a ValueError that names them."""
+    known = {field.name for field in dataclasses.fields(Recipe)}
+    if not isinstance(data, Mapping) or set(data) != known:
+        given = set(data) if isinstance(data, Mapping) else set()
+        raise ValueError(
+            f"a recipe has the keys {', '.join(sorted(known))};"
+            f" missing: {', '.join(sorted(known - given)) or 'none'}, unknown: {', '.join(sorted(given - known)) or 'none'}."
+        )
+    backbones = {kind: config for kind, (config, _) in BACKBONES.items()}
+    return Recipe(
+        name=_name(data["name"]),
+        data=from_dict(DataConfig, data["data"], "data"),
+        shape=_shape(data["shape"]),
+        process=_tagged(PROCESSES, data["process"], "process"),
+        backbone=_tagged(backbones, data["backbone"], "backbone"),
+        conditioning=from_dict(ConditioningConfig, data["conditioning"], "conditioning"),
+        training=from_dict(TrainingConfig, data["training"], "training"),
+        sampling=from_dict(SamplingConfig, data["sampling"], "sampling"),
+    )
+
+
+def recipe_to_dict(recipe: Recipe) -> dict[str, Any]:
+    """The JSON object `recipe_from_dict` reads back."""
+    data = dataclasses.asdict(recipe)
+    backbones = {config: kind for kind, (config, _) in BACKBONES.items()}
+    processes = {process: kind for kind, process in PROCESSES.items()}
+    data["backbone"] = {"kind": backbones[type(recipe.backbone)], **data["backbone"]}
+    data["process"] = {"kind": processes[type(recipe.process)], **data["process"]}
+    return data
+
+
+def load_recipe(name_or_path: str) -> Recipe:
+    """A recipe by file, or by the name of one that comes with the package."""
+    path = Path(name_or_path)
+    if path.suffix != ".json":
+        path = RECIPES / f"{name_or_path}.json"
+    if not path.is_file():
+        known = ", ".join(sorted(file.stem for file in RECIPES.glob("*.json")))
+        raise ValueError(f"there is no recipe {name_or_path!r}; give a JSON file or one of {known}.")
+    return recipe_from_dict(json.loads(path.read_text()))
+
+
+def build_denoiser(recipe: Recipe) -> Denoiser:
+    """The untrained denoiser of a recipe; its initial weights come from the training seed alone."""
+    _, backbone_class = BACKBONES[_kind_of(recipe.backbone)]
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(recipe.training.seed)
+        backbone = backbone_class(recipe.backbone)
+    generator = torch.Generator().manual_seed(recipe.training.seed)
+    return Denoiser(condition(backbone, recipe.conditioning, generator), recipe.process)
+
+
+def _kind_of(backbone_config: Any) -> str:
+    return next(kind for kind, (config, _) in BACKBONES.items() if isinstance(backbone_config, config))
+
+
+def _tagged(registry: Mapping[str, type[Any]], data: Any, where: str) -> Any:
+    """Reads `{"kind": ..., **fields}` by the class the kind names."""
+    kind = data.get("kind") if isinstance(data, Mapping) else None
+    if kind not in registry:
+        raise ValueError(f"{where}.kind is {kind!r}, but has to be one of {', '.join(sorted(registry))}.")
+    return from_dict(registry[kind], {key: value for key, value in data.items() if key != "kind"}, where)
+
+
+def _name(name: Any) -> str:
+    if not isinstance(name, str) or not name or not all(c.isalnum() or c in "-_" for c in name):
+        raise ValueError(f"name is {name!r}, but has to be made of letters, digits, - and _.")
+    return name
+
+
+def _shape(shape: Any) -> tuple[int, ...]:
+    if not isinstance(shape, list | tuple) or not shape or not all(isinstance(n, int) and n > 0 for n in shape):
+        raise ValueError(f"shape is {shape!r}, but has to be a list of positive integers.")
+    return tuple(shape)

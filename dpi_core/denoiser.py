@@ -1,0 +1,84 @@
+"""A conditioned network and a noise process make a denoiser: x̂0, ε, score and velocity at any s."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from dpi_core.interpolation import DPI
+from dpi_core.noise_processes import Kind, NoiseProcess
+from dpi_core.types import Scalar, per_sample
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """Four views of one network output, each shape (b, ...); None where the quantity is undefined at this s."""
+
+    x0: Tensor
+    eps: Tensor | None
+    score: Tensor | None
+    velocity: Tensor | None
+
+
+class Denoiser(nn.Module):
+    """x̂0(x_s, s) = c_skip·x_s + c_out·F(c_in·x_s, s) for a network F under the contract `net(x, s)`.
+
+    Args:
+        net: DPI or another conditioning; its output has the shape of its input.
+        process: the noise process it was trained on.
+    """
+
+    def __init__(self, net: nn.Module, process: NoiseProcess) -> None:
+        super().__init__()
+        self.net = net
+        self.process = process
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """What the network computes in."""
+        return next(self.net.parameters()).dtype
+
+    @property
+    def device(self) -> torch.device:
+        """Where the network lives."""
+        return next(self.net.parameters()).device
+
+    def forward(self, x_s: Float[Tensor, "b ..."], s: Scalar, s_theta: Scalar | None = None) -> Float[Tensor, "b ..."]:
+        """x̂0 = E[x0 | x_s], in the dtype of `x_s`.
+
+        Args:
+            x_s: noised samples, shape (b, ...), on the network's device.
+            s: noise level in [0, 1], shape () or (b,); on the CPU, so that its range is checked without a device sync.
+            s_theta: the scalar given to the network, if it is to differ from the noise level.
+        """
+        return self._clean(x_s, self.network_output(x_s, s, s_theta), s)
+
+    def network_output(self, x_s: Float[Tensor, "b ..."], s: Scalar, s_theta: Scalar | None = None) -> Tensor:
+        """F(c_in·x_s, s) in the dtype of `x_s`: what the process calls its prediction."""
+        scaled = per_sample(self.process.preconditioning(s).c_in, x_s) * x_s
+        return self.net(scaled.to(self.dtype), s if s_theta is None else s_theta).to(x_s.dtype)
+
+    def predict(self, x_s: Float[Tensor, "b ..."], s: Scalar, s_theta: Scalar | None = None) -> Prediction:
+        """x̂0, ε, score and velocity from one network call; None for those undefined at this s."""
+        output = self.network_output(x_s, s, s_theta)
+        x0 = self._clean(x_s, output, s)
+        # From the network's own quantity where it is one of the five: nothing is lost to cancellation at small σ.
+        given: Kind = "x0" if self.process.prediction == "edm" else self.process.prediction  # type: ignore[assignment]
+        value = x0 if given == "x0" else output
+
+        def view(kind: Kind) -> Tensor | None:
+            exists = self.process.exists(kind, s, given)
+            return self.process.convert(value, given, kind, x_s, s) if exists else None
+
+        return Prediction(x0, view("eps"), view("score"), view("velocity"))
+
+    def lam(self, s: Scalar) -> Tensor | None:
+        """λ(s), or None for a network without two parameter sets."""
+        return self.net.lam(s) if isinstance(self.net, DPI) else None
+
+    def _clean(self, x_s: Tensor, output: Tensor, s: Scalar) -> Tensor:
+        pre = self.process.preconditioning(s)
+        return per_sample(pre.c_skip, x_s) * x_s + per_sample(pre.c_out, x_s) * output

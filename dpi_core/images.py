@@ -1,0 +1,217 @@
+"""Image sets: fixed tensors in [-1, 1], split once into images to train on and images to measure on."""
+
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from jaxtyping import Float, UInt8
+from PIL import Image, ImageOps, UnidentifiedImageError
+from torch import Tensor
+
+from dpi_core.idx_files import FASHION_MNIST_PAGE, idx_path, is_fashion_mnist, read_idx
+from dpi_core.seeds import held_out_generator, seeded_generator
+
+MAX_IMAGE_PIXELS = 50_000_000
+MAX_DATA_BYTES = 2**31
+IMAGE_FORMATS = ("PNG", "JPEG", "WEBP", "BMP")
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
+
+
+@dataclass(frozen=True, eq=False)
+class ImageData:
+    """Images in [-1, 1], split into those to train on and those to measure on.
+
+    Attributes:
+        train: (n, c, h, w), float32.
+        held_out: (m, c, h, w), float32.
+        name: what the data set is called.
+        licence: under which licence the images are.
+        source: where they come from.
+    """
+
+    train: Float[Tensor, "n c h w"]
+    held_out: Float[Tensor, "m c h w"]
+    name: str
+    licence: str
+    source: str
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(c, h, w)."""
+        return tuple(self.train.shape[1:])
+
+    def batch(self, n: int, generator: torch.Generator) -> Float[Tensor, "n c h w"]:
+        """Draws n training images with replacement."""
+        return self.train[torch.randint(len(self.train), (n,), generator=generator)]
+
+    def held_out_batch(self, n: int, seed: int) -> Float[Tensor, "n c h w"]:
+        """Draws n different held-out images.
+
+        Raises:
+            ValueError: there are fewer than n.
+        """
+        if n > len(self.held_out):
+            raise ValueError(
+                f"{n} held-out images were asked for, but {self.name} has {len(self.held_out)}; ask for fewer."
+            )
+        return self.held_out[torch.randperm(len(self.held_out), generator=held_out_generator(seed))[:n]]
+
+
+def digits(seed: int = 0) -> ImageData:
+    """Loads scikit-learn's 8x8 handwritten digits: 1437 to train on, 360 held out, every class in proportion."""
+    from sklearn.datasets import load_digits
+    from sklearn.model_selection import train_test_split
+
+    bunch = load_digits()
+    train, held_out = train_test_split(bunch.images, test_size=360, random_state=seed, stratify=bunch.target)
+    return ImageData(
+        *(rearrange(torch.from_numpy(part / 8 - 1).float(), "n h w -> n 1 h w") for part in (train, held_out)),
+        name="digits",
+        licence="CC BY 4.0",
+        source="https://archive.ics.uci.edu/dataset/80, as bundled in scikit-learn",
+    )
+
+
+GRAY_PHOTOS = ("brick", "camera", "coins", "grass", "gravel", "moon")
+COLOUR_PHOTOS = ("astronaut", "chelsea", "coffee", "hubble_deep_field", "immunohistochemistry", "rocket")
+HELD_OUT_PHOTOS = ("camera", "chelsea", "coins")
+"""Never trained on, whatever the seed: a cat in colour, and two gray scenes that are common test images."""
+
+
+def photos(size: int = 64, gray: bool = True, crops_per_photo: int = 256, seed: int = 0) -> ImageData:
+    """Cuts square crops from the photos that scikit-image carries in its wheel, at full and at half resolution.
+
+    Args:
+        size: side of a crop in pixels.
+        gray: whether crops have one channel; in colour the gray photos are left out.
+        crops_per_photo: how many crops each photo gives.
+        seed: where the crops lie; which photos are held out does not depend on it.
+
+    Raises:
+        ValueError: a photo is smaller than a crop.
+    """
+    names = GRAY_PHOTOS + COLOUR_PHOTOS if gray else COLOUR_PHOTOS
+    generator = seeded_generator(seed)
+    crops = {name: _random_crops(_photo(name, gray), size, crops_per_photo, generator) for name in names}
+    return ImageData(
+        train=torch.cat([crops[name] for name in names if name not in HELD_OUT_PHOTOS]),
+        held_out=torch.cat([crops[name] for name in names if name in HELD_OUT_PHOTOS]),
+        name="photos",
+        licence="public domain or CC0, one by one as scikit-image's documentation states",
+        source="https://scikit-image.org/docs/stable/api/skimage.data.html, as bundled in scikit-image",
+    )
+
+
+def idx(folder: Path) -> ImageData:
+    """Reads the image files of MNIST or Fashion-MNIST; their test images are the held-out ones.
+
+    Args:
+        folder: holds train-images-idx3-ubyte and t10k-images-idx3-ubyte, plain or with .gz.
+
+    Raises:
+        ValueError: a file is missing or damaged.
+    """
+    train, held_out = (read_idx(idx_path(folder, f"{part}-images-idx3-ubyte"), axes=3) for part in ("train", "t10k"))
+    if train.shape[1:] != held_out.shape[1:]:
+        raise ValueError(
+            f"{folder} has training images of {tuple(train.shape[1:])} pixels and held-out images of "
+            f"{tuple(held_out.shape[1:])}; put the files of one data set there."
+        )
+    known = is_fashion_mnist(folder)
+    return ImageData(
+        *(_to_unit_range(rearrange(part, "n h w -> n 1 h w")) for part in (train, held_out)),
+        name="Fashion-MNIST" if known else folder.name,
+        licence="MIT" if known else "not stated in idx files",
+        source=FASHION_MNIST_PAGE if known else "idx files of the user",
+    )
+
+
+def image_folder(
+    folder: Path, size: int = 64, gray: bool = True, held_out_fraction: float = 0.1, seed: int = 0
+) -> ImageData:
+    """Reads all images below a folder, scaled and cropped to squares.
+
+    Args:
+        folder: searched with its subfolders for PNG, JPEG, WebP and BMP files.
+        size: side in pixels.
+        gray: whether images are read as one channel instead of three.
+        held_out_fraction: share of images held out, at least one image.
+        seed: decides which ones.
+
+    Raises:
+        ValueError: there are fewer than two images, too many to hold in memory, or one is damaged or too large.
+    """
+    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES)
+    if len(paths) < 2:
+        raise ValueError(
+            f"{folder} has {len(paths)} images; pass a folder with at least 2 of {', '.join(IMAGE_SUFFIXES)}."
+        )
+    needed = 4 * len(paths) * size**2 * (1 if gray else 3)
+    if needed > MAX_DATA_BYTES:
+        raise ValueError(
+            f"{folder} needs {needed} bytes, more than {MAX_DATA_BYTES}; choose a smaller size than {size}."
+        )
+    images = torch.stack([_read_image(path, size, gray) for path in paths])
+    order = torch.randperm(len(images), generator=seeded_generator(seed))
+    n_held_out = max(1, round(held_out_fraction * len(images)))
+    return ImageData(
+        train=images[order[n_held_out:]],
+        held_out=images[order[:n_held_out]],
+        name=folder.name,
+        licence="not stated in image files",
+        source="images of the user",
+    )
+
+
+def _to_unit_range(pixels: UInt8[Tensor, "..."]) -> Float[Tensor, "..."]:
+    return pixels.float() / 127.5 - 1
+
+
+def _photo(name: str, gray: bool) -> Float[Tensor, "c h w"]:
+    from skimage import data
+
+    image = Image.fromarray(getattr(data, name)()).convert("L" if gray else "RGB")
+    return _pixels(image)
+
+
+def _random_crops(
+    photo: Float[Tensor, "c h w"], size: int, n: int, generator: torch.Generator
+) -> Float[Tensor, "n c size size"]:
+    """Half of the crops show twice the surroundings, where the photo is large enough for it."""
+    halved = F.avg_pool2d(photo, 2)
+    scales = [image for image in (photo, halved) if min(image.shape[1:]) >= size]
+    if not scales:
+        raise ValueError(f"size is {size}, but a photo has {tuple(photo.shape[1:])} pixels; choose a smaller size.")
+    return torch.stack([_random_crop(scales[i % len(scales)], size, generator) for i in range(n)])
+
+
+def _random_crop(image: Float[Tensor, "c h w"], size: int, generator: torch.Generator) -> Float[Tensor, "c size size"]:
+    top, left = (int(torch.randint(side - size + 1, (), generator=generator)) for side in image.shape[1:])
+    return image[:, top : top + size, left : left + size]
+
+
+def _read_image(path: Path, size: int, gray: bool) -> Float[Tensor, "c size size"]:
+    """The file's header is checked before its pixels are decoded, so that a small file cannot fill the memory."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            with Image.open(path, formats=IMAGE_FORMATS) as image:
+                if image.width * image.height > MAX_IMAGE_PIXELS:
+                    raise ValueError(
+                        f"{path} has {image.width} x {image.height} pixels, over {MAX_IMAGE_PIXELS}; scale it."
+                    )
+                upright = ImageOps.exif_transpose(image).convert("L" if gray else "RGB")
+                return _pixels(ImageOps.fit(upright, (size, size), Image.Resampling.LANCZOS))
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise ValueError(f"{path} has over {MAX_IMAGE_PIXELS} pixels ({error}); scale it down.") from error
+    except (UnidentifiedImageError, OSError, SyntaxError) as error:
+        raise ValueError(f"{path} is no readable {', '.join(IMAGE_FORMATS)} image ({error}); remove it.") from error
+
+
+def _pixels(image: Image.Image) -> Float[Tensor, "c h w"]:
+    values = np.atleast_3d(np.asarray(image))
+    return _to_unit_range(rearrange(torch.from_numpy(values.copy()), "h w c -> c h w"))

@@ -1,0 +1,249 @@
+"""Training as a generator of step logs: the caller prints, plots, saves, stops.
+
+Everything random at step k comes from a generator seeded by (seed, k), so a resumed run repeats the losses of one that
+was never stopped, and two configs that differ in conditioning alone see the same data, noise and scalars.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import nullcontext
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from dpi_core.denoiser import Denoiser
+from dpi_core.interpolation import DPI
+from dpi_core.seeds import seeded_generator
+
+CURVE_POINTS = 17
+
+
+class Batches(Protocol):
+    """What training needs of a data set."""
+
+    def batch(self, n: int, generator: torch.Generator) -> Tensor:
+        """n training samples, shape (n, ...)."""
+        ...
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """How a denoiser is trained.
+
+    Attributes:
+        steps: optimiser steps.
+        batch_size: samples per step.
+        scalars_per_batch: distinct s per batch, drawn stratified over [0, 1]; 1 is the paper's recipe.
+        learning_rate: peak rate of AdamW for the network.
+        phi_learning_rate: peak rate for λ's parameters, in a group of their own.
+        weight_decay: of the network; λ's parameters have none.
+        warmup_steps: linear warm-up, before a cosine decay to zero.
+        clip_norm: largest gradient norm, over all parameters.
+        ema_decay: of the exponential moving average of the weights, which is what is saved and judged.
+        precision: "bfloat16" computes the network under autocast; weights stay float32.
+        seed: of data order, noise, scalars and initial weights.
+        log_every: steps between logs.
+        save_every: steps between calls of the save callback.
+    """
+
+    steps: int
+    batch_size: int = 64
+    scalars_per_batch: int = 8
+    learning_rate: float = 1e-3
+    phi_learning_rate: float = 1e-2
+    weight_decay: float = 0.0
+    warmup_steps: int = 100
+    clip_norm: float = 1.0
+    ema_decay: float = 0.999
+    precision: Literal["float32", "bfloat16"] = "float32"
+    seed: int = 0
+    log_every: int = 50
+    save_every: int = 500
+
+    def __post_init__(self) -> None:
+        for key in ("steps", "batch_size", "scalars_per_batch", "log_every", "save_every"):
+            if getattr(self, key) < 1:
+                raise ValueError(f"training.{key} is {getattr(self, key)}, but has to be at least 1.")
+        if self.scalars_per_batch > self.batch_size:
+            raise ValueError(
+                f"training.scalars_per_batch is {self.scalars_per_batch}, but a batch of {self.batch_size} holds no more"
+                " than one scalar per sample."
+            )
+
+
+@dataclass(frozen=True)
+class StepLog:
+    """What happened since the last log; `loss` is the mean over those steps."""
+
+    step: int
+    loss: float
+    learning_rate: float
+    grad_norm: float
+    seconds: float
+    lam: tuple[float, ...] | None
+    saturation: float | None
+
+
+@dataclass(frozen=True)
+class TrainingState:
+    """All that a run needs to go on: weights, their average, and the optimiser's moments."""
+
+    step: int
+    tensors: dict[str, Tensor]
+
+
+class EMA:
+    """Exponential moving average of a module's parameters, shorter at the start (decay (1 + t) / (10 + t))."""
+
+    def __init__(self, module: nn.Module, decay: float) -> None:
+        self.decay = decay
+        self.average = {name: value.detach().clone() for name, value in module.named_parameters()}
+
+    @torch.no_grad()
+    def update(self, module: nn.Module, step: int) -> None:
+        """Moves the average towards the module's present parameters."""
+        weight = 1 - min(self.decay, (1 + step) / (10 + step))
+        torch._foreach_lerp_(list(self.average.values()), [p.detach() for p in module.parameters()], weight)
+
+    @torch.no_grad()
+    def copy_to(self, module: nn.Module) -> None:
+        """Writes the average into the module."""
+        for name, value in module.named_parameters():
+            value.copy_(self.average[name])
+
+
+def stratified_scalars(n: int, n_distinct: int, generator: torch.Generator) -> Tensor:
+    """One s per sample with `n_distinct` values: one uniform draw in each equal part of [0, 1], float64, shape (n,)."""
+    offsets = torch.rand(n_distinct, generator=generator, dtype=torch.float64)
+    values = (torch.arange(n_distinct) + offsets) / n_distinct
+    return values[torch.arange(n) * n_distinct // n]
+
+
+def denoising_loss(denoiser: Denoiser, x0: Tensor, eps: Tensor, s: Tensor) -> Tensor:
+    """Mean squared error of the network's output against the process's target, a scalar."""
+    x_s = denoiser.process.add_noise(x0, eps, s)
+    output = denoiser.network_output(x_s, s)
+    return (output - denoiser.process.target(x0, eps, s)).square().mean()
+
+
+def parameter_groups(denoiser: Denoiser, config: TrainingConfig) -> list[dict[str, Any]]:
+    """The network with weight decay, and λ's parameters with their own rate and none."""
+    phi = list(denoiser.net.schedule.parameters()) if isinstance(denoiser.net, DPI) else []
+    network = [p for p in denoiser.parameters() if all(p is not q for q in phi)]
+    groups = [{"params": network, "lr": config.learning_rate, "weight_decay": config.weight_decay}]
+    return groups + ([{"params": phi, "lr": config.phi_learning_rate, "weight_decay": 0.0}] if phi else [])
+
+
+def rate_factor(step: int, config: TrainingConfig) -> float:
+    """Share of the peak learning rate at a step: linear warm-up, then cosine decay to zero."""
+    if step < config.warmup_steps:
+        return (step + 1) / config.warmup_steps
+    progress = (step - config.warmup_steps) / max(1, config.steps - config.warmup_steps)
+    return 0.5 * (1 + math.cos(math.pi * progress))
+
+
+def train(
+    denoiser: Denoiser,
+    data: Batches,
+    config: TrainingConfig,
+    save: Callable[[TrainingState], None] | None = None,
+    resume: TrainingState | None = None,
+) -> Iterator[StepLog]:
+    """Trains in place and yields a log every `log_every` steps; at the end the denoiser holds the averaged weights.
+
+    Args:
+        denoiser: network and process; trained where it lives.
+        data: gives batches of clean samples.
+        config: the recipe.
+        save: called with the state every `save_every` steps and at the end.
+        resume: a state that `save` once received.
+
+    Raises:
+        FloatingPointError: the loss is no longer finite.
+    """
+    denoiser.train()
+    optimiser = torch.optim.AdamW(parameter_groups(denoiser, config), betas=(0.9, 0.99), fused=True)
+    peaks = [group["lr"] for group in optimiser.param_groups]
+    ema = EMA(denoiser, config.ema_decay)
+    first = 0 if resume is None else _restore(resume, denoiser, ema, optimiser)
+    losses: list[Tensor] = []
+    began = time.perf_counter()
+    for step in range(first, config.steps):
+        factor = rate_factor(step, config)
+        for group, peak in zip(optimiser.param_groups, peaks, strict=True):
+            group["lr"] = peak * factor
+        loss, norm = _train_step(denoiser, data, config, optimiser, step)
+        ema.update(denoiser, step)
+        losses.append(loss)
+        done = step + 1
+        if done % config.log_every == 0 or done == config.steps:
+            mean = torch.stack(losses).mean().item()
+            if not math.isfinite(mean):
+                raise FloatingPointError(f"the loss is {mean} at step {done}; lower training.learning_rate.")
+            yield _log(denoiser, done, mean, peaks[0] * factor, norm.item(), time.perf_counter() - began)
+            losses, began = [], time.perf_counter()
+        if save is not None and (done % config.save_every == 0 or done == config.steps):
+            save(_state(done, denoiser, ema, optimiser))
+    ema.copy_to(denoiser)
+    denoiser.eval()
+
+
+def _train_step(
+    denoiser: Denoiser, data: Batches, config: TrainingConfig, optimiser: torch.optim.Optimizer, step: int
+) -> tuple[Tensor, Tensor]:
+    generator = seeded_generator(config.seed, step)
+    x0 = data.batch(config.batch_size, generator)
+    eps = torch.randn(x0.shape, generator=generator, dtype=x0.dtype)
+    s = stratified_scalars(len(x0), config.scalars_per_batch, generator)
+    device = denoiser.device
+    half = config.precision == "bfloat16"
+    with torch.autocast(device.type, dtype=torch.bfloat16) if half else nullcontext():
+        loss = denoising_loss(denoiser, x0.to(device), eps.to(device), s)
+    optimiser.zero_grad(set_to_none=True)
+    loss.backward()
+    norm = nn.utils.clip_grad_norm_(denoiser.parameters(), config.clip_norm)
+    optimiser.step()
+    return loss.detach(), norm
+
+
+@torch.no_grad()
+def _log(denoiser: Denoiser, step: int, loss: float, rate: float, norm: float, seconds: float) -> StepLog:
+    if not isinstance(denoiser.net, DPI):
+        return StepLog(step, loss, rate, norm, seconds, None, None)
+    curve = denoiser.net.schedule(torch.linspace(0, 1, CURVE_POINTS, dtype=torch.float64))
+    saturation = denoiser.net.schedule.saturation()
+    widths = [interval.width for interval in (saturation if isinstance(saturation, tuple) else (saturation,))]
+    return StepLog(step, loss, rate, norm, seconds, tuple(curve.flatten().tolist()), min(widths))
+
+
+def _state(step: int, denoiser: Denoiser, ema: EMA, optimiser: torch.optim.Optimizer) -> TrainingState:
+    tensors = {f"model.{name}": value.detach() for name, value in denoiser.named_parameters()}
+    tensors |= {f"buffer.{name}": value for name, value in denoiser.named_buffers()}
+    tensors |= {f"ema.{name}": value for name, value in ema.average.items()}
+    for index, moments in optimiser.state_dict()["state"].items():
+        tensors |= {f"optimiser.{index}.{key}": torch.as_tensor(value) for key, value in moments.items()}
+    return TrainingState(step, tensors)
+
+
+def _restore(state: TrainingState, denoiser: Denoiser, ema: EMA, optimiser: torch.optim.Optimizer) -> int:
+    with torch.no_grad():
+        for name, value in denoiser.named_parameters():
+            value.copy_(state.tensors[f"model.{name}"])
+            ema.average[name].copy_(state.tensors[f"ema.{name}"])
+        for name, value in denoiser.named_buffers():
+            value.copy_(state.tensors[f"buffer.{name}"])
+    moments: dict[int, dict[str, Tensor]] = {}
+    for key, value in _with_prefix(state.tensors, "optimiser.").items():
+        index, name = key.split(".", 1)
+        moments.setdefault(int(index), {})[name] = value
+    optimiser.load_state_dict({"state": moments, "param_groups": optimiser.state_dict()["param_groups"]})
+    return state.step
+
+
+def _with_prefix(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
