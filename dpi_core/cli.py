@@ -18,7 +18,8 @@ from dpi_core.data import load_data
 from dpi_core.interpolation import DPI
 from dpi_core.lambda_schedules import SATURATION_WARNING
 from dpi_core.model import Model
-from dpi_core.reports import analyse, evaluate, hardware, model_card
+from dpi_core.card import model_card
+from dpi_core.reports import analyse, evaluate, hardware
 from dpi_core.training import StepLog, train
 
 CHECKPOINTS = Path("checkpoints")

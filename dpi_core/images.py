@@ -68,8 +68,10 @@ def digits(seed: int = 0) -> ImageData:
 
     bunch = load_digits()
     train, held_out = train_test_split(bunch.images, test_size=360, random_state=seed, stratify=bunch.target)
+    train, held_out = (rearrange(torch.from_numpy(part / 8 - 1), "n h w -> n 1 h w") for part in (train, held_out))
     return ImageData(
-        *(rearrange(torch.from_numpy(part / 8 - 1).float(), "n h w -> n 1 h w") for part in (train, held_out)),
+        train=train.float(),
+        held_out=held_out.float(),
         name="digits",
         licence="CC BY 4.0",
         source="https://archive.ics.uci.edu/dataset/80, as bundled in scikit-learn",
@@ -123,7 +125,8 @@ def idx(folder: Path) -> ImageData:
         )
     known = is_fashion_mnist(folder)
     return ImageData(
-        *(_to_unit_range(rearrange(part, "n h w -> n 1 h w")) for part in (train, held_out)),
+        train=_to_unit_range(rearrange(train, "n h w -> n 1 h w")),
+        held_out=_to_unit_range(rearrange(held_out, "m h w -> m 1 h w")),
         name="Fashion-MNIST" if known else folder.name,
         licence="MIT" if known else "not stated in idx files",
         source=FASHION_MNIST_PAGE if known else "idx files of the user",

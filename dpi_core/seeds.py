@@ -16,7 +16,7 @@ def seeded_generator(seed: int, *index: int) -> torch.Generator:
         seed: at least 0.
         *index: at least 0 each: a step, a sample, a purpose.
     """
-    state = int(np.random.SeedSequence([seed, *index]).generate_state(1, np.uint64)[0] >> np.uint64(1))
+    state = int(np.random.SeedSequence(seed, spawn_key=index).generate_state(1, np.uint64)[0] >> np.uint64(1))
     return torch.Generator().manual_seed(state)
 
 

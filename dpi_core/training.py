@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -23,6 +23,7 @@ from dpi_core.seeds import seeded_generator
 CURVE_POINTS = 17
 
 
+@runtime_checkable
 class Batches(Protocol):
     """What training needs of a data set."""
 

@@ -1,1 +1,1 @@
-"""Client-side components: what must follow the hand is drawn in the browser."""
+"""Controls and figures that live in the browser."""

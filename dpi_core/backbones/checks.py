@@ -4,14 +4,14 @@ from typing import Any
 
 
 def require_positive_ints(config: Any, *names: str) -> None:
-    """Refuse a config whose named fields are not integers of at least 1.
+    """Refuses a config whose named fields are not integers of at least 1.
 
     Args:
-        config: The dataclass whose fields are checked.
-        *names: Names of its integer fields.
+        config: the dataclass whose fields are checked.
+        *names: names of its integer fields.
 
     Raises:
-        ValueError: If a named field is a bool, not an integer, or below 1.
+        ValueError: a named field is a bool, not an integer, or below 1.
     """
     for name in names:
         value = getattr(config, name)
@@ -23,14 +23,14 @@ def require_positive_ints(config: Any, *names: str) -> None:
 
 
 def require_bools(config: Any, *names: str) -> None:
-    """Refuse a config whose named fields are not True or False.
+    """Refuses a config whose named fields are not True or False.
 
     Args:
-        config: The dataclass whose fields are checked.
-        *names: Names of its boolean fields.
+        config: the dataclass whose fields are checked.
+        *names: names of its boolean fields.
 
     Raises:
-        ValueError: If a named field is not a bool.
+        ValueError: a named field is not a bool.
     """
     for name in names:
         value = getattr(config, name)
@@ -39,15 +39,15 @@ def require_bools(config: Any, *names: str) -> None:
 
 
 def require_int_tuple(config: Any, name: str, minimum: int) -> None:
-    """Refuse a config whose named field is not a tuple of integers.
+    """Refuses a config whose named field is not a tuple of integers.
 
     Args:
-        config: The dataclass that holds the field.
-        name: The field's name.
-        minimum: The smallest integer allowed.
+        config: the dataclass that holds the field.
+        name: the field's name.
+        minimum: the smallest integer allowed.
 
     Raises:
-        ValueError: If the field is not a tuple, or an entry is not an integer of at least `minimum`.
+        ValueError: the field is not a tuple, or an entry is not an integer of at least `minimum`.
     """
     value = getattr(config, name)
     if not isinstance(value, tuple) or not all(_is_int(entry) and entry >= minimum for entry in value):

@@ -16,16 +16,16 @@ class DnCNNConfig:
     """Sizes of a `DnCNN`.
 
     Attributes:
-        in_channels: Channels of the input; those beyond `out_channels` (a noise map) are seen, but not denoised.
-        out_channels: Channels of the image.
-        channels: Features of every hidden layer.
-        depth: Number of convolutions, at least 2; the paper has 17.
-        batch_norm: Whether hidden convolutions are normalised, as in the paper. Off by default: the running statistics
+        in_channels: channels of the input; those beyond `out_channels` (a noise map) are seen, but not denoised.
+        out_channels: channels of the image.
+        channels: features of every hidden layer.
+        depth: number of convolutions, at least 2; the paper has 17.
+        batch_norm: whether hidden convolutions are normalised, as in the paper. Off by default: the running statistics
             would average over all noise levels.
-        bias: Whether convolutions have biases; without them (and without batch_norm) f(a x) = a f(x) for a > 0.
+        bias: whether convolutions have biases; without them (and without batch_norm) f(a x) = a f(x) for a > 0.
 
     Raises:
-        ValueError: If a size is out of range, or `in_channels` is below `out_channels`.
+        ValueError: a size is out of range, or `in_channels` is below `out_channels`.
     """
 
     in_channels: int = 1
@@ -48,7 +48,7 @@ class DnCNNConfig:
 
 
 class DnCNN(nn.Module):
-    """Return x - noise(x), where noise(x) is a stack of 3x3 convolutions and ReLUs."""
+    """Returns x - noise(x), where noise(x) is a stack of 3x3 convolutions and ReLUs."""
 
     def __init__(self, config: DnCNNConfig) -> None:
         super().__init__()
@@ -61,7 +61,7 @@ class DnCNN(nn.Module):
         )
 
     def forward(self, x: Float[Tensor, "b c_in h w"]) -> Float[Tensor, "b c_out h w"]:
-        """Return the denoised image."""
+        """Returns the denoised image."""
         return x[:, : self.config.out_channels] - self.noise(x)
 
 

@@ -23,13 +23,13 @@ class DRUNetConfig:
     """Sizes of a `DRUNet`.
 
     Attributes:
-        in_channels: Channels of the input image.
-        out_channels: Channels of the output image.
-        channels: Channels of each level; the paper has (64, 128, 256, 512).
-        blocks: Residual blocks per level, encoder and decoder each; the paper has 4.
+        in_channels: channels of the input image.
+        out_channels: channels of the output image.
+        channels: channels of each level; the paper has (64, 128, 256, 512).
+        blocks: residual blocks per level, encoder and decoder each; the paper has 4.
 
     Raises:
-        ValueError: If a size is not a positive integer, or `channels` is empty.
+        ValueError: a size is not a positive integer, or `channels` is empty.
     """
 
     in_channels: int = 1
@@ -45,7 +45,7 @@ class DRUNetConfig:
 
 
 class DRUNet(nn.Module):
-    """Map images to images of any height and width.
+    """Maps images to images of any height and width.
 
     The input is reflected at its right and bottom border to a multiple of 2^(levels - 1), which is 8 for the paper's
     four levels, and the output is cropped back.
@@ -68,7 +68,7 @@ class DRUNet(nn.Module):
         self.tail = _conv3x3(widths[0], config.out_channels)
 
     def forward(self, x: Float[Tensor, "b c_in h w"]) -> Float[Tensor, "b c_out h w"]:
-        """Return an image of the input's height and width."""
+        """Returns an image of the input's height and width."""
         height, width = x.shape[-2:]
         hidden = self.head(pad_to_multiple(x, 2 ** len(self.down)))
         skips = [hidden]
@@ -90,18 +90,18 @@ class ResidualBlock(nn.Module):
         self.conv2 = _conv3x3(channels, channels)
 
     def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
-        """Return the input plus the residual."""
+        """Returns the input plus the residual."""
         return x + self.conv2(F.relu(self.conv1(x)))
 
 
 def pad_to_multiple(x: Float[Tensor, "b c h w"], multiple: int) -> Float[Tensor, "b c h2 w2"]:
-    """Reflect an image at its right and bottom border until both sizes divide by `multiple`.
+    """Reflects an image at its right and bottom border until both sizes divide by `multiple`.
 
     Unlike `F.pad(mode="reflect")` the reflection repeats, so an image smaller than its padding works too.
 
     Args:
-        x: Images, (b, c, h, w).
-        multiple: What the padded height and width are multiples of.
+        x: images, (b, c, h, w).
+        multiple: what the padded height and width are multiples of.
 
     Returns:
         The padded images, or `x` itself where nothing is missing.

@@ -17,14 +17,14 @@ class MLPConfig:
     """Sizes of an `MLP`.
 
     Attributes:
-        in_features: Length of an input vector.
-        out_features: Length of an output vector.
-        width: Features of every hidden layer.
-        depth: Number of hidden layers.
-        activation: One of the keys of `ACTIVATIONS`.
+        in_features: length of an input vector.
+        out_features: length of an output vector.
+        width: features of every hidden layer.
+        depth: number of hidden layers.
+        activation: one of the keys of `ACTIVATIONS`.
 
     Raises:
-        ValueError: If a size is not a positive integer, or the activation is unknown.
+        ValueError: a size is not a positive integer, or the activation is unknown.
     """
 
     in_features: int = 2
@@ -52,7 +52,7 @@ class MLP(nn.Module):
         self.tail = nn.Linear(config.width, config.out_features)
 
     def forward(self, x: Float[Tensor, "*batch in_features"]) -> Float[Tensor, "*batch out_features"]:
-        """Map vectors to vectors; the leading axes pass through."""
+        """Maps vectors to vectors; the leading axes pass through."""
         h = self.activation(self.head(x))
         for layer in self.hidden:
             h = h + self.activation(layer(h))

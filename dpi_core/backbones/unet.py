@@ -27,18 +27,18 @@ class UNetConfig:
     """Sizes of a `UNet`.
 
     Attributes:
-        in_channels: Channels of the input image.
-        out_channels: Channels of the output image.
-        base_channels: Channels at full resolution; level i has `base_channels * channel_multipliers[i]`.
-        channel_multipliers: One factor per level; n levels halve the resolution n - 1 times.
-        blocks_per_level: Residual blocks per encoder level; a decoder level has one more.
-        attention_levels: Indices of the levels that attend; the middle always does.
-        head_channels: Channels per attention head.
-        norm_groups: Groups of every group normalisation.
-        dropout: Probability in [0, 1) before the last convolution of a residual block, in training mode.
+        in_channels: channels of the input image.
+        out_channels: channels of the output image.
+        base_channels: channels at full resolution; level i has `base_channels * channel_multipliers[i]`.
+        channel_multipliers: one factor per level; n levels halve the resolution n - 1 times.
+        blocks_per_level: residual blocks per encoder level; a decoder level has one more.
+        attention_levels: indices of the levels that attend; the middle always does.
+        head_channels: channels per attention head.
+        norm_groups: groups of every group normalisation.
+        dropout: probability in [0, 1) before the last convolution of a residual block, in training mode.
 
     Raises:
-        ValueError: If a size is out of range, or the channels do not divide by the groups or heads.
+        ValueError: a size is out of range, or the channels do not divide by the groups or heads.
     """
 
     in_channels: int = 1
@@ -92,7 +92,7 @@ class UNetConfig:
 
 
 class UNet(nn.Module):
-    """Map images to images of any height and width.
+    """Maps images to images of any height and width.
 
     A strided convolution rounds odd sizes up (7 -> 4), and the decoder enlarges to the size of the skip it joins
     (4 -> 7, nearest neighbour), so nothing is padded or cropped. The output convolution starts at zero.
@@ -119,7 +119,7 @@ class UNet(nn.Module):
         )
 
     def forward(self, x: Float[Tensor, "b c_in h w"]) -> Float[Tensor, "b c_out h w"]:
-        """Return an image of the input's height and width."""
+        """Returns an image of the input's height and width."""
         hidden = self.head(x)
         skips = [hidden]
         for layer in self.encoder:
@@ -144,7 +144,7 @@ class ResidualBlock(nn.Module):
         self.skip = nn.Identity() if in_channels == out_channels else nn.Conv2d(in_channels, out_channels, 1)
 
     def forward(self, x: Float[Tensor, "b c_in h w"]) -> Float[Tensor, "b c_out h w"]:
-        """Return the input's projection plus the residual."""
+        """Returns the input's projection plus the residual."""
         residual = self.conv1(F.silu(self.norm1(x)))
         residual = self.conv2(self.dropout(F.silu(self.norm2(residual))))
         return self.skip(x) + residual
@@ -161,7 +161,7 @@ class SelfAttention(nn.Module):
         self.out = _zeroed(nn.Conv2d(channels, channels, 1))
 
     def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
-        """Return the input plus what each pixel gathers from the others."""
+        """Returns the input plus what each pixel gathers from the others."""
         height = x.shape[-2]
         qkv = self.qkv(self.norm(x))
         query, key, value = rearrange(qkv, "b (n heads d) h w -> n b heads (h w) d", n=3, heads=self.heads)
@@ -170,7 +170,7 @@ class SelfAttention(nn.Module):
 
 
 class DecoderStep(nn.Module):
-    """Resize to a skip where a level begins, concatenate it, apply a residual block and attention where configured."""
+    """Joins a skip, at its size, through a residual block and, where configured, attention."""
 
     def __init__(self, channels: int, skip_channels: int, level: int, resizes: bool, config: UNetConfig) -> None:
         super().__init__()
@@ -180,7 +180,7 @@ class DecoderStep(nn.Module):
     def forward(
         self, x: Float[Tensor, "b c h w"], skip: Float[Tensor, "b c_skip h2 w2"]
     ) -> Float[Tensor, "b c_out h2 w2"]:
-        """Return features at the skip's size."""
+        """Returns features at the skip's size."""
         if self.resize is not None:
             x = self.resize(F.interpolate(x, size=skip.shape[-2:], mode="nearest"))
         return self.block(torch.cat([x, skip], dim=1))

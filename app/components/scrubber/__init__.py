@@ -36,6 +36,7 @@ VIEW_MODULE = (
     "charts.js",
     "pad.js",
     "player.js",
+    "texts.js",
     "export.js",
     "scrubber.js",
 )
@@ -98,7 +99,9 @@ def scrubber(
     Raises:
         ValueError: if `s` or `pad` lies outside [0, 1].
     """
-    start = ScrubberState(_unit("s", s), None if pad is None else (_unit("pad s", pad[0]), _unit("pad λ", pad[1])))
+    given = ScrubberState(_unit("s", s), None if pad is None else (_unit("pad s", pad[0]), _unit("pad λ", pad[1])))
+    # Streamlit may build the view anew when elements above it come or go: it then starts where the hand left it.
+    start = _last_position(key, revision) or given
     data = {"sweep": sweep_hash, "pad": pad_hash, "start": {"s": start.s, "pad": start.pad}, "revision": revision}
     result = _view(
         key=key,
@@ -109,6 +112,12 @@ def scrubber(
         on_position_change=lambda: None,
     )
     return _parse_position(result.get("position"), revision) or start
+
+
+def _last_position(key: str, revision: int) -> ScrubberState | None:
+    """Return the position that the view under `key` sent last, if it is still current."""
+    state = st.session_state.get(key)
+    return _parse_position(state.get("position"), revision) if isinstance(state, Mapping) else None
 
 
 def _parse_position(position: object, revision: int) -> ScrubberState | None:

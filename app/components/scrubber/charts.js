@@ -80,7 +80,7 @@ class LambdaChart extends CursorChart {
     gradient.addColorStop(1, css(THETA1));
     context.fillStyle = gradient;
     context.fillRect(left - 4, top, 4, bottom - top);
-    context.font = `600 ${FONT_SIZE}px ${this.theme.font}`;
+    context.font = `600 ${FONT_SIZE + 1}px ${this.theme.font}`;
     context.textAlign = "right";
     context.textBaseline = "middle";
     context.fillStyle = css(this.theme.dark ? mix(THETA0, [255, 255, 255], 0.35) : THETA0);

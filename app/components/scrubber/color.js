@@ -34,7 +34,7 @@ function parseHex(text) {
 /**
  * Reads the colours and the font that Streamlit's theme gives to `element`.
  *
- * @returns {{text: string, muted: string, grid: string, background: string, primary: string, font: string, dark: boolean}}
+ * @returns {{text: string, muted: string, grid: string, background: string, faint: string, primary: string, font: string, dark: boolean}}
  */
 function readTheme(element) {
   const style = getComputedStyle(element);
@@ -46,7 +46,7 @@ function readTheme(element) {
     text: css(text),
     muted: css(mix(text, background, 0.25)),
     grid: css(mix(text, background, 0.86)),
-    faint: css(mix(text, background, 0.6)),
+    faint: css(mix(text, background, 0.5)),
     background: css(background),
     primary: variable("--st-primary-color", "#ff4b4b"),
     font: style.fontFamily,

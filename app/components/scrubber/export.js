@@ -1,6 +1,6 @@
 // Downloads: what is shown as one picture, and the curves as a table.
 
-const EXPORT = { scale: 2, margin: 20, gap: 16, panel: 240, chart: { width: 325, height: 250 }, line: 16 };
+const EXPORT = { scale: 2, fineness: 3, margin: 20, gap: 16, panel: 240, chart: { width: 325, height: 250 }, line: 16 };
 
 /**
  * @typedef {object} Cell
@@ -14,15 +14,23 @@ const EXPORT = { scale: 2, margin: 20, gap: 16, panel: 240, chart: { width: 325,
 /** @returns {Cell} a figure of the page with the texts around it. */
 function figureCell(figure, width) {
   const canvas = figure.querySelector("canvas");
-  const text = (selector) => [...figure.querySelectorAll(selector)].map((part) => part.innerText.trim()).filter(Boolean);
-  const oneLine = (parts) => parts.join(" \u00b7 ").replace(/\s+/g, " ");
+  const texts = (selector) => [...figure.querySelectorAll(selector)].map(plainText).filter(Boolean).join(" \u00b7 ");
   return {
-    title: oneLine(text(".title, .value")),
+    title: texts(".title, .value"),
     canvas,
-    caption: oneLine(text(".legend li, .scale, figcaption")),
+    caption: texts(".legend li, .scale, figcaption"),
     width,
     height: (width * canvas.clientHeight) / canvas.clientWidth,
   };
+}
+
+/** @returns {string} what an element says on one line; x with the subscript s becomes x_s. */
+function plainText(element) {
+  const copy = element.cloneNode(true);
+  for (const subscript of copy.querySelectorAll("sub")) {
+    if (!/\d/.test(subscript.textContent)) subscript.prepend("_");
+  }
+  return copy.textContent.replace(/\s+/g, " ").trim();
 }
 
 /**

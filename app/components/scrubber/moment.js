@@ -61,11 +61,3 @@ function slice({ values, shape, scale, zero }, index, leading) {
   const size = shape.slice(leading).reduce((product, length) => product * length, 1);
   return { values: values.subarray(index * size, (index + 1) * size), scale, zero };
 }
-
-/** @returns {string} the moment in words, for the slider and for exports. */
-function describe(moment) {
-  const parameters = moment.cell
-    ? `parameters λ ${moment.lam.toFixed(2)} (learned ${moment.learned.toFixed(2)})`
-    : `λ ${moment.lam.toFixed(2)}`;
-  return `t ${moment.s.toFixed(2)}, ${parameters}, ${moment.native}`;
-}

@@ -11,12 +11,7 @@ class PadChart {
    */
   constructor(surface, { onMove, onRelease }) {
     this.surface = surface;
-    const move = (x, y) => {
-      if (!this.axes) return;
-      surface.canvas.focus({ preventScroll: true });
-      onMove(this.axes.invert(x, y));
-    };
-    onDrag(surface.canvas, move, onRelease);
+    onDrag(surface.canvas, (x, y) => this.axes && onMove(this.nearestCell(this.axes.invert(x, y))), onRelease);
   }
 
   setPad(pad) {
@@ -120,6 +115,11 @@ class PadChart {
     strokeLine(context, x, this.axes.top, x, this.axes.bottom);
     fillDot(context, x, y, 9, "rgba(0, 0, 0, 0.35)", "#ffffff");
     fillDot(context, x, y, 6, moment.cell ? parameterColor(moment.lam) : css(LAMBDA), this.theme.primary);
+  }
+
+  /** @returns {number[]} the (s, λ) of the cell nearest to a point. */
+  nearestCell([s, lam]) {
+    return [this.s[nearestIndex(this.s, s)], this.lam[nearestIndex(this.lam, lam)]];
   }
 
   /** @returns {number[]} the (s, λ) of the cell `columns` to the right of and `rows` above the moment's. */

@@ -195,7 +195,9 @@ class Pad:
         _check_process("pad", s, self.alpha, self.sigma, self.native)
         count = len(self.inputs)
         if count == 0 or min(self.inputs) < 0:
-            raise ValueError(f"pad: inputs is {self.inputs!r}; expected indices into the sweep's inputs; name at least one")
+            raise ValueError(
+                f"pad: inputs is {self.inputs!r}; expected indices into the sweep's inputs; name at least one"
+            )
         item_shape = np.shape(self.x0_hat)[3:]
         _check_shape("pad: x0_hat", self.x0_hat, (len(lam), len(s), count, *item_shape), "(Q, P, M, *item)")
         _check_item("pad: x0_hat", item_shape)
@@ -268,7 +270,9 @@ class _Arrays:
 def _sweep_parts(sweep: Sweep) -> tuple[dict[str, Any], _Arrays]:
     """Return the header and the arrays of a sweep."""
     arrays = _Arrays()
-    for name in ("s", "lam", "alpha", "sigma"):
+    for name in ("s", "lam"):
+        arrays.add_floats(name, np.clip(getattr(sweep, name), 0.0, 1.0))
+    for name in ("alpha", "sigma"):
         arrays.add_floats(name, getattr(sweep, name))
     header = {"type": "sweep", "kind": sweep.kind, "title": sweep.title, "native": list(sweep.native)}
     arrays.add_int16("noise", sweep.noise)
@@ -287,7 +291,9 @@ def _sweep_parts(sweep: Sweep) -> tuple[dict[str, Any], _Arrays]:
 def _pad_parts(pad: Pad) -> tuple[dict[str, Any], _Arrays]:
     """Return the header and the arrays of a pad."""
     arrays = _Arrays()
-    for name in ("s", "lam", "score", "learned", "alpha", "sigma"):
+    for name in ("s", "lam", "learned"):
+        arrays.add_floats(name, np.clip(getattr(pad, name), 0.0, 1.0))
+    for name in ("score", "alpha", "sigma"):
         arrays.add_floats(name, getattr(pad, name))
     is_image = np.ndim(pad.x0_hat) == 6
     if is_image:
@@ -369,6 +375,7 @@ def _check_finite(name: str, values: ArrayLike) -> None:
 def _check_unit_interval(name: str, values: Array) -> None:
     """Refuse values outside [0, 1]."""
     _check_finite(name, values)
+    # A sum of float32 steps may overshoot 1 by its rounding; pack() clips that.
     if values.min() < -1e-6 or values.max() > 1 + 1e-6:
         lowest, highest = float(values.min()), float(values.max())
         raise ValueError(f"{name} spans [{lowest:g}, {highest:g}]; expected values in [0, 1]; map it to that range")
@@ -386,7 +393,9 @@ def _check_scalar_grid(name: str, values: ArrayLike) -> Array:
     return array
 
 
-def _check_process(where: str, s: Array, alpha: ArrayLike, sigma: ArrayLike, native: tuple[str, ...] | list[str]) -> None:
+def _check_process(
+    where: str, s: Array, alpha: ArrayLike, sigma: ArrayLike, native: tuple[str, ...] | list[str]
+) -> None:
     """Refuse a description of the process that does not go with s."""
     for name, values in (("alpha", alpha), ("sigma", sigma)):
         array = _check_shape(f"{where}: {name}", values, s.shape, "one value for each s")
@@ -395,7 +404,9 @@ def _check_process(where: str, s: Array, alpha: ArrayLike, sigma: ArrayLike, nat
             lowest = float(array.min())
             raise ValueError(f"{where}: {name} reaches {lowest:g}; expected values >= 0; check the process's schedule")
     if len(native) != len(s):
-        raise ValueError(f"{where}: native has {len(native)} texts; expected {len(s)}, one for each s; label every frame")
+        raise ValueError(
+            f"{where}: native has {len(native)} texts; expected {len(s)}, one for each s; label every frame"
+        )
 
 
 def _check_inputs(kind: str, clean: Array) -> None:
@@ -413,4 +424,6 @@ def _check_item(name: str, item_shape: tuple[int, ...]) -> None:
     """Refuse an item that is neither an image nor a point."""
     is_image = len(item_shape) == 3 and item_shape[-1] in (1, 3)
     if not is_image and item_shape != (2,):
-        raise ValueError(f"{name} has items of shape {item_shape}; expected (H, W, C) with C 1 or 3, or (2,); reshape it")
+        raise ValueError(
+            f"{name} has items of shape {item_shape}; expected (H, W, C) with C 1 or 3, or (2,); reshape it"
+        )

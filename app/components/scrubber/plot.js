@@ -18,10 +18,10 @@ class Surface {
     this.height = 0;
   }
 
-  /** Fits the bitmap to the element's size on the screen. This clears it: draw in the same frame. */
-  fit() {
+  /** Fits the bitmap to the element's size at `ratio` pixels for each CSS pixel. This clears it: draw in the same frame. */
+  fit(ratio) {
     const { clientWidth, clientHeight } = this.canvas;
-    this.ratio = globalThis.devicePixelRatio || 1;
+    this.ratio = ratio;
     const width = Math.max(1, Math.round(clientWidth * this.ratio));
     const height = Math.max(1, Math.round(clientHeight * this.ratio));
     if (this.canvas.width !== width) this.canvas.width = width;

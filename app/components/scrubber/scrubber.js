@@ -105,6 +105,7 @@ class Scrubber {
     }
     this.find('[data-chart="pad"]').hidden = !data.pad;
     this.theme = readTheme(this.element);
+    this.element.style.colorScheme = this.theme.dark ? "dark" : "light";
     this.receive();
   }
 
@@ -246,6 +247,7 @@ class Scrubber {
   // Playing
 
   togglePlay() {
+    clearTimeout(this.rest);
     if (this.player.isPlaying) this.player.stop();
     else this.player.start(this.frameAt(this.position.s), this.sweep.native.length);
   }
@@ -269,13 +271,13 @@ class Scrubber {
   }
 
   /** Fits everything to its size and theme and draws at once, so that no cleared canvas is ever seen. */
-  relayout() {
+  relayout(ratio = globalThis.devicePixelRatio) {
     if (!this.sweep) return;
-    for (const surface of Object.values(this.panelSurfaces)) surface.fit();
+    for (const surface of Object.values(this.panelSurfaces)) surface.fit(ratio);
     this.panels.setTheme(this.theme);
     this.find(".ramp").style.background = `linear-gradient(to right, ${divergingTable(this.theme.dark).map((c) => css(c))})`;
     for (const chart of this.charts()) {
-      chart.surface.fit();
+      chart.surface.fit(ratio);
       chart.prepare(this.theme);
     }
     this.draw();
@@ -323,6 +325,7 @@ class Scrubber {
     write(this.part("readout"), this.readout(moment));
     write(this.part("process"), `α ${moment.alpha.toFixed(2)}, σ ${formatSigma(moment.sigma)}.`);
     write(this.part("lambda-value"), `λ ${moment.learned.toFixed(2)}`);
+    write(this.part("clean-caption"), this.cleanCaption(moment));
     this.writeLegend(moment);
     if (this.pad) this.writePadValue(moment);
   }
@@ -331,6 +334,12 @@ class Scrubber {
     const [s, lam, learned] = [moment.s, moment.lam, moment.learned].map((value) => value.toFixed(2));
     if (!moment.cell) return `s ${s}  ·  λ ${lam}  ·  ${moment.native}`;
     return `noise s ${s}  ·  parameters λ ${lam} (learned ${learned})  ·  ${this.formatScore(moment.score)}`;
+  }
+
+  /** The pad holds fewer inputs than the sweep. */
+  cleanCaption({ cell, inputs }) {
+    const total = this.sweep.arrays.clean.shape[0];
+    return cell && inputs.length < total ? `${inputs.length} of the ${total} inputs.` : "The inputs as they are.";
   }
 
   formatScore(score) {
@@ -364,7 +373,11 @@ class Scrubber {
       figures(".charts").map((figure) => figureCell(figure, EXPORT.chart.width)),
     ];
     const heading = [this.sweep.title, this.readout(this.moment())].filter(Boolean).join("  ·  ");
-    composePicture({ heading, rows, theme: this.theme }).toBlob((blob) => download(blob, `${this.fileStem()}.png`));
+    // The canvases are as fine as the picture only for as long as it is composed, so the screen never shows that.
+    this.relayout(EXPORT.fineness);
+    const picture = composePicture({ heading, rows, theme: this.theme });
+    this.relayout();
+    picture.toBlob((blob) => download(blob, `${this.fileStem()}.png`));
   }
 
   saveTable() {
@@ -377,28 +390,4 @@ class Scrubber {
     const title = this.sweep.title.toLowerCase().replace(/[^a-z0-9]+/g, "-").replace(/^-|-$/g, "");
     return `${title || "denoise"}-s${this.moment().s.toFixed(2)}`;
   }
-}
-
-/** Writes a text only if it has changed, which spares the browser a layout. */
-function write(element, text) {
-  if (element.textContent !== text) element.textContent = text;
-}
-
-function legendEntry({ name, color, role, dashed }) {
-  const entry = document.createElement("li");
-  entry.className = `${role} ${dashed ? "dashed" : ""}`;
-  entry.style.setProperty("--curve", color);
-  entry.append(Object.assign(document.createElement("span"), { textContent: name }), document.createElement("span"));
-  return entry;
-}
-
-/** @returns {string} a number with three or four digits that mean something. */
-function formatValue(value) {
-  const size = Math.abs(value);
-  return signed(value.toFixed(size >= 100 ? 0 : size >= 10 ? 1 : size >= 0.1 ? 2 : 4));
-}
-
-/** σ reaches from thousandths to tens in one process. */
-function formatSigma(sigma) {
-  return sigma >= 10 ? sigma.toFixed(1) : sigma >= 0.01 ? sigma.toFixed(2) : sigma.toFixed(3);
 }

@@ -1,0 +1,1 @@
+"""The Streamlit app: pages over dpi_core."""

@@ -1,0 +1,36 @@
+// How numbers and positions read.
+
+/** @returns {string} the moment in words, for the slider's screen-reader text. */
+function describe(moment) {
+  const parameters = moment.cell
+    ? `parameters λ ${moment.lam.toFixed(2)} (learned ${moment.learned.toFixed(2)})`
+    : `λ ${moment.lam.toFixed(2)}`;
+  return `t ${moment.s.toFixed(2)}, ${parameters}, ${moment.native}`;
+}
+
+/** Writes a text only if it has changed, which spares the browser a layout. */
+function write(element, text) {
+  if (element.textContent !== text) element.textContent = text;
+}
+
+/** @returns {HTMLLIElement} a swatch, the curve's name, and a place for its value. */
+function legendEntry({ name, color, role, dashed }) {
+  const entry = document.createElement("li");
+  entry.className = `${role} ${dashed ? "dashed" : ""}`;
+  entry.style.setProperty("--curve", color);
+  const label = Object.assign(document.createElement("span"), { textContent: name });
+  // The space separates name and value where the entry is read as plain text.
+  entry.append(label, " ", document.createElement("span"));
+  return entry;
+}
+
+/** @returns {string} a number with three or four digits that mean something. */
+function formatValue(value) {
+  const size = Math.abs(value);
+  return signed(value.toFixed(size >= 100 ? 0 : size >= 10 ? 1 : size >= 0.1 ? 2 : 4));
+}
+
+/** σ reaches from thousandths to tens in one process. */
+function formatSigma(sigma) {
+  return sigma >= 10 ? sigma.toFixed(1) : sigma >= 0.01 ? sigma.toFixed(2) : sigma.toFixed(3);
+}

@@ -1,0 +1,1 @@
+"""Arrays in, figure out: no streamlit, no torch."""

@@ -1,0 +1,131 @@
+"""The answers, computed with torch. Only an engine worker imports this module: importing torch takes seconds."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+import dpi_core
+from app.services.requests import Inputs, PadRequest, PadResult, Request, Result, SweepRequest, SweepResult
+from dpi_core.analysis.denoising import decoupled, sweep
+from dpi_core.data import digits, load_data, photos
+from dpi_core.evaluation import psnr
+from dpi_core.model import Model
+from dpi_core.seeds import seeded_generator
+
+DATA_ROOT = Path(os.environ.get("DPI_DATA", Path(__file__).parents[2] / "data"))
+"""Folders of data sets that are not bundled, one per model family: data/fashion for fashion-flow-dpi."""
+
+T = TypeVar("T")
+Report = Callable[[int, int], None]
+"""Called with (done, total) between network calls; raises to stop the computation."""
+
+
+def devices() -> tuple[str, ...]:
+    """What can compute here, the best first."""
+    found = [f"cuda:{index}" for index in range(torch.cuda.device_count())]
+    return (*found, *(["mps"] if torch.backends.mps.is_available() else []), "cpu")
+
+
+def load_model(folder: str, device: str) -> Model:
+    """A checkpoint on a device, in float32."""
+    return dpi_core.load(folder, device)
+
+
+def answer(model: Model, request: Request, report: Report) -> Result:
+    """Computes one request.
+
+    Raises:
+        ValueError: the inputs are not to be had, or the model cannot do what is asked; one sentence.
+    """
+    x0 = _clean_inputs(model, request.inputs, report)
+    eps = torch.randn(x0.shape, generator=seeded_generator(request.inputs.seed))
+    if isinstance(request, PadRequest):
+        return _pad(model, request, x0, eps, report)
+    return _sweep(model, request, x0, eps, report)
+
+
+def _sweep(model: Model, request: SweepRequest, x0: Tensor, eps: Tensor, report: Report) -> SweepResult:
+    grid = list(request.s_grid)
+    frames = _reporting(sweep(model.denoiser, x0, eps, grid), len(grid), report)
+    x0_hat = torch.stack([frame.x0_hat for frame in frames])
+    s = torch.tensor(grid, dtype=torch.float64)
+    c, lam = model.process.coefficients(s), model.denoiser.lam(s)
+    return SweepResult(
+        s=s.numpy(),
+        lam=None if lam is None else lam.detach().cpu().numpy(),
+        alpha=c.alpha.numpy(),
+        sigma=c.sigma.numpy(),
+        native=tuple(model.process.describe(value) for value in grid),
+        clean=_channels_last(x0),
+        noise=_channels_last(eps),
+        x0_hat=_channels_last(x0_hat),
+        mse=(x0_hat - x0).square().flatten(2).mean(2).numpy(),
+    )
+
+
+def _pad(model: Model, request: PadRequest, x0: Tensor, eps: Tensor, report: Report) -> PadResult:
+    s_grid, lam_grid = list(request.s_grid), list(request.lam_grid)
+    rows = list(_reporting(decoupled(model.denoiser, x0, eps, s_grid, lam_grid), len(lam_grid), report))
+    x0_hat = torch.stack([row.x0_hat for row in rows])
+    per_sample = (x0_hat - x0).square().flatten(3).mean(3).numpy()
+    s = torch.tensor(s_grid, dtype=torch.float64)
+    c, learned = model.process.coefficients(s), model.denoiser.lam(s)
+    assert learned is not None
+    return PadResult(
+        s=s.numpy(),
+        lam=np.array(lam_grid),
+        learned=learned.detach().cpu().numpy(),
+        alpha=c.alpha.numpy(),
+        sigma=c.sigma.numpy(),
+        native=tuple(model.process.describe(value) for value in s_grid),
+        x0_hat=_channels_last(x0_hat),
+        score=(psnr(per_sample) if x0.ndim == 4 else per_sample).mean(2),
+        judged=len(x0),
+    )
+
+
+def _clean_inputs(model: Model, inputs: Inputs, report: Report) -> Tensor:
+    """The clean samples, (n, ...), on the CPU."""
+    if inputs.kind == "upload":
+        if inputs.upload is None:
+            raise ValueError("no image was uploaded; choose a file first.")
+        return torch.from_numpy(inputs.upload.array())[None]
+    if inputs.kind == "samples":
+        return _samples(model, inputs, report)
+    if inputs.kind == "held-out":
+        path = DATA_ROOT / model.recipe.name.split("-")[0]
+        return load_data(model.recipe.data, path if path.is_dir() else None).held_out_batch(inputs.n, inputs.seed)
+    bundled = digits() if inputs.kind == "digits" else photos(gray=model.recipe.shape[0] == 1)
+    return _fit(bundled.held_out_batch(inputs.n, inputs.seed), model.recipe.shape)
+
+
+def _samples(model: Model, inputs: Inputs, report: Report) -> Tensor:
+    steps = model.recipe.sampling.steps
+    states = _reporting(model.sample_states(range(inputs.n), seed=inputs.seed), steps + 1, report)
+    *_, last = states
+    samples = last.x.float().cpu()
+    return samples.clamp(-1, 1) if samples.ndim == 4 else samples
+
+
+def _fit(images: Tensor, shape: tuple[int, ...]) -> Tensor:
+    """Brings bundled images to a model's channels and size."""
+    images = images.expand(-1, shape[0], -1, -1) if images.shape[1] == 1 else images
+    return torch.nn.functional.interpolate(images, size=shape[1:], mode="bilinear", antialias=True).clamp(-1, 1)
+
+
+def _reporting(steps: Iterator[T], total: int, report: Report) -> Iterator[T]:
+    for done, step in enumerate(steps, start=1):
+        report(done, total)
+        yield step
+
+
+def _channels_last(values: Tensor) -> np.ndarray:
+    array = values.cpu().numpy()
+    return np.moveaxis(array, -3, -1) if array.ndim >= 4 else array

@@ -1,0 +1,143 @@
+"""Checkpoints as the app first sees them: recipe, scores and stored frames, read without torch."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
+
+from app.services.requests import ModelKey, PadResult, SweepResult
+
+CHECKPOINTS = Path(__file__).parents[2] / "checkpoints"
+
+
+@dataclass(frozen=True, eq=False)
+class StoredModel:
+    """A checkpoint folder without its weights.
+
+    Attributes:
+        key: names it to the engine.
+        name: of the folder.
+        recipe: its config.json.
+        metrics: its metrics.json, or empty.
+        sweep: stored frames along s, if any.
+        pad: stored frames over (noise level, λ), if any.
+        shown: what the stored inputs are, in one phrase.
+    """
+
+    key: ModelKey
+    name: str
+    recipe: dict[str, Any]
+    metrics: dict[str, Any]
+    sweep: SweepResult | None
+    pad: PadResult | None
+    shown: str
+
+    @property
+    def is_image(self) -> bool:
+        """Whether samples are images (c, h, w) and not points."""
+        return len(self.recipe["shape"]) == 3
+
+    @property
+    def has_two_sets(self) -> bool:
+        """Whether there is a λ to move."""
+        return self.recipe["conditioning"]["kind"] == "dpi"
+
+    @property
+    def family(self) -> str:
+        """Data and process, shared by models that are compared: the name without its conditioning."""
+        return self.name.rsplit("-", 1)[0]
+
+
+def model_names(root: Path = CHECKPOINTS) -> list[str]:
+    """Names of the checkpoint folders, alphabetically."""
+    return sorted(config.parent.name for config in root.glob("*/config.json"))
+
+
+def read_model(name: str, root: Path = CHECKPOINTS) -> StoredModel:
+    """Reads what a checkpoint folder stores beside its weights.
+
+    Raises:
+        ValueError: the folder is unknown or a file in it is damaged; one sentence.
+    """
+    if name not in model_names(root):
+        raise ValueError(f"there is no model {name!r}; choose one of {', '.join(model_names(root)) or 'none yet'}.")
+    folder = root / name
+    recipe = _read_json(folder / "config.json")
+    metrics = _read_json(folder / "metrics.json") if (folder / "metrics.json").is_file() else {}
+    key = ModelKey(str(folder), digest(folder))
+    sweep, pad, shown = _read_analysis(folder / "analysis.safetensors")
+    return StoredModel(key, name, recipe, metrics, sweep, pad, shown)
+
+
+def digest(folder: Path) -> str:
+    """Of weights and config, so that a replaced checkpoint is another model."""
+    found = hashlib.sha256()
+    for file in ("config.json", "model.safetensors"):
+        found.update((folder / file).read_bytes() if (folder / file).is_file() else b"")
+    return found.hexdigest()
+
+
+def modification_times(name: str, root: Path = CHECKPOINTS) -> tuple[int, ...]:
+    """When the files of a checkpoint were last written; part of the key under which it is cached."""
+    return tuple(sorted(file.stat().st_mtime_ns for file in (root / name).glob("*.*")))
+
+
+def _read_json(file: Path) -> dict[str, Any]:
+    try:
+        return json.loads(file.read_text())
+    except ValueError as error:
+        raise ValueError(f"{file.parent.name}/{file.name} is not valid JSON ({error}); restore the file.") from error
+
+
+def _read_analysis(file: Path) -> tuple[SweepResult | None, PadResult | None, str]:
+    if not file.is_file():
+        return None, None, ""
+    try:
+        with safe_open(file, framework="numpy") as stored:
+            about = json.loads(stored.metadata()["about"])
+            arrays = {name: stored.get_tensor(name) for name in stored.keys()}
+    except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{file.parent.name}/{file.name} is damaged ({error}); run `python -m dpi_core analyse`.") from error
+    sweep = _sweep(arrays, about)
+    return sweep, _pad(arrays, about, sweep) if "pad" in about else None, about["inputs"]
+
+
+def _sweep(arrays: dict[str, np.ndarray], about: dict[str, Any]) -> SweepResult:
+    image = about["kind"] == "image"
+    return SweepResult(
+        s=arrays["sweep.s"],
+        lam=arrays.get("sweep.lam"),
+        alpha=arrays["sweep.alpha"],
+        sigma=arrays["sweep.sigma"],
+        native=tuple(about["native"]),
+        clean=_channels_last(arrays["sweep.clean"], image),
+        noise=_channels_last(arrays["sweep.noise"].astype(np.float32), image),
+        x0_hat=_channels_last(arrays["sweep.x0_hat"], image),
+        mse=arrays["sweep.mse"],
+    )
+
+
+def _pad(arrays: dict[str, np.ndarray], about: dict[str, Any], sweep: SweepResult) -> PadResult:
+    s = arrays["pad.s"]
+    assert sweep.lam is not None
+    return PadResult(
+        s=s,
+        lam=arrays["pad.lam"],
+        learned=np.interp(s, sweep.s, sweep.lam),
+        alpha=np.interp(s, sweep.s, sweep.alpha),
+        sigma=np.interp(s, sweep.s, sweep.sigma),
+        native=tuple(about["pad"]["native"]),
+        x0_hat=_channels_last(arrays["pad.x0_hat"], about["kind"] == "image"),
+        score=arrays["pad.score"],
+        judged=about["pad"]["judged"],
+    )
+
+
+def _channels_last(values: np.ndarray, image: bool) -> np.ndarray:
+    return np.moveaxis(values, -3, -1) if image else values

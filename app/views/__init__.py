@@ -1,0 +1,1 @@
+"""One page per file: controls, request, result, figures."""

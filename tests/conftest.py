@@ -1,0 +1,16 @@
+"""What every test gets: signatures checked while they run, one thread, and a generator with a fixed seed."""
+
+import jaxtyping
+
+# Before dpi_core is imported: shapes and types in its signatures are then checked at every call.
+jaxtyping.install_import_hook("dpi_core", "beartype.beartype")
+
+import pytest  # noqa: E402
+import torch  # noqa: E402
+
+torch.set_num_threads(1)
+
+
+@pytest.fixture
+def generator() -> torch.Generator:
+    return torch.Generator().manual_seed(0)
