@@ -78,7 +78,7 @@ def digits(seed: int = 0) -> ImageData:
     )
 
 
-GRAY_PHOTOS = ("brick", "camera", "coins", "grass", "gravel", "moon")
+GRAY_PHOTOS = ("brick", "camera", "coins", "grass", "gravel")
 COLOUR_PHOTOS = ("astronaut", "chelsea", "coffee", "hubble_deep_field", "immunohistochemistry", "rocket")
 HELD_OUT_PHOTOS = ("camera", "chelsea", "coins")
 """Never trained on, whatever the seed: a cat in colour, and two gray scenes that are common test images."""
@@ -103,7 +103,7 @@ def photos(size: int = 64, gray: bool = True, crops_per_photo: int = 256, seed: 
         train=torch.cat([crops[name] for name in names if name not in HELD_OUT_PHOTOS]),
         held_out=torch.cat([crops[name] for name in names if name in HELD_OUT_PHOTOS]),
         name="photos",
-        licence="public domain or CC0, one by one as scikit-image's documentation states",
+        licence="CC0, public domain, or no known copyright restrictions, as scikit-image states for each photo",
         source="https://scikit-image.org/docs/stable/api/skimage.data.html, as bundled in scikit-image",
     )
 

@@ -24,6 +24,8 @@ from dpi_core.lambda_schedules import LambdaSchedule, ScalarRange, SoftmaxSchedu
 from dpi_core.types import Scalar, as_scalar
 
 Patterns = str | Sequence[str]
+PLAIN = (int, float, str, type(None))
+"""Output values that are taken over as they are if they are the same for every scalar."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +49,7 @@ class Materialized(NamedTuple):
     """θ(s) kept for the next call at the same s with the same weights."""
 
     key: tuple[Any, ...]
-    sources: tuple[Tensor, ...]
+    sources: tuple[Any, ...]
     parameters: list[Tensor]
 
 
@@ -97,7 +99,7 @@ class Blend(torch.autograd.Function):
         for i, grad in enumerate(grads):
             if grad is None:
                 continue
-            stretches = zip(grad.split(ctx.sizes), grad0.split(ctx.sizes), grad1.split(ctx.sizes), strict=True)
+            stretches = zip(*(_stretches(flat, ctx.sizes) for flat in (grad, grad0, grad1)), strict=True)
             for j, (piece, piece0, piece1) in enumerate(stretches):
                 piece0.addcmul_(piece, 1 - lam[i, j])
                 piece1.addcmul_(piece, lam[i, j])
@@ -123,6 +125,12 @@ class Blend(torch.autograd.Function):
                 tangent = tangent + d_lam[i].repeat_interleave(per_number) * (theta1 - theta0)
             tangents.append(tangent)
         return tuple(tangents)
+
+
+def _stretches(flat: Tensor, sizes: list[int]) -> list[Tensor]:
+    """The groups' stretches as views that may be written to while a second derivative is recorded; `split`'s may not."""
+    starts = [sum(sizes[:j]) for j in range(len(sizes))]
+    return [flat.narrow(0, start, size) for start, size in zip(starts, sizes, strict=True)]
 
 
 class DPI(nn.Module):
@@ -265,9 +273,12 @@ class DPI(nn.Module):
         unit = self._unit(s, batch)
         if unit.ndim == 0:
             return self._run(unit, x, args, kwargs)
-        values, which = torch.unique(unit, return_inverse=True)
-        if len(values) == 1:
-            return self._run(values[0], x, args, kwargs)
+        if unit.requires_grad:  # every sample asks for a derivative of its own
+            values, which = unit, torch.arange(len(unit), device=unit.device)
+        else:
+            values, which = torch.unique(unit, return_inverse=True)
+        if len(values) <= 1:
+            return self._run(values[0] if len(values) else values.new_zeros(()), x, args, kwargs)
         return self._run_groups(values, which, x, args, kwargs)
 
     def _run(self, s: Tensor, x: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -302,15 +313,15 @@ class DPI(nn.Module):
         return pytree.tree_map(take, inputs)
 
     def _output_axes(self, s: Tensor, inputs: Any, leaves: list[Any], structure: str) -> list[int | None]:
-        """The axis of each output that counts samples: where there are several, the one that doubles with the batch."""
-        if len(leaves) == 1:
+        """The axis of each output that counts samples: where it is in doubt, the one that doubles with the batch."""
+        batch = _batch_size(inputs[0], self.batch_dim)
+        if len(leaves) == 1 and _batch_size(leaves[0], self.batch_dim) == batch:
             return [self.batch_dim]
         if structure not in self._batch_axes:
-            batch = _batch_size(inputs[0], self.batch_dim)
             twice = self._take(inputs, torch.arange(2 * batch) % batch, batch)
             with _evaluating(self.backbone), torch.no_grad():
                 doubled = pytree.tree_leaves(self._run(s, *twice))
-            self._batch_axes[structure] = [_doubled_axis(a, b) for a, b in zip(leaves, doubled, strict=True)]
+            self._batch_axes[structure] = [_sample_axis(a, b, batch) for a, b in zip(leaves, doubled, strict=True)]
         return self._batch_axes[structure]
 
     def _warn_of_batch_statistics(self) -> None:
@@ -354,10 +365,12 @@ class DPI(nn.Module):
 
     def _constant_parameters(self, s: Tensor) -> list[Tensor]:
         """The parameters at one scalar, without a gradient; reused while s and the weights stay."""
-        sources = (self.flat0, self.flat1, *self.schedule.parameters(), *self.schedule.buffers())
-        if s.device.type != "cpu" or any(source.is_inference() for source in sources):
+        tensors = (self.flat0, self.flat1, *self.schedule.parameters(), *self.schedule.buffers())
+        if s.device.type != "cpu" or any(tensor.is_inference() for tensor in tensors):
             return self._split(self._blend(s.reshape(1))[0])
-        key = (s.item(), torch.is_inference_mode_enabled(), *((t._version, t.data_ptr(), t.dtype) for t in sources))
+        sources = (self.schedule, *tensors)
+        modes = (torch.is_inference_mode_enabled(), self.schedule.rounding)
+        key = (s.item(), *modes, *((t._version, t.data_ptr(), t.dtype) for t in tensors))
         cached = self._cached
         # The cache holds its sources, so that a freed tensor's address cannot come back under another name.
         if cached is None or cached.key != key or any(a is not b for a, b in zip(cached.sources, sources, strict=False)):
@@ -417,8 +430,9 @@ class DPI(nn.Module):
                 error_msgs.append(f"{key} has shape {tuple(state_dict[key].shape)}, expected {tuple(value.shape)}.")
             else:
                 value.copy_(state_dict[key])
-        ours = (f"{prefix}theta0.", f"{prefix}theta1.")
-        unexpected_keys.extend(key for key in state_dict if key.startswith(ours) and key not in expected)
+        children = tuple(f"{prefix}{child}." for child in self._modules)
+        ours = (key for key in state_dict if key.startswith(prefix) and not key.startswith(children))
+        unexpected_keys.extend(key for key in ours if key not in expected)
 
     def __getstate__(self) -> dict[str, Any]:
         return {**super().__getstate__(), "_cached": None}
@@ -525,23 +539,29 @@ def _batch_size(x: Any, batch_dim: int) -> int | None:
     return None
 
 
-def _doubled_axis(once: Any, twice: Any) -> int | None:
+def _sample_axis(once: Any, twice: Any, batch: int | None) -> int | None:
+    """The axis of length `batch` that a doubled batch doubles; None for what is not a tensor."""
     if not isinstance(once, Tensor):
         return None
-    doubled = [axis for axis, (a, b) in enumerate(zip(once.shape, twice.shape, strict=True)) if b == 2 * a and a > 0]
-    if not doubled:
-        raise ValueError(
-            f"an output of shape {tuple(once.shape)} has no axis that counts samples, so a batch with several scalars"
-            " cannot be put together; call once per scalar."
-        )
-    return doubled[0]
+    for axis, (length, doubled) in enumerate(zip(once.shape, twice.shape, strict=True)):
+        if length == batch and doubled == 2 * batch:
+            return axis
+    raise ValueError(
+        f"an output of shape {tuple(once.shape)} has no axis that counts the {batch} samples, so a batch with several"
+        " scalars cannot be put together; call once per scalar."
+    )
 
 
 def _merge(parts: tuple[Any, ...], axis: int | None, back: Tensor) -> Any:
-    if axis is None:
+    if axis is not None:
+        whole = torch.cat(parts, dim=axis)
+        return whole.index_select(axis, back.to(whole.device))
+    if all(isinstance(part, PLAIN) and part == parts[0] for part in parts):
         return parts[0]
-    whole = torch.cat(parts, dim=axis)
-    return whole.index_select(axis, back.to(whole.device))
+    raise ValueError(
+        f"an output of type {type(parts[0]).__name__} cannot be put together from several scalars; return tensors, tuples"
+        " or dicts, or make its class known by torch.export.register_dataclass."
+    )
 
 
 @contextmanager

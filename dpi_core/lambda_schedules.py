@@ -159,14 +159,14 @@ class FixedSchedule(LambdaSchedule):
         rounding: Rounding = "linear",
     ) -> None:
         super().__init__()
-        values = torch.tensor(_curve_values(curve, n_knots))
-        if values.ndim != 1 or len(values) < 2:
-            raise ValueError(f"the table of λ has shape {tuple(values.shape)}, but has to be a list of at least 2 numbers.")
-        if not bool(((values >= 0) & (values <= 1)).all()):
-            bad = values[~((values >= 0) & (values <= 1))][0].item()
-            raise ValueError(f"λ = {bad:g} is not in [0, 1]; θ0 stands at 0 and θ1 at 1.")
+        values = _curve_values(curve, n_knots)
+        if len(values) < 2:
+            raise ValueError(f"the table of λ is {values}, but has to be a list of at least 2 numbers.")
+        for value in values:
+            if not 0 <= value <= 1:
+                raise ValueError(f"λ = {value:g} is not in [0, 1]; θ0 stands at 0 and θ1 at 1.")
         self.rounding = rounding
-        self.register_buffer("values", values)
+        self.register_buffer("values", torch.tensor(values))
 
     def table(self) -> Float[Tensor, "k *g"]:
         """λ at the knots."""

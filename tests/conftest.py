@@ -2,8 +2,11 @@
 
 import jaxtyping
 
-# Before dpi_core is imported: shapes and types in its signatures are then checked at every call.
-jaxtyping.install_import_hook("dpi_core", "beartype.beartype")
+# Before dpi_core is imported: shapes and types in its signatures are then checked at every call. The numeric tower is
+# PEP 484's rule that an int may stand where a float is asked for.
+jaxtyping.install_import_hook(
+    ["dpi_core"], "beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))"
+)
 
 import pytest  # noqa: E402
 import torch  # noqa: E402

@@ -1,7 +1,8 @@
 """The scrubber: a strip of inputs, their noised, denoised and residual pictures, under one cursor in the browser.
 
-Two components share the work, because Streamlit resends a component's data whenever any of it changes. `store` carries a
-packed sweep or pad once and keeps it in the page under its content hash; `scrubber` mounts the view and names that hash:
+Two components share the work, because Streamlit resends a component's data whenever any of it changes. `store` carries
+a packed sweep or pad once and keeps it in the page under its content hash; `scrubber` mounts the view and names that
+hash:
 
     sweep_hash = store("sweep", pack(sweep))
 

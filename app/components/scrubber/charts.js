@@ -91,7 +91,8 @@ class LambdaChart extends CursorChart {
 
   drawMarks(context, moment) {
     const x = this.axes.px(moment.s);
-    fillDot(context, x, this.axes.py(moment.learned), 5, moment.cell ? this.theme.background : css(LAMBDA), this.theme.primary);
+    const fill = moment.cell ? this.theme.background : css(LAMBDA);
+    fillDot(context, x, this.axes.py(moment.learned), 5, fill, this.theme.primary);
     if (moment.cell) fillDot(context, x, this.axes.py(moment.lam), 5, parameterColor(moment.lam), this.theme.primary);
   }
 }
@@ -115,10 +116,8 @@ class CurveChart extends CursorChart {
   }
 
   yRange() {
-    const values = this.curves.flatMap(({ y, low, high }) => [...y, ...(low ?? []), ...(high ?? [])]).filter(Number.isFinite);
-    if (!values.length) return [0, 1];
-    const [low, high] = [Math.min(...values), Math.max(...values)];
-    const margin = 0.04 * (high - low) || 0.5;
+    const [low, high] = finiteRange(this.curves.flatMap(({ y, low, high }) => [...y, ...(low ?? []), ...(high ?? [])]));
+    const margin = 0.04 * (high - low);
     return [low - margin, high + margin];
   }
 

@@ -8,9 +8,10 @@ const LAMBDA = [204, 121, 167];
 const THIS_CURVE = "#009e73";
 const OTHER_CURVES = ["#e69f00", "#56b4e9", "#8c8c8c", "#b8860b", "#4477aa", "#999933"];
 
-const VIRIDIS = ["440154", "482475", "414487", "355f8d", "2a788e", "21918c", "22a884", "44bf70", "7ad151", "bddf26", "fde725"];
-const DIVERGING_LIGHT = ["053061", "2166ac", "4393c3", "a6cfe5", "ffffff", "fac8af", "d6604d", "b2182b", "67001f"];
-const DIVERGING_DARK = ["c9e6ff", "7cc0f5", "3b86c4", "1c4468", "0c0d10", "6b2a1c", "c4553a", "f79a76", "ffe3d3"];
+// Anchors of the colour maps, evenly spaced; the middle of a diverging map is its zero.
+const VIRIDIS = "440154 482475 414487 355f8d 2a788e 21918c 22a884 44bf70 7ad151 bddf26 fde725".split(" ");
+const DIVERGING_LIGHT = "053061 2166ac 4393c3 a6cfe5 ffffff fac8af d6604d b2182b 67001f".split(" ");
+const DIVERGING_DARK = "c9e6ff 7cc0f5 3b86c4 1c4468 0c0d10 6b2a1c c4553a f79a76 ffe3d3".split(" ");
 
 /** Blends two [r, g, b] colours; `t` = 0 gives the first. */
 function mix(first, second, t) {
@@ -34,7 +35,7 @@ function parseHex(text) {
 /**
  * Reads the colours and the font that Streamlit's theme gives to `element`.
  *
- * @returns {{text: string, muted: string, grid: string, background: string, faint: string, primary: string, font: string, dark: boolean}}
+ * @returns {object} CSS colours `text`, `muted`, `faint`, `grid`, `background`, `primary`; `font`; whether it is `dark`.
  */
 function readTheme(element) {
   const style = getComputedStyle(element);

@@ -18,7 +18,7 @@ function figureCell(figure, width) {
   return {
     title: texts(".title, .value"),
     canvas,
-    caption: texts(".legend li, .scale, figcaption"),
+    caption: texts(".legend li, .scale:not([hidden]), figcaption"),
     width,
     height: (width * canvas.clientHeight) / canvas.clientWidth,
   };

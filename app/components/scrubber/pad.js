@@ -21,9 +21,7 @@ class PadChart {
     this.lam = lam.values;
     this.score = score.values;
     this.learned = learned.values;
-    const finite = this.score.filter(Number.isFinite);
-    this.range = finite.length ? [finite.reduce((a, b) => Math.min(a, b)), finite.reduce((a, b) => Math.max(a, b))] : [0, 1];
-    if (this.range[0] === this.range[1]) this.range = [this.range[0] - 0.5, this.range[1] + 0.5];
+    this.range = finiteRange(this.score);
   }
 
   /** Paints what does not follow the handle. Call it after a change of size, theme or data. */
@@ -97,12 +95,13 @@ class PadChart {
 
   paintLearned(context) {
     context.lineJoin = "round";
-    for (const [width, color] of [[6, "rgba(255, 255, 255, 0.9)"], [3, css(LAMBDA)]]) {
-      context.lineWidth = width;
-      context.strokeStyle = color;
-      traceLine(context, this.axes, this.s, this.learned);
-      context.stroke();
-    }
+    traceLine(context, this.axes, this.s, this.learned);
+    context.lineWidth = 6;
+    context.strokeStyle = "rgba(255, 255, 255, 0.9)";
+    context.stroke();
+    context.lineWidth = 3;
+    context.strokeStyle = css(LAMBDA);
+    context.stroke();
   }
 
   draw(moment) {

@@ -118,10 +118,12 @@ class ImagePanels {
     const width = Math.round(bitmap.width * scale);
     const height = Math.round(bitmap.height * scale);
     const source = enlarge(bitmap, Math.ceil(scale * surface.ratio));
+    const left = Math.round((surface.width - width) / 2);
+    const top = Math.round((surface.height - height) / 2);
     surface.clear();
     context.imageSmoothingEnabled = true;
     context.imageSmoothingQuality = "high";
-    context.drawImage(source, Math.round((surface.width - width) / 2), Math.round((surface.height - height) / 2), width, height);
+    context.drawImage(source, left, top, width, height);
   }
 }
 
@@ -148,7 +150,6 @@ class PointPanels {
     this.clean = sweep.arrays.clean;
     this.noise = sweep.arrays.noise;
     this.extent = sweep.extent;
-    this.residualRange = null;
   }
 
   setTheme(theme) {

@@ -5,8 +5,9 @@ A `Sweep` holds one network's answers along the scalar s; a `Pad` holds them ove
 
     u32 little-endian header length | JSON header, padded to 4 bytes | raw arrays, each aligned to 4 bytes
 
-The header lists every array as name, dtype, shape, byte offset in the body, and the affine map `value = raw * scale + zero`
-back to its unit. Noised inputs and residuals are not sent: the browser computes x_s = α x0 + σ ε and x̂0 − x0 itself.
+The header lists every array as name, dtype, shape, byte offset in the body, and the affine map back to its unit,
+`value = raw * scale + zero`. Noised inputs and residuals are not sent: the browser computes x_s = α x0 + σ ε and
+x̂0 − x0 itself.
 
 Quantisation errors, in the data's own unit:
 
@@ -274,7 +275,7 @@ def _sweep_parts(sweep: Sweep) -> tuple[dict[str, Any], _Arrays]:
         arrays.add_floats(name, np.clip(getattr(sweep, name), 0.0, 1.0))
     for name in ("alpha", "sigma"):
         arrays.add_floats(name, getattr(sweep, name))
-    header = {"type": "sweep", "kind": sweep.kind, "title": sweep.title, "native": list(sweep.native)}
+    header: dict[str, Any] = {"type": "sweep", "kind": sweep.kind, "title": sweep.title, "native": list(sweep.native)}
     arrays.add_int16("noise", sweep.noise)
     if sweep.kind == "image":
         clean = arrays.add_bytes("clean", sweep.clean)
@@ -295,14 +296,14 @@ def _pad_parts(pad: Pad) -> tuple[dict[str, Any], _Arrays]:
         arrays.add_floats(name, np.clip(getattr(pad, name), 0.0, 1.0))
     for name in ("score", "alpha", "sigma"):
         arrays.add_floats(name, getattr(pad, name))
-    is_image = np.ndim(pad.x0_hat) == 6
-    if is_image:
+    kind = _item_kind(np.shape(pad.x0_hat)[3:])
+    if kind == "image":
         arrays.add_bytes("x0_hat", pad.x0_hat)
     else:
         arrays.add_int16("x0_hat", pad.x0_hat)
     header = {
         "type": "pad",
-        "kind": "image" if is_image else "points",
+        "kind": kind,
         "native": list(pad.native),
         "inputs": [int(index) for index in pad.inputs],
         "label": pad.label,
@@ -409,21 +410,25 @@ def _check_process(
         )
 
 
+def _item_kind(item_shape: tuple[int, ...]) -> str | None:
+    """Return what an item of that shape is: "image", "points", or None for neither."""
+    if len(item_shape) == 3 and item_shape[-1] in (1, 3):
+        return "image"
+    return "points" if item_shape == (2,) else None
+
+
 def _check_inputs(kind: str, clean: Array) -> None:
-    """Refuse inputs that are neither images nor points as `kind` says."""
+    """Refuse inputs that are not what `kind` says."""
     forms = {"image": "(N, H, W, C) with C 1 or 3", "points": "(N, 2)"}
     if kind not in forms:
         raise ValueError(f"sweep: kind is {kind!r}; expected 'image' or 'points'; pick the one that clean holds")
-    is_kind = clean.ndim == 4 and clean.shape[-1] in (1, 3) if kind == "image" else clean.ndim == 2
-    if not is_kind or clean.shape[-1] not in (1, 2, 3) or len(clean) == 0 or (kind == "points" and clean.shape[1] != 2):
+    if clean.size == 0 or _item_kind(clean.shape[1:]) != kind:
         raise ValueError(f"sweep: clean has shape {clean.shape}; expected {forms[kind]} for kind {kind!r}; reshape it")
     _check_finite("sweep: clean", clean)
 
 
 def _check_item(name: str, item_shape: tuple[int, ...]) -> None:
     """Refuse an item that is neither an image nor a point."""
-    is_image = len(item_shape) == 3 and item_shape[-1] in (1, 3)
-    if not is_image and item_shape != (2,):
-        raise ValueError(
-            f"{name} has items of shape {item_shape}; expected (H, W, C) with C 1 or 3, or (2,); reshape it"
-        )
+    if _item_kind(item_shape) is None:
+        expected = "(H, W, C) with C 1 or 3, or (2,)"
+        raise ValueError(f"{name} has items of shape {item_shape}; expected {expected}; reshape it")

@@ -163,6 +163,14 @@ function clamp(value, low, high) {
   return Math.min(high, Math.max(low, value));
 }
 
+/** @returns {number[]} the smallest and the largest finite value, apart from each other even if all are equal. */
+function finiteRange(values) {
+  const finite = Array.from(values).filter(Number.isFinite);
+  if (!finite.length) return [0, 1];
+  const [low, high] = [Math.min(...finite), Math.max(...finite)];
+  return low < high ? [low, high] : [low - 0.5, high + 0.5];
+}
+
 /** @returns {number} where in the increasing `grid` the entry nearest to `value` stands. */
 function nearestIndex(grid, value) {
   let best = 0;
@@ -176,7 +184,8 @@ function nearestIndex(grid, value) {
 function valueAt(xs, ys, x) {
   const tolerance = 1e-4;
   if (x < xs[0] - tolerance || x > xs.at(-1) + tolerance) return NaN;
-  const right = Math.max(1, xs.findIndex((candidate) => candidate >= x - 1e-9));
+  const reached = xs.findIndex((candidate) => candidate >= x - 1e-9);
+  const right = reached < 0 ? xs.length - 1 : Math.max(1, reached);
   const weight = clamp((x - xs[right - 1]) / (xs[right] - xs[right - 1]), 0, 1);
   // At a grid point its own value counts alone, even if the neighbour's is not finite.
   if (weight === 0) return ys[right - 1];

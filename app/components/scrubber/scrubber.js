@@ -60,7 +60,10 @@ class Scrubber {
     const scrub = { onMove: (s) => this.moveToFrame(this.frameAt(s)), onRelease };
     this.lambdaChart = new LambdaChart(surface('[data-chart="lambda"]'), scrub);
     this.scoreChart = new CurveChart(surface('[data-chart="score"]'), scrub);
-    this.padChart = new PadChart(surface('[data-chart="pad"]'), { onMove: (point) => this.moveOffCurve(point), onRelease });
+    this.padChart = new PadChart(surface('[data-chart="pad"]'), {
+      onMove: (point) => this.moveOffCurve(point),
+      onRelease,
+    });
   }
 
   bindControls() {
@@ -126,7 +129,6 @@ class Scrubber {
     this.lambdaChart.setSweep(sweep);
     const Panels = sweep.kind === "image" ? ImagePanels : PointPanels;
     this.panels = new Panels(this.panelSurfaces, sweep);
-    this.element.classList.toggle("points", sweep.kind === "points");
     this.element.classList.remove("waiting");
     this.enableControls(true);
     this.writeCaptions();
@@ -275,7 +277,8 @@ class Scrubber {
     if (!this.sweep) return;
     for (const surface of Object.values(this.panelSurfaces)) surface.fit(ratio);
     this.panels.setTheme(this.theme);
-    this.find(".ramp").style.background = `linear-gradient(to right, ${divergingTable(this.theme.dark).map((c) => css(c))})`;
+    const ramp = divergingTable(this.theme.dark).map((color) => css(color));
+    this.find(".ramp").style.background = `linear-gradient(to right, ${ramp})`;
     for (const chart of this.charts()) {
       chart.surface.fit(ratio);
       chart.prepare(this.theme);
@@ -315,12 +318,14 @@ class Scrubber {
     const residual = isImage ? "Red: too bright, blue: too dark." : "From each clean point to its estimate.";
     const mean = isImage && this.sweep.arrays.clean.shape[3] === 3 ? " Mean over channels." : "";
     write(this.part("residual-caption"), residual + mean);
+    this.find(".scale").hidden = !isImage;
     write(this.part("residual-low"), `−${this.sweep.residual_range}`);
     write(this.part("residual-high"), `+${this.sweep.residual_range}`);
   }
 
   writeValues(moment) {
     this.slider.value = moment.k;
+    this.slider.style.setProperty("--filled", `${(100 * moment.k) / this.slider.max}%`);
     this.slider.setAttribute("aria-valuetext", describe(moment));
     write(this.part("readout"), this.readout(moment));
     write(this.part("process"), `α ${moment.alpha.toFixed(2)}, σ ${formatSigma(moment.sigma)}.`);
@@ -387,7 +392,10 @@ class Scrubber {
   }
 
   fileStem() {
-    const title = this.sweep.title.toLowerCase().replace(/[^a-z0-9]+/g, "-").replace(/^-|-$/g, "");
+    const title = this.sweep.title
+      .toLowerCase()
+      .replace(/[^a-z0-9]+/g, "-")
+      .replace(/^-|-$/g, "");
     return `${title || "denoise"}-s${this.moment().s.toFixed(2)}`;
   }
 }

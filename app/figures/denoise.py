@@ -1,0 +1,172 @@
+"""The Denoise page's figures and sentences: results in, what the scrubber draws out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import numpy as np
+
+from app.components.scrubber.payload import Chart, Curve, Pad, Sweep
+
+
+class Sweeping(Protocol):
+    """Results along s; see `services.requests.SweepResult`."""
+
+    s: np.ndarray
+    lam: np.ndarray | None
+    alpha: np.ndarray
+    sigma: np.ndarray
+    native: tuple[str, ...]
+    clean: np.ndarray
+    noise: np.ndarray
+    x0_hat: np.ndarray
+    mse: np.ndarray
+
+
+class Decoupled(Protocol):
+    """Results over (noise level, λ); see `services.requests.PadResult`."""
+
+    s: np.ndarray
+    lam: np.ndarray
+    learned: np.ndarray
+    alpha: np.ndarray
+    sigma: np.ndarray
+    native: tuple[str, ...]
+    x0_hat: np.ndarray
+    score: np.ndarray
+    judged: int
+
+
+class Card(Protocol):
+    """A model's name and scores; see `services.stored.StoredModel`."""
+
+    name: str
+    metrics: dict[str, Any]
+
+    @property
+    def is_image(self) -> bool:
+        """Whether samples are images."""
+        ...
+
+
+def sweep_figure(model: Card, family: Sequence[Card], result: Sweeping) -> Sweep:
+    """Frames along s, λ(s), and the family's held-out error."""
+    return Sweep(
+        kind="image" if model.is_image else "points",
+        s=result.s,
+        lam=result.lam,
+        alpha=result.alpha,
+        sigma=result.sigma,
+        native=result.native,
+        clean=result.clean,
+        noise=result.noise,
+        x0_hat=result.x0_hat,
+        charts=tuple(error_chart(model, family)),
+        title=model.name,
+    )
+
+
+def pad_figure(model: Card, result: Decoupled) -> Pad:
+    """Frames over (noise level, λ) with the error there and the learned curve."""
+    return Pad(
+        s=result.s,
+        lam=result.lam,
+        score=result.score if model.is_image else 10 * np.log10(np.maximum(result.score, 1e-12)),
+        learned=result.learned,
+        x0_hat=result.x0_hat,
+        inputs=range(result.x0_hat.shape[2]),
+        alpha=result.alpha,
+        sigma=result.sigma,
+        native=result.native,
+        label="PSNR" if model.is_image else "mean squared error",
+        unit="dB",
+        higher_is_better=model.is_image,
+    )
+
+
+def error_chart(model: Card, family: Sequence[Card]) -> list[Chart]:
+    """Held-out error against s of the model and the others trained alike; nothing where nothing was measured."""
+    measured = [card for card in family if "held_out" in card.metrics]
+    if model.name not in [card.name for card in measured]:
+        return []
+    if model.is_image:
+        curves = [_psnr_curve(card, card.name == model.name) for card in measured]
+        caption = (
+            f"Mean over {model.metrics['held_out']['n']} held-out images, the same images and noise for all models;"
+            " the band is a 95 % bootstrap interval over images. Higher is better."
+        )
+        return [Chart("Held-out PSNR against t", "PSNR (dB)", tuple(curves), caption)]
+    curves = [_mse_curve(card, card.name == model.name) for card in measured]
+    optimum = model.metrics.get("excess_over_optimum", {}).get("optimum_mse")
+    if optimum is not None:
+        s = model.metrics["held_out"]["s"]
+        curves.append(Curve("closed-form optimum", s, np.array(optimum), dashed=True))
+    caption = (
+        f"Mean squared error of x̂0 per coordinate over {model.metrics['held_out']['n']} fresh points; dashed: the least"
+        " possible, from the mixture's closed form. Lower is better."
+    )
+    return [Chart("Error against t", "mean squared error", tuple(curves), caption)]
+
+
+def _psnr_curve(card: Card, is_this: bool) -> Curve:
+    held_out = card.metrics["held_out"]
+    mean, low, high = (np.array([level[key] for level in held_out["psnr"]]) for key in ("mean", "low", "high"))
+    return Curve(card.name, held_out["s"], mean, low, high, role="this" if is_this else "other")
+
+
+def _mse_curve(card: Card, is_this: bool) -> Curve:
+    held_out = card.metrics["held_out"]
+    return Curve(card.name, held_out["s"], np.array(held_out["mse"]), role="this" if is_this else "other")
+
+
+def error_at(card: Card, s: float) -> float | None:
+    """A model's held-out error at s: PSNR in dB for images, else mean squared error; None outside what was measured."""
+    held_out = card.metrics.get("held_out")
+    if held_out is None or not held_out["s"][0] <= s <= held_out["s"][-1]:
+        return None
+    values = [level["mean"] for level in held_out["psnr"]] if card.is_image else held_out["mse"]
+    return float(np.interp(s, held_out["s"], values))
+
+
+def sentence(model: Card, result: Sweeping, frame: int, lam: float | None) -> str:
+    """What is seen at one frame, in words.
+
+    Args:
+        model: on show.
+        result: its frames.
+        frame: index of s.
+        lam: the parameters' position, if it is off the learned curve.
+    """
+    alpha, sigma = float(result.alpha[frame]), float(result.sigma[frame])
+    what = "image" if model.is_image else "point"
+    parts = [
+        f"At **t = {result.s[frame]:.2f}** ({result.native[frame]}) the noised {what} is"
+        f" {alpha:.2f} · clean + {sigma:.2f} · noise."
+    ]
+    learned = None if result.lam is None else float(result.lam[frame])
+    if learned is None:
+        parts.append("The network is blind: the same parameters at every t; only the conversion to x̂0 knows t.")
+    elif lam is None:
+        parts.append(f"The network runs at λ = {learned:.2f}: {_mixture(learned)}.")
+    else:
+        parts.append(f"The parameters are held at λ = {lam:.2f} ({_mixture(lam)}); the learned curve has {learned:.2f} here.")
+    if lam is None:
+        parts.append(_error_sentence(model, result, frame))
+    return " ".join(parts)
+
+
+def _mixture(lam: float) -> str:
+    return f"{100 * (1 - lam):.0f} % θ0 and {100 * lam:.0f} % θ1"
+
+
+def _error_sentence(model: Card, result: Sweeping, frame: int) -> str:
+    mse = float(result.mse[frame].mean())
+    if not model.is_image:
+        return f"The mean squared error of x̂0 over the points shown is {mse:.3g}."
+    if mse < 1e-10:
+        return "Nothing was added, so x̂0 is the clean image."
+    shown = float(np.mean(10 * np.log10(4 / np.maximum(result.mse[frame], 1e-10))))
+    held_out = error_at(model, float(result.s[frame]))
+    beside = "" if held_out is None else f"; over the held-out set it is {held_out:.1f} dB"
+    return f"Mean PSNR of x̂0 over the images shown is {shown:.1f} dB{beside}."

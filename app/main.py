@@ -1,0 +1,82 @@
+"""`streamlit run app/main.py`: page config, sidebar, navigation."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from app import state
+from app.services import cache, stored
+from app.services.stored import StoredModel
+from app.views import denoise
+
+DEFAULT_MODEL = "digits-vp-dpi"
+AUTOMATIC = "auto"
+
+
+def main() -> None:
+    """Draws the sidebar and the chosen page."""
+    st.set_page_config(page_title="DPI Explorer", layout="wide")
+    names = stored.model_names()
+    if not names:
+        st.error("There is no model in checkpoints/; train one with `python -m dpi_core train digits-vp-dpi`.")
+        return
+    model = _choose_model(names)
+    seed = _choose_seed()
+    device = _choose_device()
+    if model is not None:
+        pages = [st.Page(lambda: denoise.page(model, seed, device), title="Denoise", url_path="denoise", default=True)]
+        st.navigation(pages, position="hidden" if len(pages) == 1 else "sidebar").run()
+    # After the page, so that the first picture does not wait for torch to be imported.
+    cache.engine().warm_up()
+
+
+def _choose_model(names: list[str]) -> StoredModel | None:
+    state.choose_from_url(state.MODEL, names)
+    with st.sidebar:
+        st.markdown("#### DPI Explorer")
+        default = names.index(DEFAULT_MODEL) if DEFAULT_MODEL in names else 0
+        name = st.selectbox("Model", names, index=default, key=state.MODEL, bind="query-params")
+        try:
+            model = cache.model(name)
+        except ValueError as error:
+            st.error(str(error))
+            return None
+        st.caption(_card(model))
+    return model
+
+
+def _card(model: StoredModel) -> str:
+    """Two lines about a model."""
+    data, parameters = model.metrics.get("data", {}), model.metrics.get("parameters")
+    sets = "two parameter sets and λ" if model.has_two_sets else "one parameter set, blind to t"
+    size = "" if parameters is None else f"{parameters / 1e6:.2f} M numbers, "
+    origin = f"{data['name'].replace('_', ' ')}, {data['licence']}" if data else ""
+    return f"{size}{sets}.  \n{origin}"
+
+
+def _choose_seed() -> int:
+    return int(
+        st.sidebar.number_input(
+            "Seed",
+            0,
+            state.MAX_SEED,
+            0,
+            key=state.SEED,
+            bind="query-params",
+            help="Of the choice of inputs and of their noise. Stored frames have seed 0; others are computed.",
+        )
+    )
+
+
+def _choose_device() -> str:
+    """The device that computes; the list is complete once torch has been imported."""
+    known = cache.engine().devices()
+    options = [AUTOMATIC, *(known or ())]
+    state.choose_from_url(state.DEVICE, options)
+    chosen = st.sidebar.selectbox(
+        "Device", options, key=state.DEVICE, bind="query-params", help="auto: CUDA, then MPS, then CPU."
+    )
+    return chosen if chosen != AUTOMATIC else (known or ("cpu",))[0]
+
+
+main()

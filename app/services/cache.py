@@ -1,0 +1,60 @@
+"""The only `st.cache_*` calls: handles that all sessions share and nobody changes."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from app.components.scrubber import pack
+from app.figures.denoise import pad_figure, sweep_figure
+from app.services import stored
+from app.services.inference import Engine
+from app.services.requests import PadResult, Request, SweepResult
+from app.services.stored import StoredModel
+
+
+@st.cache_resource(show_spinner=False)
+def engine() -> Engine:
+    """The one owner of the models."""
+    return Engine()
+
+
+def model(name: str) -> StoredModel:
+    """What a checkpoint stores beside its weights; read again when its files change.
+
+    Raises:
+        ValueError: the checkpoint is missing or damaged.
+    """
+    return _model(name, stored.modification_times(name))
+
+
+def models_of_family(family: str) -> list[StoredModel]:
+    """All checkpoints trained on the same data and process."""
+    names = [name for name in stored.model_names() if name.rsplit("-", 1)[0] == family]
+    return [model(name) for name in names]
+
+
+def packed_sweep(model: StoredModel, result: SweepResult, source: Request | None) -> bytes:
+    """The bytes of a sweep for the browser; `source` is None for the stored frames."""
+    others = tuple((other.name, other.key) for other in models_of_family(model.family))
+    return _packed_sweep((model.key, others, source), model, result)
+
+
+def packed_pad(model: StoredModel, result: PadResult, source: Request | None) -> bytes:
+    """The bytes of a pad for the browser; `source` is None for the stored frames."""
+    return _packed_pad((model.key, source), model, result)
+
+
+@st.cache_resource(max_entries=64, show_spinner=False)
+def _model(name: str, times: tuple[int, ...]) -> StoredModel:
+    return stored.read_model(name)
+
+
+# Streamlit leaves underscored arguments out of the key, so `key` names everything the bytes depend on.
+@st.cache_resource(max_entries=32, show_spinner=False, hash_funcs={tuple: hash})
+def _packed_sweep(key: tuple, _model: StoredModel, _result: SweepResult) -> bytes:
+    return pack(sweep_figure(_model, models_of_family(_model.family), _result))
+
+
+@st.cache_resource(max_entries=16, show_spinner=False, hash_funcs={tuple: hash})
+def _packed_pad(key: tuple, _model: StoredModel, _result: PadResult) -> bytes:
+    return pack(pad_figure(_model, _result))

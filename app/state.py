@@ -1,0 +1,96 @@
+"""Every session key and URL parameter, typed, in one place.
+
+The URL holds all that is chosen, so a link shows the same screen. Widgets named here are bound to the parameter of the
+same name; the cursor lives in the browser and is written to the URL when the hand lets go. An uploaded image is private
+and stays out of the link.
+"""
+
+from __future__ import annotations
+
+import math
+import uuid
+from dataclasses import dataclass
+from urllib.parse import urlencode
+
+import streamlit as st
+
+from app.services.requests import Upload
+
+MODEL, INPUTS, SEED, DEVICE = "model", "inputs", "seed", "device"
+"""Widgets bound to the URL."""
+
+T, LAM = "t", "lam"
+"""The cursor in the URL: noise level, and the parameters' position where it is off the learned curve."""
+
+DEFAULT_T = 0.5
+MAX_SEED = 9999
+
+_SESSION, _UPLOAD = "_session", "_upload"
+
+
+@dataclass(frozen=True)
+class Cursor:
+    """Where the reader stands.
+
+    Attributes:
+        s: the noise level, in [0, 1].
+        lam: λ of the parameters, or None to follow the learned curve.
+    """
+
+    s: float = DEFAULT_T
+    lam: float | None = None
+
+    @property
+    def pad(self) -> tuple[float, float] | None:
+        """(s, λ) while the two roles of s are apart."""
+        return None if self.lam is None else (self.s, self.lam)
+
+
+def session_id() -> str:
+    """Names this browser session to the engine."""
+    return st.session_state.setdefault(_SESSION, uuid.uuid4().hex)
+
+
+def read_cursor() -> Cursor:
+    """The cursor of the URL; what cannot be read counts as absent."""
+    s = _unit_interval(st.query_params.get(T))
+    return Cursor(DEFAULT_T if s is None else s, _unit_interval(st.query_params.get(LAM)))
+
+
+def write_cursor(cursor: Cursor) -> None:
+    """Puts the cursor into the URL."""
+    st.query_params[T] = f"{cursor.s:.4g}"
+    if cursor.lam is not None:
+        st.query_params[LAM] = f"{cursor.lam:.4g}"
+    elif LAM in st.query_params:
+        del st.query_params[LAM]
+
+
+def link() -> str:
+    """The present URL with everything chosen in it."""
+    base = (st.context.url or "").split("?")[0]
+    return f"{base}?{urlencode(st.query_params.to_dict())}"
+
+
+def choose_from_url(key: str, options: list[str]) -> None:
+    """Drops a URL value that is not among the options, so that a stale link opens on the default."""
+    if st.query_params.get(key) not in (None, *options):
+        del st.query_params[key]
+
+
+def upload() -> Upload | None:
+    """This session's own image."""
+    return st.session_state.get(_UPLOAD)
+
+
+def set_upload(image: Upload | None) -> None:
+    """Keeps this session's own image."""
+    st.session_state[_UPLOAD] = image
+
+
+def _unit_interval(text: str | None) -> float | None:
+    try:
+        value = float(text) if text is not None else math.nan
+    except ValueError:
+        return None
+    return value if 0 <= value <= 1 else None
