@@ -5,8 +5,8 @@ from __future__ import annotations
 import streamlit as st
 
 from app import state
+from app.records import StoredModel
 from app.services import cache, stored
-from app.services.stored import StoredModel
 from app.views import denoise
 
 DEFAULT_MODEL = "digits-vp-dpi"

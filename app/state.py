@@ -14,7 +14,7 @@ from urllib.parse import urlencode
 
 import streamlit as st
 
-from app.services.requests import Upload
+from app.records import Upload
 
 MODEL, INPUTS, SEED, DEVICE = "model", "inputs", "seed", "device"
 """Widgets bound to the URL."""
@@ -22,7 +22,7 @@ MODEL, INPUTS, SEED, DEVICE = "model", "inputs", "seed", "device"
 T, LAM = "t", "lam"
 """The cursor in the URL: noise level, and the parameters' position where it is off the learned curve."""
 
-DEFAULT_T = 0.5
+DEFAULT_T = 0.35
 MAX_SEED = 9999
 
 _SESSION, _UPLOAD = "_session", "_upload"

@@ -115,7 +115,7 @@ def _kind_of(backbone_config: Any) -> str:
 def _tagged(registry: Mapping[str, type[Any]], data: Any, where: str) -> Any:
     """Reads `{"kind": ..., **fields}` by the class the kind names."""
     kind = data.get("kind") if isinstance(data, Mapping) else None
-    if kind not in registry:
+    if not isinstance(kind, str) or kind not in registry:
         raise ValueError(f"{where}.kind is {kind!r}, but has to be one of {', '.join(sorted(registry))}.")
     return from_dict(registry[kind], {key: value for key, value in data.items() if key != "kind"}, where)
 

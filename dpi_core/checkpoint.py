@@ -1,10 +1,10 @@
 """Checkpoints: a folder of safetensors and JSON. Nothing here can run code from a file.
 
-    model.safetensors     both parameter sets and φ (the averaged weights), buffers
-    config.json           the recipe
-    metrics.json          held-out scores
-    analysis.safetensors  what the app shows first
-    README.md             the model card
+model.safetensors     both parameter sets and φ (the averaged weights), buffers
+config.json           the recipe
+metrics.json          held-out scores
+analysis.safetensors  what the app shows first
+README.md             the model card
 """
 
 from __future__ import annotations
@@ -100,7 +100,9 @@ def _check_tensors(file: Path, expected: Mapping[str, Tensor]) -> None:
     for name, tensor in expected.items():
         wanted = (tuple(tensor.shape), DTYPES[tensor.dtype])
         if found[name] != wanted:
-            raise ValueError(f"{file}: {name} is {found[name]}, but the config needs {wanted}; it belongs to another config.")
+            raise ValueError(
+                f"{file}: {name} is {found[name]}, but the config needs {wanted}; it belongs to another config."
+            )
 
 
 # Files -----------------------------------------------------------------------------------------------------------

@@ -9,16 +9,15 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 
-import torch
 from tqdm import tqdm
 
 from dpi_core import checkpoint
 from dpi_core.build import Recipe, build_denoiser, load_recipe, recipe_to_dict
+from dpi_core.card import model_card
 from dpi_core.data import load_data
 from dpi_core.interpolation import DPI
 from dpi_core.lambda_schedules import SATURATION_WARNING
 from dpi_core.model import Model
-from dpi_core.card import model_card
 from dpi_core.reports import analyse, evaluate, hardware
 from dpi_core.training import StepLog, train
 
@@ -43,7 +42,9 @@ def run_train(options: argparse.Namespace) -> None:
     state_file, log_file = run / "state.safetensors", run / "log.jsonl"
     data = load_data(recipe.data, options.data)
     if tuple(data.shape) != recipe.shape:
-        raise ValueError(f"the data have shape {tuple(data.shape)}, but the recipe {recipe.name} expects {recipe.shape}.")
+        raise ValueError(
+            f"the data have shape {tuple(data.shape)}, but the recipe {recipe.name} expects {recipe.shape}."
+        )
     denoiser = build_denoiser(recipe).to(options.device)
     resume = checkpoint.load_training_state(state_file) if state_file.is_file() else None
     run.mkdir(parents=True, exist_ok=True)
@@ -61,7 +62,9 @@ def run_train(options: argparse.Namespace) -> None:
             bar.update(log.step - bar.n)
             bar.set_postfix_str(_summary(log))
     if logs and logs[-1].saturation is not None and logs[-1].saturation < SATURATION_WARNING:
-        print(f"λ saturates: 90 % of its rise lies within {logs[-1].saturation:.2f} of the range of s.", file=sys.stderr)
+        print(
+            f"λ saturates: 90 % of its rise lies within {logs[-1].saturation:.2f} of the range of s.", file=sys.stderr
+        )
     model = Model(denoiser, recipe)
     model.metrics["training"] = {
         "steps": recipe.training.steps,

@@ -56,7 +56,9 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
         return _convert_tuple(typing.get_args(hint), value, where)
     if origin is typing.Literal:
         if value not in typing.get_args(hint):
-            raise ValueError(f"{where} is {value!r}, but has to be one of {', '.join(map(repr, typing.get_args(hint)))}.")
+            raise ValueError(
+                f"{where} is {value!r}, but has to be one of {', '.join(map(repr, typing.get_args(hint)))}."
+            )
         return value
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)

@@ -91,9 +91,7 @@ def error_curve(denoiser: Denoiser, x0: Float[Tensor, "n ..."], **options: objec
     return ErrorCurve(np.array(levels), np.stack(errors))
 
 
-def bootstrap_interval(
-    values: np.ndarray, seed: int = 0, draws: int = 2000, confidence: float = 0.95
-) -> Interval:
+def bootstrap_interval(values: np.ndarray, seed: int = 0, draws: int = 2000, confidence: float = 0.95) -> Interval:
     """The mean of (n,) values with a percentile bootstrap interval; for paired methods pass their differences."""
     rng = np.random.default_rng(seed)
     means = values[rng.integers(0, len(values), (draws, len(values)))].mean(axis=1)
@@ -109,17 +107,22 @@ def excess_over_optimum(
     x0: Float[Tensor, "n 2"],
     levels: tuple[float, ...] = LEVELS,
     seed: int = 0,
-) -> np.ndarray:
-    """E‖x̂0 − x*‖² / E‖x* − x0‖² at each level, x* the mixture's closed-form optimal denoiser; (l,)."""
-    ratios = []
+) -> tuple[np.ndarray, np.ndarray]:
+    """How far a denoiser is from the mixture's closed-form optimum x*.
+
+    Returns:
+        E‖x̂0 − x*‖² / E‖x* − x0‖² at each level, (l,), and the optimum's mean squared error per coordinate, (l,).
+    """
+    excess, optimum = [], []
     for index, s in enumerate(levels):
         c = denoiser.process.coefficients(s)
         eps = evaluation_noise(tuple(x0.shape), seed, index).double()
         x_s = denoiser.process.add_noise(x0.double(), eps, s)
         best = mixture.posterior_mean(x_s, c.alpha, c.sigma)
         found = denoiser(x_s.to(denoiser.device, denoiser.dtype), s).cpu().double()
-        ratios.append(((found - best).square().sum(1).mean() / (best - x0.double()).square().sum(1).mean()).item())
-    return np.array(ratios)
+        optimum.append((best - x0.double()).square().mean().item())
+        excess.append((found - best).square().mean().item() / optimum[-1])
+    return np.array(excess), np.array(optimum)
 
 
 def summarise(curve: ErrorCurve, measure: Callable[[np.ndarray], np.ndarray] = psnr) -> list[Interval]:

@@ -71,7 +71,7 @@ class Blend(torch.autograd.Function):
 
     @staticmethod
     def forward(theta0: Tensor, theta1: Tensor, lam: Float[Tensor, "n g"], sizes: list[int]) -> tuple[Tensor, ...]:
-        """n flat buffers; `sizes` are the lengths of the groups' stretches."""
+        """N flat buffers; `sizes` are the lengths of the groups' stretches."""
         starts, ends = theta0.split(sizes), theta1.split(sizes)
         blends = []
         for row in lam:
@@ -127,10 +127,13 @@ class Blend(torch.autograd.Function):
         return tuple(tangents)
 
 
-def _stretches(flat: Tensor, sizes: list[int]) -> list[Tensor]:
-    """The groups' stretches as views that may be written to while a second derivative is recorded; `split`'s may not."""
-    starts = [sum(sizes[:j]) for j in range(len(sizes))]
-    return [flat.narrow(0, start, size) for start, size in zip(starts, sizes, strict=True)]
+def _stretches(flat: Tensor, sizes: list[int]) -> Iterator[Tensor]:
+    """The groups' stretches, one after another."""
+    # Not `split`: its views may not be written to while a second derivative is recorded.
+    start = 0
+    for size in sizes:
+        yield flat.narrow(0, start, size)
+        start += size
 
 
 class DPI(nn.Module):
@@ -196,7 +199,7 @@ class DPI(nn.Module):
         """θ1: backbone parameter name -> tensor, in scope; views of the stored set."""
         return self._named(self.flat1)
 
-    def lam(self, s: Scalar) -> Float[Tensor, "..."]:
+    def lam(self, s: Scalar) -> Float[Tensor, ...]:
         """λ(s), shape (...) or (..., g) with groups; differentiable in the schedule's parameters.
 
         Args:
@@ -344,7 +347,9 @@ class DPI(nn.Module):
     def _one_scalar(self, s: Scalar) -> Float[Tensor, " 1"]:
         unit = self._unit(s)
         if unit.numel() != 1:
-            raise ValueError(f"s has shape {tuple(unit.shape)}, but one parameter set belongs to one scalar; pass a float.")
+            raise ValueError(
+                f"s has shape {tuple(unit.shape)}, but one parameter set belongs to one scalar; pass a float."
+            )
         return unit.reshape(1)
 
     def _blend(self, values: Float[Tensor, " n"]) -> tuple[Tensor, ...]:
@@ -357,7 +362,9 @@ class DPI(nn.Module):
 
     def _parameter_sets(self, values: Float[Tensor, " n"]) -> Iterator[list[Tensor]]:
         """The parameters at each scalar; made together where a gradient is asked for, one after another where not."""
-        learns = values.requires_grad or any(p.requires_grad for p in (self.flat0, self.flat1, *self.schedule.parameters()))
+        learns = values.requires_grad or any(
+            p.requires_grad for p in (self.flat0, self.flat1, *self.schedule.parameters())
+        )
         if torch.is_grad_enabled() and learns:
             yield from map(self._split, self._blend(values))
         else:
@@ -373,7 +380,11 @@ class DPI(nn.Module):
         key = (s.item(), *modes, *((t._version, t.data_ptr(), t.dtype) for t in tensors))
         cached = self._cached
         # The cache holds its sources, so that a freed tensor's address cannot come back under another name.
-        if cached is None or cached.key != key or any(a is not b for a, b in zip(cached.sources, sources, strict=False)):
+        if (
+            cached is None
+            or cached.key != key
+            or any(a is not b for a, b in zip(cached.sources, sources, strict=False))
+        ):
             with torch.no_grad():
                 self._cached = cached = Materialized(key, sources, self._split(self._blend(s.reshape(1))[0]))
         return cached.parameters
@@ -420,7 +431,7 @@ class DPI(nn.Module):
         unexpected_keys: list[str],
         error_msgs: list[str],
     ) -> None:
-        expected = {}
+        expected: dict[str, Tensor] = {}
         for set_name, values in (("theta0", self.theta0), ("theta1", self.theta1)):
             expected |= {f"{prefix}{set_name}.{name}": value for name, value in values.items()}
         for key, value in expected.items():
@@ -456,7 +467,9 @@ def _parameters_in_scope(backbone: nn.Module, scope: Patterns) -> tuple[list[lis
     parameters: dict[int, nn.Parameter] = {}
     for name, parameter in backbone.named_parameters(remove_duplicate=False):
         if isinstance(parameter, nn.parameter.UninitializedParameter):
-            raise ValueError(f"the parameter {name!r} is lazy and has no shape yet; run the backbone once on an input first.")
+            raise ValueError(
+                f"the parameter {name!r} is lazy and has no shape yet; run the backbone once on an input first."
+            )
         if parameter.requires_grad:
             names.setdefault(id(parameter), []).append(name)
             parameters[id(parameter)] = parameter

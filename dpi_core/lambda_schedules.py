@@ -54,11 +54,11 @@ class LambdaSchedule(nn.Module):
     rounding: Rounding = "linear"
     n_groups: int | None = None
 
-    def table(self) -> Float[Tensor, "k *g"]:
+    def table(self) -> Float[Tensor, k * g]:
         """λ at the knots, shape (k,) or (k, g)."""
         raise NotImplementedError
 
-    def forward(self, s: Scalar) -> Float[Tensor, "..."]:
+    def forward(self, s: Scalar) -> Float[Tensor, ...]:
         """λ(s), shape (...) or (..., g); differentiable in the curve's parameters.
 
         Args:
@@ -126,7 +126,7 @@ class SoftmaxSchedule(LambdaSchedule):
         phi = torch.zeros(shape) if init_std <= 0 else init_std * torch.randn(shape, generator=generator)
         self.phi = nn.Parameter(phi)
 
-    def table(self) -> Float[Tensor, "k *g"]:
+    def table(self) -> Float[Tensor, k * g]:
         """λ at the knots; exactly 0 at the first, exactly 1 at the last, monotone between."""
         total = torch.cumsum(torch.softmax(_wide(self.phi), dim=0), dim=0)
         curve = total[1:] / total[-1]
@@ -168,7 +168,7 @@ class FixedSchedule(LambdaSchedule):
         self.rounding = rounding
         self.register_buffer("values", torch.tensor(values))
 
-    def table(self) -> Float[Tensor, "k *g"]:
+    def table(self) -> Float[Tensor, k * g]:
         """λ at the knots."""
         return _wide(self.values)
 
@@ -249,7 +249,7 @@ class ScalarRange:
         return unit.clamp(0.0, 1.0)
 
     def from_unit(self, s: Scalar) -> Tensor:
-        """s in [0, 1] -> physical value."""
+        """S in [0, 1] -> physical value."""
         unit = as_scalar(s).double()
         if self.spacing == "log":
             return self.low * (self.high / self.low) ** unit

@@ -77,7 +77,7 @@ class NoiseProcess(ABC):
 
     @abstractmethod
     def to_native(self, s: Scalar) -> Tensor:
-        """s -> the literature's time (DDPM step, σ, flow time), float64."""
+        """S -> the literature's time (DDPM step, σ, flow time), float64."""
 
     @abstractmethod
     def from_native(self, value: Scalar) -> Tensor:
@@ -148,7 +148,9 @@ class NoiseProcess(ABC):
         x0, eps = self._clean_and_noise(value, given, x_s, c)
         return self._from_clean_and_noise(kind, x0, eps, c)
 
-    def _clean_and_noise(self, value: Tensor, given: Kind, x_s: Tensor, c: Coefficients) -> tuple[Tensor, Tensor | None]:
+    def _clean_and_noise(
+        self, value: Tensor, given: Kind, x_s: Tensor, c: Coefficients
+    ) -> tuple[Tensor, Tensor | None]:
         """(x0, ε) that both reproduce x_s and `value`; ε is None at σ = 0."""
         alpha, sigma = per_sample(c.alpha, x_s), per_sample(c.sigma, x_s)
         if given == "x0":
@@ -178,7 +180,7 @@ class NoiseProcess(ABC):
     def _obstacle(self, kind: Kind, given: Kind, c: Coefficients) -> str | None:
         """Why a conversion does not exist, or None."""
         finite_slope = bool(torch.isfinite(c.d_sigma).all() and torch.isfinite(c.d_alpha).all())
-        unit_variance = bool(torch.allclose(c.alpha**2 + c.sigma**2, torch.ones_like(c.alpha)))
+        unit_variance = bool(((c.alpha**2 + c.sigma**2 - 1).abs() < 1e-12).all())
         if "v" in (kind, given) and not unit_variance:
             return "v needs α² + σ² = 1"
         if "velocity" in (kind, given) and not finite_slope:
@@ -258,7 +260,7 @@ class VPDiffusion(NoiseProcess):
         return Coefficients(alpha, sigma, d_alpha, -alpha * d_alpha / sigma)
 
     def to_native(self, s: Scalar) -> Tensor:
-        """s -> DDPM step in [0, 1000]."""
+        """S -> DDPM step in [0, 1000]."""
         return as_scalar(s).double() * self.n_steps
 
     def from_native(self, value: Scalar) -> Tensor:
@@ -311,7 +313,7 @@ class VEDiffusion(NoiseProcess):
         return (x0 - per_sample(pre.c_skip, x0) * x_s) / per_sample(pre.c_out, x0)
 
     def to_native(self, s: Scalar) -> Tensor:
-        """s -> σ."""
+        """S -> σ."""
         return self.coefficients(s).sigma
 
     def from_native(self, value: Scalar) -> Tensor:
@@ -350,7 +352,7 @@ class AWGN(NoiseProcess):
         )
 
     def to_native(self, s: Scalar) -> Tensor:
-        """s -> σ on 0..255."""
+        """S -> σ on 0..255."""
         return as_scalar(s).double() * self.sigma_max * 127.5
 
     def from_native(self, value: Scalar) -> Tensor:
@@ -381,7 +383,7 @@ class FlowMatching(NoiseProcess):
         return Coefficients(1 - s, s.clone(), -torch.ones_like(s), torch.ones_like(s))
 
     def to_native(self, s: Scalar) -> Tensor:
-        """s -> flow time 1 − s."""
+        """S -> flow time 1 − s."""
         return 1 - as_scalar(s).double()
 
     def from_native(self, value: Scalar) -> Tensor:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from dpi_core.analysis.denoising import decoupled, sweep
-from dpi_core.classifier import recognition, train_classifier
+from dpi_core.classifier import accuracy, recognition, train_classifier
 from dpi_core.data import Data, DistributionData, GaussianMixture, ImageData, idx_labels
 from dpi_core.evaluation import LEVELS, ErrorCurve, denoising_errors, excess_over_optimum, psnr, summarise
 from dpi_core.interpolation import DPI
@@ -76,11 +76,16 @@ def evaluate(model: Model, data: Data, data_path: Path | None = None, progress: 
     if images:
         scores["held_out"]["psnr"] = [asdict(interval) for interval in summarise(curve)]
     if isinstance(data, DistributionData) and isinstance(data.distribution, GaussianMixture):
-        excess = excess_over_optimum(model.denoiser, data.distribution, x0, LEVELS, SEED)
-        scores["excess_over_optimum"] = {"each": excess.tolist(), "mean": excess.mean(), "max": excess.max()}
+        excess, optimum = excess_over_optimum(model.denoiser, data.distribution, x0, LEVELS, SEED)
+        scores["excess_over_optimum"] = {
+            "each": excess.tolist(),
+            "mean": excess.mean(),
+            "max": excess.max(),
+            "optimum_mse": optimum.tolist(),
+        }
     if isinstance(model.net, DPI):
         scores["lambda"] = lambda_scores(model.net)
-    if images and data_path is not None and model.process.generative:
+    if isinstance(data, ImageData) and data_path is not None and model.process.generative:
         scores["recognition"] = _recognition(model, data, data_path, progress)
     return scores
 
@@ -112,17 +117,11 @@ def _recognition(model: Model, data: ImageData, data_path: Path, progress: Progr
     return {
         "samples": asdict(recognition(judge, torch.cat(samples))),
         "real_held_out": asdict(recognition(judge, data.held_out[:RECOGNISED_SAMPLES])),
-        "judge_accuracy": _accuracy(judge, data.held_out, labels.held_out),
+        "judge_accuracy": accuracy(judge, data.held_out, labels.held_out),
         "n": RECOGNISED_SAMPLES,
         "seed": SEED,
         "sampler": asdict(model.recipe.sampling),
     }
-
-
-@torch.no_grad()
-def _accuracy(judge: torch.nn.Module, images: Tensor, labels: Tensor) -> float:
-    found = torch.cat([judge(part).argmax(1) for part in images.split(500)])
-    return (found == labels).double().mean().item()
 
 
 def _held_out(data: Data, n: int) -> Tensor:
@@ -159,7 +158,7 @@ def analyse(model: Model, data: Data, progress: Progress = silent) -> tuple[dict
         "sweep.x0_hat": _stored(x0_hat, points),
         "sweep.mse": (x0_hat - inputs).square().flatten(2).mean(2),
     }
-    about = {
+    about: dict[str, Any] = {
         "kind": "points" if points else "image",
         "inputs": sentence,
         "seed": SEED,

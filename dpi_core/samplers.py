@@ -145,7 +145,9 @@ def sample_states(
     """
     process = denoiser.process
     if not process.generative and x is None:
-        raise ValueError(f"{type(process).__name__} never drowns the image in noise, so there is nothing to sample from.")
+        raise ValueError(
+            f"{type(process).__name__} never drowns the image in noise, so there is nothing to sample from."
+        )
     if any(later >= earlier for earlier, later in zip(grid, grid[1:], strict=False)):
         raise ValueError(f"the grid {list(grid)[:4]}... has to fall from noise to the clean end.")
     x = process.prior_std * noise.draw() if x is None else x.double()

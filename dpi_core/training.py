@@ -28,7 +28,7 @@ class Batches(Protocol):
     """What training needs of a data set."""
 
     def batch(self, n: int, generator: torch.Generator) -> Tensor:
-        """n training samples, shape (n, ...)."""
+        """Draws n training samples, shape (n, ...)."""
         ...
 
 
@@ -72,8 +72,8 @@ class TrainingConfig:
                 raise ValueError(f"training.{key} is {getattr(self, key)}, but has to be at least 1.")
         if self.scalars_per_batch > self.batch_size:
             raise ValueError(
-                f"training.scalars_per_batch is {self.scalars_per_batch}, but a batch of {self.batch_size} holds no more"
-                " than one scalar per sample."
+                f"training.scalars_per_batch is {self.scalars_per_batch}, but a batch of {self.batch_size} holds at"
+                " most one scalar per sample."
             )
 
 
@@ -233,8 +233,8 @@ def _state(step: int, denoiser: Denoiser, ema: EMA, optimiser: torch.optim.Optim
 
 def _restore(state: TrainingState, denoiser: Denoiser, ema: EMA, optimiser: torch.optim.Optimizer) -> int:
     with torch.no_grad():
-        for name, value in denoiser.named_parameters():
-            value.copy_(state.tensors[f"model.{name}"])
+        for name, parameter in denoiser.named_parameters():
+            parameter.copy_(state.tensors[f"model.{name}"])
             ema.average[name].copy_(state.tensors[f"ema.{name}"])
         for name, value in denoiser.named_buffers():
             value.copy_(state.tensors[f"buffer.{name}"])

@@ -29,7 +29,9 @@ def as_scalar(s: Scalar, batch: int | None = None, low: float = 0.0, high: float
     value = s if isinstance(s, Tensor) else torch.tensor(float(s), dtype=torch.float64)
     if value.ndim > 1 or (value.ndim == 1 and batch is not None and len(value) != batch):
         expected = "() or (b,)" if batch is None else f"() or ({batch},), one value per sample"
-        raise ValueError(f"s has shape {tuple(value.shape)}, but has to have shape {expected}; pass one scalar or one each.")
+        raise ValueError(
+            f"s has shape {tuple(value.shape)}, but has to have shape {expected}; pass one scalar or one each."
+        )
     if not value.dtype.is_floating_point:
         value = value.to(torch.float64)
     if value.device.type == "cpu" and value.numel() and not bool(((value >= low) & (value <= high)).all()):

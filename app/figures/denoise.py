@@ -3,54 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Protocol
 
 import numpy as np
 
 from app.components.scrubber.payload import Chart, Curve, Pad, Sweep
+from app.records import PadResult, StoredModel, SweepResult
 
 
-class Sweeping(Protocol):
-    """Results along s; see `services.requests.SweepResult`."""
-
-    s: np.ndarray
-    lam: np.ndarray | None
-    alpha: np.ndarray
-    sigma: np.ndarray
-    native: tuple[str, ...]
-    clean: np.ndarray
-    noise: np.ndarray
-    x0_hat: np.ndarray
-    mse: np.ndarray
-
-
-class Decoupled(Protocol):
-    """Results over (noise level, λ); see `services.requests.PadResult`."""
-
-    s: np.ndarray
-    lam: np.ndarray
-    learned: np.ndarray
-    alpha: np.ndarray
-    sigma: np.ndarray
-    native: tuple[str, ...]
-    x0_hat: np.ndarray
-    score: np.ndarray
-    judged: int
-
-
-class Card(Protocol):
-    """A model's name and scores; see `services.stored.StoredModel`."""
-
-    name: str
-    metrics: dict[str, Any]
-
-    @property
-    def is_image(self) -> bool:
-        """Whether samples are images."""
-        ...
-
-
-def sweep_figure(model: Card, family: Sequence[Card], result: Sweeping) -> Sweep:
+def sweep_figure(model: StoredModel, family: Sequence[StoredModel], result: SweepResult) -> Sweep:
     """Frames along s, λ(s), and the family's held-out error."""
     return Sweep(
         kind="image" if model.is_image else "points",
@@ -67,25 +27,35 @@ def sweep_figure(model: Card, family: Sequence[Card], result: Sweeping) -> Sweep
     )
 
 
-def pad_figure(model: Card, result: Decoupled) -> Pad:
+def pad_figure(model: StoredModel, result: PadResult) -> Pad:
     """Frames over (noise level, λ) with the error there and the learned curve."""
     return Pad(
         s=result.s,
         lam=result.lam,
-        score=result.score if model.is_image else 10 * np.log10(np.maximum(result.score, 1e-12)),
+        score=gain_over_best(result.score, model.is_image),
         learned=result.learned,
         x0_hat=result.x0_hat,
-        inputs=range(result.x0_hat.shape[2]),
+        inputs=list(range(result.x0_hat.shape[2])),
         alpha=result.alpha,
         sigma=result.sigma,
         native=result.native,
-        label="PSNR" if model.is_image else "mean squared error",
+        label="against the best λ",
         unit="dB",
-        higher_is_better=model.is_image,
     )
 
 
-def error_chart(model: Card, family: Sequence[Card]) -> list[Chart]:
+def gain_over_best(score: np.ndarray, is_psnr: bool) -> np.ndarray:
+    """DB by which each λ falls short of the best λ at the same noise level: 0 in the valley, negative beside it.
+
+    Args:
+        score: (q, p), PSNR in dB, or the mean squared error.
+        is_psnr: which of the two.
+    """
+    quality = score if is_psnr else -10 * np.log10(np.maximum(score, 1e-12))
+    return quality - quality.max(axis=0)
+
+
+def error_chart(model: StoredModel, family: Sequence[StoredModel]) -> list[Chart]:
     """Held-out error against s of the model and the others trained alike; nothing where nothing was measured."""
     measured = [card for card in family if "held_out" in card.metrics]
     if model.name not in [card.name for card in measured]:
@@ -109,18 +79,18 @@ def error_chart(model: Card, family: Sequence[Card]) -> list[Chart]:
     return [Chart("Error against t", "mean squared error", tuple(curves), caption)]
 
 
-def _psnr_curve(card: Card, is_this: bool) -> Curve:
+def _psnr_curve(card: StoredModel, is_this: bool) -> Curve:
     held_out = card.metrics["held_out"]
     mean, low, high = (np.array([level[key] for level in held_out["psnr"]]) for key in ("mean", "low", "high"))
     return Curve(card.name, held_out["s"], mean, low, high, role="this" if is_this else "other")
 
 
-def _mse_curve(card: Card, is_this: bool) -> Curve:
+def _mse_curve(card: StoredModel, is_this: bool) -> Curve:
     held_out = card.metrics["held_out"]
     return Curve(card.name, held_out["s"], np.array(held_out["mse"]), role="this" if is_this else "other")
 
 
-def error_at(card: Card, s: float) -> float | None:
+def error_at(card: StoredModel, s: float) -> float | None:
     """A model's held-out error at s: PSNR in dB for images, else mean squared error; None outside what was measured."""
     held_out = card.metrics.get("held_out")
     if held_out is None or not held_out["s"][0] <= s <= held_out["s"][-1]:
@@ -129,7 +99,7 @@ def error_at(card: Card, s: float) -> float | None:
     return float(np.interp(s, held_out["s"], values))
 
 
-def sentence(model: Card, result: Sweeping, frame: int, lam: float | None) -> str:
+def sentence(model: StoredModel, result: SweepResult, frame: int, lam: float | None) -> str:
     """What is seen at one frame, in words.
 
     Args:
@@ -150,7 +120,9 @@ def sentence(model: Card, result: Sweeping, frame: int, lam: float | None) -> st
     elif lam is None:
         parts.append(f"The network runs at λ = {learned:.2f}: {_mixture(learned)}.")
     else:
-        parts.append(f"The parameters are held at λ = {lam:.2f} ({_mixture(lam)}); the learned curve has {learned:.2f} here.")
+        parts.append(
+            f"The parameters are held at λ = {lam:.2f} ({_mixture(lam)}); the learned curve has {learned:.2f} here."
+        )
     if lam is None:
         parts.append(_error_sentence(model, result, frame))
     return " ".join(parts)
@@ -160,7 +132,7 @@ def _mixture(lam: float) -> str:
     return f"{100 * (1 - lam):.0f} % θ0 and {100 * lam:.0f} % θ1"
 
 
-def _error_sentence(model: Card, result: Sweeping, frame: int) -> str:
+def _error_sentence(model: StoredModel, result: SweepResult, frame: int) -> str:
     mse = float(result.mse[frame].mean())
     if not model.is_image:
         return f"The mean squared error of x̂0 over the points shown is {mse:.3g}."

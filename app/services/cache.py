@@ -6,10 +6,9 @@ import streamlit as st
 
 from app.components.scrubber import pack
 from app.figures.denoise import pad_figure, sweep_figure
+from app.records import PadResult, Request, StoredModel, SweepResult
 from app.services import stored
 from app.services.inference import Engine
-from app.services.requests import PadResult, Request, SweepResult
-from app.services.stored import StoredModel
 
 
 @st.cache_resource(show_spinner=False)

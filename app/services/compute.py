@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 import dpi_core
-from app.services.requests import Inputs, PadRequest, PadResult, Request, Result, SweepRequest, SweepResult
+from app.records import Inputs, PadRequest, PadResult, Request, Result, SweepRequest, SweepResult
 from dpi_core.analysis.denoising import decoupled, sweep
 from dpi_core.data import digits, load_data, photos
 from dpi_core.evaluation import psnr

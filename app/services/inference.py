@@ -18,7 +18,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from app.services.requests import ModelKey, Request, Result, size_in_bytes
+from app.records import ModelKey, Request, Result, size_in_bytes
 
 log = logging.getLogger(__name__)
 
@@ -130,18 +130,17 @@ class Engine:
         """
         known = self.cache.get(request)
         with self._lock:
+            previous = self._latest.pop((session, type(request)), None)
+            if previous is not None and previous.request != request:
+                self._leave(session, previous)
             if known is not None:
-                self._leave_latest(session, type(request))
                 job = Job(request)
                 job._finish("done", known)
                 return job
-            job = self._jobs.get(request)
-            previous = self._latest.get((session, type(request)))
-            if previous is not None and previous is not job:
-                self._leave(session, previous)
-            if job is None:
-                job = self._jobs[request] = Job(request)
-                self._worker(request.device).enqueue(job)
+            if request not in self._jobs:
+                self._jobs[request] = Job(request)
+                self._worker(request.device).enqueue(self._jobs[request])
+            job = self._jobs[request]
             job.waiting.add(session)
             self._latest[session, type(request)] = job
             return job
@@ -179,11 +178,6 @@ class Engine:
         if device not in self._workers:
             self._workers[device] = Worker(self, device)
         return self._workers[device]
-
-    def _leave_latest(self, session: str, kind: type) -> None:
-        previous = self._latest.pop((session, kind), None)
-        if previous is not None:
-            self._leave(session, previous)
 
     def _leave(self, session: str, job: Job) -> None:
         job.waiting.discard(session)

@@ -4,54 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
 
-from app.services.requests import ModelKey, PadResult, SweepResult
+from app.records import ModelKey, PadResult, StoredModel, SweepResult
 
 CHECKPOINTS = Path(__file__).parents[2] / "checkpoints"
-
-
-@dataclass(frozen=True, eq=False)
-class StoredModel:
-    """A checkpoint folder without its weights.
-
-    Attributes:
-        key: names it to the engine.
-        name: of the folder.
-        recipe: its config.json.
-        metrics: its metrics.json, or empty.
-        sweep: stored frames along s, if any.
-        pad: stored frames over (noise level, λ), if any.
-        shown: what the stored inputs are, in one phrase.
-    """
-
-    key: ModelKey
-    name: str
-    recipe: dict[str, Any]
-    metrics: dict[str, Any]
-    sweep: SweepResult | None
-    pad: PadResult | None
-    shown: str
-
-    @property
-    def is_image(self) -> bool:
-        """Whether samples are images (c, h, w) and not points."""
-        return len(self.recipe["shape"]) == 3
-
-    @property
-    def has_two_sets(self) -> bool:
-        """Whether there is a λ to move."""
-        return self.recipe["conditioning"]["kind"] == "dpi"
-
-    @property
-    def family(self) -> str:
-        """Data and process, shared by models that are compared: the name without its conditioning."""
-        return self.name.rsplit("-", 1)[0]
 
 
 def model_names(root: Path = CHECKPOINTS) -> list[str]:
@@ -103,7 +64,9 @@ def _read_analysis(file: Path) -> tuple[SweepResult | None, PadResult | None, st
             about = json.loads(stored.metadata()["about"])
             arrays = {name: stored.get_tensor(name) for name in stored.keys()}
     except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"{file.parent.name}/{file.name} is damaged ({error}); run `python -m dpi_core analyse`.") from error
+        raise ValueError(
+            f"{file.parent.name}/{file.name} is damaged ({error}); run `python -m dpi_core analyse`."
+        ) from error
     sweep = _sweep(arrays, about)
     return sweep, _pad(arrays, about, sweep) if "pad" in about else None, about["inputs"]
 

@@ -8,7 +8,7 @@ import warnings
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from app.services.requests import Upload
+from app.records import Upload
 
 MAX_PIXELS = 50_000_000
 MAX_BYTES = 16 * 2**20
@@ -25,11 +25,15 @@ def read_upload(content: bytes, shape: tuple[int, int, int]) -> Upload:
         ValueError: not an image, damaged, or too large; one sentence with the remedy.
     """
     if len(content) > MAX_BYTES:
-        raise ValueError(f"The file has {len(content) / 2**20:.0f} MB, but at most {MAX_BYTES // 2**20} are taken; shrink it.")
+        raise ValueError(
+            f"The file has {len(content) / 2**20:.0f} MB, but at most {MAX_BYTES // 2**20} are taken; shrink it."
+        )
     try:
         image = _decode(content)
     except UnidentifiedImageError:
-        raise ValueError("This file is not an image that can be read; upload a PNG, JPEG, WebP, BMP, GIF or TIFF.") from None
+        raise ValueError(
+            "This file is not an image that can be read; upload a PNG, JPEG, WebP, BMP, GIF or TIFF."
+        ) from None
     except (OSError, SyntaxError, EOFError, ValueError, Image.DecompressionBombError, Warning) as error:
         raise ValueError(f"The image could not be decoded ({error}); save it again as PNG and retry.") from None
     channels, height, width = shape
@@ -41,7 +45,7 @@ def read_upload(content: bytes, shape: tuple[int, int, int]) -> Upload:
 def _decode(content: bytes) -> Image.Image:
     with warnings.catch_warnings():
         warnings.simplefilter("error", Image.DecompressionBombWarning)
-        image = Image.open(io.BytesIO(content))
+        image: Image.Image = Image.open(io.BytesIO(content))
         width, height = image.size
         if width * height > MAX_PIXELS:
             raise OSError(f"it has {width} × {height} pixels, more than {MAX_PIXELS:,}")

@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import numpy as np
 import streamlit as st
 
 from app import state
 from app.components.scrubber import ScrubberState, scrubber, store
 from app.figures.denoise import error_at, sentence
+from app.records import (
+    INPUT_KINDS,
+    InputKind,
+    Inputs,
+    PadRequest,
+    PadResult,
+    Request,
+    StoredModel,
+    SweepRequest,
+    SweepResult,
+)
 from app.services import cache
 from app.services.inference import Job
-from app.services.requests import INPUT_KINDS, InputKind, Inputs, PadRequest, PadResult, Request, SweepRequest, SweepResult
-from app.services.stored import StoredModel
 from app.services.uploads import read_upload
 
 SWEEP_GRID = tuple(np.linspace(0, 1, 101).tolist())
@@ -66,11 +77,13 @@ def _choose_inputs(model: StoredModel, seed: int) -> Inputs | None:
     if chosen == "upload":
         _choose_upload(model)
         image = state.upload()
-        return None if image is None or image.shape != tuple(model.recipe["shape"]) else Inputs("upload", 1, seed, image)
+        return (
+            None if image is None or image.shape != tuple(model.recipe["shape"]) else Inputs("upload", 1, seed, image)
+        )
     if chosen == STORED or chosen is None:
         row.caption(model.shown)
         return None
-    return Inputs(chosen, SHOWN_IMAGES if model.is_image else SHOWN_POINTS, seed)
+    return Inputs(cast(InputKind, chosen), SHOWN_IMAGES if model.is_image else SHOWN_POINTS, seed)
 
 
 def _choose_upload(model: StoredModel) -> None:
@@ -88,9 +101,7 @@ def _choose_upload(model: StoredModel) -> None:
         st.error(str(error))
 
 
-def _computed(
-    model: StoredModel, inputs: Inputs, device: str
-) -> tuple[SweepResult, PadResult | None, Request] | None:
+def _computed(model: StoredModel, inputs: Inputs, device: str) -> tuple[SweepResult, PadResult | None, Request] | None:
     """What the engine has for these inputs; while it works, its progress is shown and the old picture stays."""
     engine, session = cache.engine(), state.session_id()
     request = SweepRequest(model.key, inputs, SWEEP_GRID, device)
@@ -129,12 +140,15 @@ def _progress(label: str, job: Job) -> None:
             st.rerun()
         row = st.container(horizontal=True, vertical_alignment="center")
         row.progress(job.progress, label if job.total else f"{label}: waiting for the engine")
-        if row.button("Cancel", key=f"cancel {label}"):
-            cache.engine().cancel(state.session_id(), job)
-            state.back_to_stored()
-            st.rerun()
+        row.button("Cancel", key=f"cancel {label}", on_click=_cancel, args=(job,))
 
     watch()
+
+
+def _cancel(job: Job) -> None:
+    """Gives the computation up and goes back to the stored frames."""
+    cache.engine().cancel(state.session_id(), job)
+    st.session_state[state.INPUTS] = STORED
 
 
 @st.fragment

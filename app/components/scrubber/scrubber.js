@@ -43,6 +43,8 @@ class Scrubber {
   }
 
   dispose() {
+    // Python must not hear from a component that has left the page.
+    this.setStateValue = () => {};
     this.player.stop();
     clearTimeout(this.rest);
     cancelAnimationFrame(this.request);
@@ -57,7 +59,7 @@ class Scrubber {
     const names = ["clean", "noised", "denoised", "residual"];
     this.panelSurfaces = Object.fromEntries(names.map((name) => [name, surface(`[data-panel="${name}"]`)]));
     const onRelease = () => this.commit();
-    const scrub = { onMove: (s) => this.moveToFrame(this.frameAt(s)), onRelease };
+    const scrub = { onMove: (s) => this.scrubTo(this.frameAt(s)), onRelease };
     this.lambdaChart = new LambdaChart(surface('[data-chart="lambda"]'), scrub);
     this.scoreChart = new CurveChart(surface('[data-chart="score"]'), scrub);
     this.padChart = new PadChart(surface('[data-chart="pad"]'), {
@@ -77,7 +79,7 @@ class Scrubber {
       csv: () => this.saveTable(),
     };
     for (const [name, act] of Object.entries(actions)) this.button(name).onclick = act;
-    this.slider.oninput = () => this.moveToFrame(Number(this.slider.value));
+    this.slider.oninput = () => this.scrubTo(Number(this.slider.value));
     this.slider.onchange = () => this.commit();
     this.slider.onpointerdown = () => this.player.stop();
     this.find(".group select").onchange = (event) => (this.player.speed = Number(event.target.value));
@@ -112,14 +114,20 @@ class Scrubber {
     this.receive();
   }
 
-  /** Takes the sweep and the pad that Python named as soon as they have arrived; until then the old ones stay. */
+  /**
+   * Takes the sweep that Python named as soon as it has arrived; until then the old one stays, and its pad with it,
+   * because a pad's cells mean nothing with another sweep's inputs.
+   */
   receive() {
-    const sweep = getBlob(this.data.sweep);
-    if (sweep && sweep !== this.sweep) this.takeSweep(sweep);
-    const pad = this.data.pad && getBlob(this.data.pad);
-    if (!this.data.pad) this.pad = null;
-    else if (pad && pad !== this.pad) this.padChart.setPad((this.pad = pad));
-    if (this.sweep) this.relayout();
+    const lookUp = (hash, held) => (held?.hash === hash ? held : getBlob(hash));
+    const sweep = lookUp(this.data.sweep, this.sweep);
+    if (sweep) {
+      const pad = lookUp(this.data.pad, this.pad);
+      if (sweep !== this.sweep) this.takeSweep(sweep);
+      if (pad && pad !== this.pad) this.padChart.setPad(pad);
+      this.pad = pad;
+    }
+    this.relayout();
   }
 
   takeSweep(sweep) {
@@ -167,6 +175,12 @@ class Scrubber {
     return nearestIndex(this.sweep.arrays.s.values, s);
   }
 
+  /** The hand takes over from the player. */
+  scrubTo(k) {
+    this.player.stop();
+    this.moveToFrame(k);
+  }
+
   moveToFrame(k) {
     this.moveTo({ s: this.sweep.arrays.s.values[k], pad: null });
   }
@@ -189,9 +203,8 @@ class Scrubber {
   }
 
   stepBy(frames) {
-    this.player.stop();
     const last = this.sweep.native.length - 1;
-    this.moveToFrame(clamp(this.frameAt(this.position.s) + frames, 0, last));
+    this.scrubTo(clamp(this.frameAt(this.position.s) + frames, 0, last));
     this.commitAfterRest();
   }
 

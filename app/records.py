@@ -1,4 +1,6 @@
-"""What can be asked of the engine, and what it answers: frozen requests, NumPy results. No torch, no streamlit.
+"""Frozen records that pass between pages, figures and the engine: requests, NumPy results, stored models.
+
+No torch, no streamlit.
 
 A request holds everything its result depends on, so it is the result's key.
 """
@@ -7,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass, field, fields
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -153,6 +155,44 @@ class PadResult:
 
 
 Result = SweepResult | PadResult
+
+
+@dataclass(frozen=True, eq=False)
+class StoredModel:
+    """A checkpoint folder without its weights.
+
+    Attributes:
+        key: names it to the engine.
+        name: of the folder.
+        recipe: its config.json.
+        metrics: its metrics.json, or empty.
+        sweep: stored frames along s, if any.
+        pad: stored frames over (noise level, λ), if any.
+        shown: what the stored inputs are, in one phrase.
+    """
+
+    key: ModelKey
+    name: str
+    recipe: dict[str, Any]
+    metrics: dict[str, Any]
+    sweep: SweepResult | None
+    pad: PadResult | None
+    shown: str
+
+    @property
+    def is_image(self) -> bool:
+        """Whether samples are images (c, h, w) and not points."""
+        return len(self.recipe["shape"]) == 3
+
+    @property
+    def has_two_sets(self) -> bool:
+        """Whether there is a λ to move."""
+        return self.recipe["conditioning"]["kind"] == "dpi"
+
+    @property
+    def family(self) -> str:
+        """Data and process, shared by models that are compared: the name without its conditioning."""
+        return self.name.rsplit("-", 1)[0]
 
 
 def size_in_bytes(result: Result) -> int:
