@@ -12,10 +12,17 @@ from app.views import denoise
 DEFAULT_MODEL = "digits-vp-dpi"
 AUTOMATIC = "auto"
 
+# Slider, pictures and charts fit a 1280 × 720 screen.
+COMPACT = """<style>
+.stMainBlockContainer { padding: 2.6rem 2rem 1rem }
+@media (max-width: 640px) { .stMainBlockContainer { padding: 4rem 1rem 1rem } }
+</style>"""
+
 
 def main() -> None:
     """Draws the sidebar and the chosen page."""
     st.set_page_config(page_title="DPI Explorer", layout="wide")
+    st.html(COMPACT)
     names = stored.model_names()
     if not names:
         st.error("There is no model in checkpoints/; train one with `python -m dpi_core train digits-vp-dpi`.")
@@ -31,7 +38,6 @@ def main() -> None:
 
 
 def _choose_model(names: list[str]) -> StoredModel | None:
-    state.choose_from_url(state.MODEL, names)
     with st.sidebar:
         st.markdown("#### DPI Explorer")
         default = names.index(DEFAULT_MODEL) if DEFAULT_MODEL in names else 0
@@ -72,7 +78,6 @@ def _choose_device() -> str:
     """The device that computes; the list is complete once torch has been imported."""
     known = cache.engine().devices()
     options = [AUTOMATIC, *(known or ())]
-    state.choose_from_url(state.DEVICE, options)
     chosen = st.sidebar.selectbox(
         "Device", options, key=state.DEVICE, bind="query-params", help="auto: CUDA, then MPS, then CPU."
     )

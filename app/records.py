@@ -87,10 +87,11 @@ class SweepRequest:
 
 @dataclass(frozen=True)
 class PadRequest:
-    """x̂0 of some inputs over noise level and parameter position λ."""
+    """x̂0 of the first `count` of some inputs over noise level and parameter position λ."""
 
     model: ModelKey
     inputs: Inputs
+    count: int
     s_grid: tuple[float, ...]
     lam_grid: tuple[float, ...]
     device: str

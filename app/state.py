@@ -72,12 +72,6 @@ def link() -> str:
     return f"{base}?{urlencode(st.query_params.to_dict())}"
 
 
-def choose_from_url(key: str, options: list[str]) -> None:
-    """Drops a URL value that is not among the options, so that a stale link opens on the default."""
-    if st.query_params.get(key) not in (None, *options):
-        del st.query_params[key]
-
-
 def upload() -> Upload | None:
     """This session's own image."""
     return st.session_state.get(_UPLOAD)

@@ -14,14 +14,14 @@ from jaxtyping import Float
 from torch import Tensor
 
 from dpi_core.idx_files import FASHION_MNIST_PAGE, Labels, download_fashion_mnist, idx_labels
-from dpi_core.images import ImageData, digits, idx, image_folder, photos
+from dpi_core.images import ImageData, digits, fit_images, idx, image_folder, photos
 from dpi_core.mixtures import GaussianMixture, ring_mixture
 from dpi_core.planar import Checkerboard, Distribution, Moons, Spirals
 from dpi_core.seeds import held_out_generator
 
 __all__ = [
-    "DATA_KINDS",
     "Checkerboard",
+    "DATA_KINDS",
     "Data",
     "DataConfig",
     "Distribution",
@@ -33,6 +33,7 @@ __all__ = [
     "Spirals",
     "digits",
     "download_fashion_mnist",
+    "fit_images",
     "idx",
     "idx_labels",
     "image_folder",

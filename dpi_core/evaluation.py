@@ -58,7 +58,6 @@ def evaluation_noise(shape: tuple[int, ...], seed: int, level: int) -> Tensor:
     return torch.randn(shape, generator=seeded_generator(seed, level))
 
 
-@torch.no_grad()
 def denoising_errors(
     denoiser: Denoiser,
     x0: Float[Tensor, "n ..."],
@@ -80,7 +79,8 @@ def denoising_errors(
         errors = []
         for clean, noise in zip(x0.split(batch_size), eps.split(batch_size), strict=True):
             clean, noise = clean.to(denoiser.device), noise.to(denoiser.device)
-            x0_hat = denoiser(denoiser.process.add_noise(clean, noise, s), s)
+            with torch.no_grad():
+                x0_hat = denoiser(denoiser.process.add_noise(clean, noise, s), s)
             errors.append((x0_hat - clean).square().flatten(1).mean(1).double().cpu())
         yield s, torch.cat(errors).numpy()
 

@@ -218,3 +218,14 @@ def _read_image(path: Path, size: int, gray: bool) -> Float[Tensor, "c size size
 def _pixels(image: Image.Image) -> Float[Tensor, "c h w"]:
     values = np.atleast_3d(np.asarray(image))
     return _to_unit_range(rearrange(torch.from_numpy(values.copy()), "h w c -> c h w"))
+
+
+def fit_images(images: Float[Tensor, "n c h w"], shape: tuple[int, ...]) -> Float[Tensor, "n c2 h2 w2"]:
+    """Brings images in [-1, 1] to another size, and gray ones to more channels.
+
+    Args:
+        images: (n, c, h, w); c is 1, or the channels of `shape`.
+        shape: (c2, h2, w2), for example a model's.
+    """
+    resized = F.interpolate(images, size=shape[1:], mode="bilinear", antialias=True)
+    return resized.expand(-1, shape[0], -1, -1).clamp(-1, 1)

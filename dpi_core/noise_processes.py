@@ -77,7 +77,7 @@ class NoiseProcess(ABC):
 
     @abstractmethod
     def to_native(self, s: Scalar) -> Tensor:
-        """S -> the literature's time (DDPM step, σ, flow time), float64."""
+        """Maps s to the literature's time (DDPM step, σ, flow time), float64."""
 
     @abstractmethod
     def from_native(self, value: Scalar) -> Tensor:
@@ -99,12 +99,18 @@ class NoiseProcess(ABC):
         return self._coefficients(as_scalar(s).to(device="cpu", dtype=torch.float64))
 
     def preconditioning(self, s: Scalar) -> Preconditioning:
-        """How the network's output becomes x̂0 at s."""
+        """How the network's output becomes x̂0 at s.
+
+        Raises:
+            ValueError: x0 does not follow from the network's output there (α = 0 for ε).
+        """
         c = self.coefficients(s)
         one, zero = torch.ones_like(c.alpha), torch.zeros_like(c.alpha)
         if self.prediction == "x0":
             return Preconditioning(zero, one, one)
         if self.prediction == "eps":
+            if bool((c.alpha == 0).any()):
+                raise ValueError(f"x0 from eps is undefined at s = {s}: α = 0; use a smaller s, or predict v.")
             return Preconditioning(1 / c.alpha, -c.sigma / c.alpha, one)
         if self.prediction == "v":
             return Preconditioning(c.alpha, -c.sigma, one)
@@ -185,13 +191,16 @@ class NoiseProcess(ABC):
             return "v needs α² + σ² = 1"
         if "velocity" in (kind, given) and not finite_slope:
             return "the noise level has infinite slope there"
+        noise = {"eps", "score"}
+        clean = bool((c.sigma == 0).any())
+        if clean and not noise.isdisjoint((kind, given)):
+            return "σ = 0, so the sample carries no noise"
         if kind == given:
             return None
-        if given in ("eps", "score") and bool((c.alpha == 0).any()):
+        if clean and given == "x0":
+            return "σ = 0, so x_s and x0 say the same and leave the noise open"
+        if given in noise and kind not in noise and bool((c.alpha == 0).any()):
             return "α = 0, so the sample carries nothing of x0"
-        divides_by_sigma = given == "x0" or not {"eps", "score"}.isdisjoint((kind, given))
-        if divides_by_sigma and bool((c.sigma == 0).any()):
-            return "σ = 0, so the sample carries no noise"
         return None
 
     # The probability-flow ODE in the coordinates samplers integrate in ----------------------------------------------
@@ -260,7 +269,7 @@ class VPDiffusion(NoiseProcess):
         return Coefficients(alpha, sigma, d_alpha, -alpha * d_alpha / sigma)
 
     def to_native(self, s: Scalar) -> Tensor:
-        """S -> DDPM step in [0, 1000]."""
+        """Maps s to the DDPM step in [0, 1000]."""
         return as_scalar(s).double() * self.n_steps
 
     def from_native(self, value: Scalar) -> Tensor:
@@ -298,7 +307,9 @@ class VEDiffusion(NoiseProcess):
         low, high = self.sigma_min ** (1 / self.rho), self.sigma_max ** (1 / self.rho)
         root = low + s * (high - low)
         slope = self.rho * root ** (self.rho - 1) * (high - low)
-        return Coefficients(torch.ones_like(s), root**self.rho, torch.zeros_like(s), slope)
+        # Rounding must not carry the ends out of the range that `from_native` accepts.
+        sigma = (root**self.rho).clamp(self.sigma_min, self.sigma_max)
+        return Coefficients(torch.ones_like(s), sigma, torch.zeros_like(s), slope)
 
     def preconditioning(self, s: Scalar) -> Preconditioning:
         """Karras et al. 2022, table 1, last column."""
@@ -313,7 +324,7 @@ class VEDiffusion(NoiseProcess):
         return (x0 - per_sample(pre.c_skip, x0) * x_s) / per_sample(pre.c_out, x0)
 
     def to_native(self, s: Scalar) -> Tensor:
-        """S -> σ."""
+        """Maps s to σ."""
         return self.coefficients(s).sigma
 
     def from_native(self, value: Scalar) -> Tensor:
@@ -352,7 +363,7 @@ class AWGN(NoiseProcess):
         )
 
     def to_native(self, s: Scalar) -> Tensor:
-        """S -> σ on 0..255."""
+        """Maps s to σ on 0..255."""
         return as_scalar(s).double() * self.sigma_max * 127.5
 
     def from_native(self, value: Scalar) -> Tensor:
@@ -383,7 +394,7 @@ class FlowMatching(NoiseProcess):
         return Coefficients(1 - s, s.clone(), -torch.ones_like(s), torch.ones_like(s))
 
     def to_native(self, s: Scalar) -> Tensor:
-        """S -> flow time 1 − s."""
+        """Maps s to the flow time 1 − s."""
         return 1 - as_scalar(s).double()
 
     def from_native(self, value: Scalar) -> Tensor:

@@ -72,7 +72,7 @@ def ddim_step(
     denoiser: Denoiser, x: Tensor, s: float, s_next: float, noise: SampleNoise, eta: float = 0.0
 ) -> StepResult:
     """Song et al. 2021 (DDIM), eq. 12, for any α and σ: deterministic at η = 0, ancestral at η = 1."""
-    now, after = denoiser.process.coefficients(s), denoiser.process.coefficients(s_next)
+    after = denoiser.process.coefficients(s_next)
     prediction = denoiser.predict(x, s)
     assert prediction.eps is not None
     fresh = eta * _posterior_std(denoiser, s, s_next)
@@ -124,7 +124,6 @@ def uniform_grid(denoiser: Denoiser, steps: int) -> list[float]:
     return np.linspace(high, low, steps + 1).tolist()
 
 
-@torch.no_grad()
 def sample_states(
     denoiser: Denoiser, solver: Solver, grid: Sequence[float], noise: SampleNoise, x: Tensor | None = None
 ) -> Iterator[State]:
@@ -154,14 +153,17 @@ def sample_states(
     x = x.to(denoiser.device) if denoiser.device.type != "mps" else x.float().to(denoiser.device)
     nfe = 0
     for step, (s, s_next) in enumerate(zip(grid, grid[1:], strict=False)):
-        result = solver(denoiser, x, s, s_next, noise)
+        with torch.no_grad():
+            result, lam = solver(denoiser, x, s, s_next, noise), denoiser.lam(s)
         if not bool(torch.isfinite(result.x).all()):
             raise FloatingPointError(f"the model produced NaN or infinity at step {step} (s = {s:.3f}).")
-        yield State(step, s, x, result.x0_hat, denoiser.lam(s), nfe)
+        yield State(step, s, x, result.x0_hat, lam, nfe)
         x, nfe = result.x, nfe + result.nfe
-    if process.coefficients(grid[-1]).sigma > 0:
-        x, nfe = denoiser(x, grid[-1]), nfe + 1
-    yield State(len(grid) - 1, grid[-1], x, x, denoiser.lam(grid[-1]), nfe)
+    with torch.no_grad():
+        lam = denoiser.lam(grid[-1])
+        if process.coefficients(grid[-1]).sigma > 0:
+            x, nfe = denoiser(x, grid[-1]), nfe + 1
+    yield State(len(grid) - 1, grid[-1], x, x, lam, nfe)
 
 
 def _slope(denoiser: Denoiser, prediction: Prediction) -> Tensor:

@@ -165,6 +165,7 @@ def train(
         resume: a state that `save` once received.
 
     Raises:
+        ValueError: the state to resume from belongs to another network.
         FloatingPointError: the loss is no longer finite.
     """
     denoiser.train()
@@ -232,6 +233,13 @@ def _state(step: int, denoiser: Denoiser, ema: EMA, optimiser: torch.optim.Optim
 
 
 def _restore(state: TrainingState, denoiser: Denoiser, ema: EMA, optimiser: torch.optim.Optimizer) -> int:
+    for name, parameter in denoiser.named_parameters():
+        found = state.tensors.get(f"model.{name}")
+        if found is None or found.shape != parameter.shape:
+            raise ValueError(
+                f"the state to resume from has no {name} of shape {tuple(parameter.shape)}: it belongs to another recipe;"
+                " remove it to start again."
+            )
     with torch.no_grad():
         for name, parameter in denoiser.named_parameters():
             parameter.copy_(state.tensors[f"model.{name}"])

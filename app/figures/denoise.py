@@ -39,7 +39,7 @@ def pad_figure(model: StoredModel, result: PadResult) -> Pad:
         alpha=result.alpha,
         sigma=result.sigma,
         native=result.native,
-        label="against the best λ",
+        label="vs best λ",
         unit="dB",
     )
 

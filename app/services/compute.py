@@ -14,7 +14,7 @@ from torch import Tensor
 import dpi_core
 from app.records import Inputs, PadRequest, PadResult, Request, Result, SweepRequest, SweepResult
 from dpi_core.analysis.denoising import decoupled, sweep
-from dpi_core.data import digits, load_data, photos
+from dpi_core.data import digits, fit_images, load_data, photos
 from dpi_core.evaluation import psnr
 from dpi_core.model import Model
 from dpi_core.seeds import seeded_generator
@@ -47,7 +47,7 @@ def answer(model: Model, request: Request, report: Report) -> Result:
     x0 = _clean_inputs(model, request.inputs, report)
     eps = torch.randn(x0.shape, generator=seeded_generator(request.inputs.seed))
     if isinstance(request, PadRequest):
-        return _pad(model, request, x0, eps, report)
+        return _pad(model, request, x0[: request.count], eps[: request.count], report)
     return _sweep(model, request, x0, eps, report)
 
 
@@ -103,7 +103,7 @@ def _clean_inputs(model: Model, inputs: Inputs, report: Report) -> Tensor:
         path = DATA_ROOT / model.recipe.name.split("-")[0]
         return load_data(model.recipe.data, path if path.is_dir() else None).held_out_batch(inputs.n, inputs.seed)
     bundled = digits() if inputs.kind == "digits" else photos(gray=model.recipe.shape[0] == 1)
-    return _fit(bundled.held_out_batch(inputs.n, inputs.seed), model.recipe.shape)
+    return fit_images(bundled.held_out_batch(inputs.n, inputs.seed), model.recipe.shape)
 
 
 def _samples(model: Model, inputs: Inputs, report: Report) -> Tensor:
@@ -112,12 +112,6 @@ def _samples(model: Model, inputs: Inputs, report: Report) -> Tensor:
     *_, last = states
     samples = last.x.float().cpu()
     return samples.clamp(-1, 1) if samples.ndim == 4 else samples
-
-
-def _fit(images: Tensor, shape: tuple[int, ...]) -> Tensor:
-    """Brings bundled images to a model's channels and size."""
-    images = images.expand(-1, shape[0], -1, -1) if images.shape[1] == 1 else images
-    return torch.nn.functional.interpolate(images, size=shape[1:], mode="bilinear", antialias=True).clamp(-1, 1)
 
 
 def _reporting(steps: Iterator[T], total: int, report: Report) -> Iterator[T]:

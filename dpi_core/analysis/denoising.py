@@ -42,7 +42,6 @@ class PadRow:
     mse: Tensor
 
 
-@torch.no_grad()
 def sweep(
     denoiser: Denoiser, x0: Float[Tensor, "n ..."], eps: Float[Tensor, "n ..."], s_grid: list[float]
 ) -> Iterator[SweepFrame]:
@@ -57,10 +56,11 @@ def sweep(
     x0, eps = x0.to(denoiser.device), eps.to(denoiser.device)
     for s in s_grid:
         x_s = denoiser.process.add_noise(x0, eps, s)
-        yield SweepFrame(s, denoiser(x_s, s).float().cpu())
+        with torch.no_grad():
+            x0_hat = denoiser(x_s, s).float().cpu()
+        yield SweepFrame(s, x0_hat)
 
 
-@torch.no_grad()
 def decoupled(
     denoiser: Denoiser,
     x0: Float[Tensor, "n ..."],
@@ -89,7 +89,7 @@ def decoupled(
     clean = x0.repeat(len(s_grid), *[1] * (x0.ndim - 1))
     x_s = denoiser.process.add_noise(clean, eps.repeat(len(s_grid), *[1] * (x0.ndim - 1)), levels)
     for lam in lam_grid:
-        with net.using(FixedSchedule(lam)):
+        with torch.no_grad(), net.using(FixedSchedule(lam)):
             parts = [
                 denoiser(x.to(denoiser.device), s, s_theta=0.0).float().cpu()
                 for x, s in zip(x_s.split(batch_size), levels.split(batch_size), strict=True)

@@ -97,7 +97,9 @@ function wrapText(context, { caption, width }, theme) {
 function curvesAsCsv(sweep) {
   const { arrays } = sweep;
   const rows = [["chart", "series", "s", "value", "low", "high", "native"]];
-  arrays.s.values.forEach((s, k) => rows.push(["lambda", "lambda", s, arrays.lam.values[k], "", "", sweep.native[k]]));
+  arrays.lam?.values.forEach((lam, k) =>
+    rows.push(["lambda", "lambda", arrays.s.values[k], lam, "", "", sweep.native[k]]),
+  );
   for (const chart of sweep.charts) {
     for (const curve of chart.curves) rows.push(...curveRows(chart, curve, arrays));
   }

@@ -5,8 +5,8 @@
  * @property {number} k - the sweep's frame at this noise level.
  * @property {{i: number, j: number} | null} cell - the pad's column and row, or null on the learned curve.
  * @property {number} s - noise level.
- * @property {number} lam - position of the parameters.
- * @property {number} learned - what λ(s) says.
+ * @property {number | null} lam - position of the parameters; null for a network with one parameter set.
+ * @property {number | null} learned - what λ(s) says.
  * @property {string} native - s in the process's own time.
  * @property {number} alpha - signal factor of the noised input.
  * @property {number} sigma - noise factor of the noised input.
@@ -24,8 +24,8 @@ function sweepMoment(sweep, s) {
     k,
     cell: null,
     s: arrays.s.values[k],
-    lam: arrays.lam.values[k],
-    learned: arrays.lam.values[k],
+    lam: arrays.lam?.values[k] ?? null,
+    learned: arrays.lam?.values[k] ?? null,
     native: sweep.native[k],
     alpha: arrays.alpha.values[k],
     sigma: arrays.sigma.values[k],

@@ -158,7 +158,7 @@ class PointPanels {
 
   draw(moment) {
     const { clean, noised, denoised, residual } = this.surfaces;
-    const tint = parameterColor(moment.lam);
+    const tint = moment.lam === null ? this.theme.muted : parameterColor(moment.lam);
     const cleanAt = (n, axis) => this.clean.values[2 * moment.inputs[n] + axis] * this.clean.scale;
     const noiseAt = (n, axis) => this.noise.values[2 * moment.inputs[n] + axis] * this.noise.scale;
     const denoisedAt = (n, axis) => moment.x0Hat.values[2 * n + axis] * moment.x0Hat.scale;

@@ -113,7 +113,7 @@ class Sweep:
     Attributes:
         kind: "image" or "points".
         s: (T,) increasing, in [0, 1]; 0 is clean, 1 is noise.
-        lam: (T,) the position λ of the parameters at each s, in [0, 1].
+        lam: (T,) the position λ of the parameters at each s, in [0, 1]; None for a network with one parameter set.
         alpha: (T,) signal factor of x_s = α x0 + σ ε.
         sigma: (T,) noise factor, not negative.
         native: T texts, what each s is in the process's own time, for example "DDPM step 580".
@@ -129,7 +129,7 @@ class Sweep:
 
     kind: Literal["image", "points"]
     s: ArrayLike
-    lam: ArrayLike
+    lam: ArrayLike | None
     alpha: ArrayLike
     sigma: ArrayLike
     native: tuple[str, ...] | list[str]
@@ -142,7 +142,8 @@ class Sweep:
     def __post_init__(self) -> None:
         """Refuse what the browser could not draw."""
         s = _check_scalar_grid("sweep: s", self.s)
-        _check_unit_interval("sweep: lam", _check_shape("sweep: lam", self.lam, s.shape, "one value for each s"))
+        if self.lam is not None:
+            _check_unit_interval("sweep: lam", _check_shape("sweep: lam", self.lam, s.shape, "one value for each s"))
         _check_process("sweep", s, self.alpha, self.sigma, self.native)
         _check_inputs(self.kind, self.clean)
         _check_shape("sweep: noise", self.noise, self.clean.shape, "the shape of clean")
@@ -271,8 +272,9 @@ class _Arrays:
 def _sweep_parts(sweep: Sweep) -> tuple[dict[str, Any], _Arrays]:
     """Return the header and the arrays of a sweep."""
     arrays = _Arrays()
-    for name in ("s", "lam"):
-        arrays.add_floats(name, np.clip(getattr(sweep, name), 0.0, 1.0))
+    arrays.add_floats("s", np.clip(sweep.s, 0.0, 1.0))
+    if sweep.lam is not None:
+        arrays.add_floats("lam", np.clip(sweep.lam, 0.0, 1.0))
     for name in ("alpha", "sigma"):
         arrays.add_floats(name, getattr(sweep, name))
     header: dict[str, Any] = {"type": "sweep", "kind": sweep.kind, "title": sweep.title, "native": list(sweep.native)}

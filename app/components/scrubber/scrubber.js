@@ -134,7 +134,8 @@ class Scrubber {
     this.sweep = sweep;
     this.player.stop();
     this.slider.max = sweep.native.length - 1;
-    this.lambdaChart.setSweep(sweep);
+    if (sweep.arrays.lam) this.lambdaChart.setSweep(sweep);
+    this.find('[data-chart="lambda"]').hidden = !sweep.arrays.lam;
     const Panels = sweep.kind === "image" ? ImagePanels : PointPanels;
     this.panels = new Panels(this.panelSurfaces, sweep);
     this.element.classList.remove("waiting");
@@ -300,7 +301,7 @@ class Scrubber {
   }
 
   charts() {
-    const shown = [this.lambdaChart];
+    const shown = this.sweep.arrays.lam ? [this.lambdaChart] : [];
     if (this.sweep.charts.length) shown.push(this.scoreChart);
     if (this.pad) shown.push(this.padChart);
     return shown;
@@ -342,16 +343,18 @@ class Scrubber {
     this.slider.setAttribute("aria-valuetext", describe(moment));
     write(this.part("readout"), this.readout(moment));
     write(this.part("process"), `α ${moment.alpha.toFixed(2)}, σ ${formatSigma(moment.sigma)}.`);
-    write(this.part("lambda-value"), `λ ${moment.learned.toFixed(2)}`);
+    if (moment.learned !== null) write(this.part("lambda-value"), `λ ${moment.learned.toFixed(2)}`);
     write(this.part("clean-caption"), this.cleanCaption(moment));
     this.writeLegend(moment);
     if (this.pad) this.writePadValue(moment);
   }
 
   readout(moment) {
-    const [s, lam, learned] = [moment.s, moment.lam, moment.learned].map((value) => value.toFixed(2));
-    if (!moment.cell) return `s ${s}  ·  λ ${lam}  ·  ${moment.native}`;
-    return `noise s ${s}  ·  parameters λ ${lam} (learned ${learned})  ·  ${this.formatScore(moment.score)}`;
+    const s = moment.s.toFixed(2);
+    if (moment.lam === null) return `s ${s}  ·  ${moment.native}`;
+    const parameters = describeParameters(moment);
+    if (!moment.cell) return `s ${s}  ·  ${parameters}  ·  ${moment.native}`;
+    return `noise s ${s}  ·  ${parameters}  ·  ${this.formatScore(moment.score)}`;
   }
 
   /** The pad holds fewer inputs than the sweep. */
@@ -362,7 +365,7 @@ class Scrubber {
 
   formatScore(score) {
     const { label, unit } = this.pad;
-    return `${label} ${Number.isFinite(score) ? formatValue(score) : "–"} ${unit}`.trim();
+    return `${label} ${Number.isFinite(score) ? signed(score.toFixed(2)) : "–"} ${unit}`.trim();
   }
 
   writeLegend(moment) {

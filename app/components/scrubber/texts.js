@@ -2,10 +2,14 @@
 
 /** @returns {string} the moment in words, for the slider's screen-reader text. */
 function describe(moment) {
-  const parameters = moment.cell
-    ? `parameters λ ${moment.lam.toFixed(2)} (learned ${moment.learned.toFixed(2)})`
-    : `λ ${moment.lam.toFixed(2)}`;
-  return `t ${moment.s.toFixed(2)}, ${parameters}, ${moment.native}`;
+  const parts = [`t ${moment.s.toFixed(2)}`, moment.native];
+  if (moment.lam !== null) parts.splice(1, 0, describeParameters(moment));
+  return parts.join(", ");
+}
+
+/** @returns {string} where the parameters stand. */
+function describeParameters({ cell, lam, learned }) {
+  return cell ? `parameters λ ${lam.toFixed(2)} (learned ${learned.toFixed(2)})` : `λ ${lam.toFixed(2)}`;
 }
 
 /** Writes a text only if it has changed, which spares the browser a layout. */

@@ -1,0 +1,66 @@
+"""The lines of Python behind a picture; a test runs them and compares the result."""
+
+from __future__ import annotations
+
+from app.records import Inputs, StoredModel
+
+UNSTORED_DATA = ("idx", "image_folder")
+
+
+def denoise_lines(model: StoredModel, inputs: Inputs, s: float, lam: float | None, device: str) -> str:
+    """Python that computes `x0_hat` of the Denoise page.
+
+    Args:
+        model: on show.
+        inputs: what is looked at.
+        s: the noise level.
+        lam: the parameters' position, if it is off the learned curve.
+        device: where to compute.
+    """
+    on_device = "" if device == "cpu" else f', device="{device}"'
+    imports = ["import dpi_core", "import torch", *_data_imports(inputs), "from dpi_core.seeds import seeded_generator"]
+    lines = [
+        *imports,
+        "",
+        f'model = dpi_core.load("checkpoints/{model.name}"{on_device})',
+        _clean(model, inputs),
+        f"eps = torch.randn(x0.shape, generator=seeded_generator({inputs.seed}))",
+        f"s = {s:.4g}",
+        "x_s = model.process.add_noise(x0, eps, s)",
+    ]
+    if lam is None:
+        lines += ["x0_hat = model.denoise(x_s, s)"]
+    else:
+        lines += [f"with model.net.using(dpi_core.FixedSchedule({lam:.4g})):", "    x0_hat = model.denoise(x_s, s)"]
+    return "\n".join([*lines, "mse = (x0_hat.cpu() - x0).square().flatten(1).mean(1)"])
+
+
+def stored_inputs(model: StoredModel) -> Inputs:
+    """What a checkpoint's stored frames show: held-out data, or samples where data may not be passed on."""
+    assert model.sweep is not None
+    unstored = model.recipe["data"]["kind"] in UNSTORED_DATA
+    return Inputs("samples" if unstored else "held-out", len(model.sweep.clean), 0)
+
+
+def _data_imports(inputs: Inputs) -> list[str]:
+    needed = {
+        "held-out": "from dpi_core.data import load_data",
+        "digits": "from dpi_core.data import digits, fit_images",
+        "photos": "from dpi_core.data import fit_images, photos",
+    }
+    return [needed[inputs.kind]] if inputs.kind in needed else []
+
+
+def _clean(model: StoredModel, inputs: Inputs) -> str:
+    draw = f"held_out_batch({inputs.n}, seed={inputs.seed})"
+    shape = tuple(model.recipe["shape"])
+    if inputs.kind == "held-out":
+        data_path = ", data_path=PATH" if model.recipe["data"]["kind"] in UNSTORED_DATA else ""
+        return f"x0 = load_data(model.recipe.data{data_path}).{draw}"
+    if inputs.kind == "samples":
+        clamp = ".clamp(-1, 1)" if model.is_image else ""
+        return f"x0 = model.sample({inputs.n}, seed={inputs.seed}).x.cpu(){clamp}"
+    if inputs.kind == "upload":
+        return f"x0 = ...  # your image: float32 in [-1, 1], shape {(1, *shape)}"
+    source = "digits()" if inputs.kind == "digits" else f"photos(gray={shape[0] == 1})"
+    return f"x0 = fit_images({source}.{draw}, {shape})"
