@@ -14,7 +14,7 @@ from tqdm import tqdm
 from dpi_core import checkpoint
 from dpi_core.build import Recipe, build_denoiser, load_recipe, recipe_to_dict
 from dpi_core.card import model_card
-from dpi_core.data import load_data
+from dpi_core.data import Data, download_fashion_mnist, load_data
 from dpi_core.interpolation import DPI
 from dpi_core.lambda_schedules import SATURATION_WARNING
 from dpi_core.model import Model
@@ -40,7 +40,7 @@ def run_train(options: argparse.Namespace) -> None:
     recipe = _with_overrides(load_recipe(options.recipe), options)
     run = options.runs / recipe.name
     state_file, log_file = run / "state.safetensors", run / "log.jsonl"
-    data = load_data(recipe.data, options.data)
+    data = _data(recipe, options)
     if tuple(data.shape) != recipe.shape:
         raise ValueError(
             f"the data have shape {tuple(data.shape)}, but the recipe {recipe.name} expects {recipe.shape}."
@@ -53,6 +53,7 @@ def run_train(options: argparse.Namespace) -> None:
     steps = train(
         denoiser, data, recipe.training, lambda state: checkpoint.save_training_state(state_file, state), resume
     )
+    warned = False
     with log_file.open("w") as stream, tqdm(total=recipe.training.steps, unit="step") as bar:
         stream.writelines(json.dumps(dataclasses.asdict(log)) + "\n" for log in logs)
         for log in steps:
@@ -61,10 +62,9 @@ def run_train(options: argparse.Namespace) -> None:
             stream.flush()
             bar.update(log.step - bar.n)
             bar.set_postfix_str(_summary(log))
-    if logs and logs[-1].saturation is not None and logs[-1].saturation < SATURATION_WARNING:
-        print(
-            f"λ saturates: 90 % of its rise lies within {logs[-1].saturation:.2f} of the range of s.", file=sys.stderr
-        )
+            if log.saturation is not None and log.saturation < SATURATION_WARNING and not warned:
+                warned = True
+                bar.write(f"step {log.step}: λ saturates, 90 % of its rise lies within {log.saturation:.2f} of the range of s.")
     model = Model(denoiser, recipe)
     model.metrics["training"] = {
         "steps": recipe.training.steps,
@@ -81,7 +81,7 @@ def run_evaluate(options: argparse.Namespace) -> None:
     """Measures a checkpoint on held-out data and writes metrics.json and the model card."""
     folder = _folder(options.checkpoint)
     model = checkpoint.load(folder, options.device)
-    scores = evaluate(model, load_data(model.recipe.data, options.data), options.data, progress=_progress)
+    scores = evaluate(model, _data(model.recipe, options), options.data, progress=_progress)
     model.metrics.update(scores)
     checkpoint.write_json(folder / checkpoint.METRICS, model.metrics)
     checkpoint.write_text(folder / checkpoint.CARD, model_card(model))
@@ -92,7 +92,7 @@ def run_analyse(options: argparse.Namespace) -> None:
     """Computes what the app shows first and stores it with the checkpoint."""
     folder = _folder(options.checkpoint)
     model = checkpoint.load(folder, options.device)
-    tensors, about = analyse(model, load_data(model.recipe.data, options.data), progress=_progress)
+    tensors, about = analyse(model, _data(model.recipe, options), progress=_progress)
     checkpoint.write_tensors(folder / checkpoint.ANALYSIS, tensors, {"about": json.dumps(about, ensure_ascii=False)})
     print(f"{folder / checkpoint.ANALYSIS}: {about['inputs']}")
 
@@ -121,6 +121,7 @@ def _parser() -> argparse.ArgumentParser:
     device.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1, mps (default: cpu)")
     data = argparse.ArgumentParser(add_help=False)
     data.add_argument("--data", type=Path, help="folder with the data set's files (kinds idx and image_folder)")
+    data.add_argument("--download", action="store_true", help="fetch Fashion-MNIST into the folder of --data first")
 
     training = commands.add_parser("train", parents=[device, data], help="train a recipe; goes on where a run stopped")
     training.add_argument("recipe", help="a recipe's name, or a JSON file")
@@ -153,6 +154,14 @@ def _parser() -> argparse.ArgumentParser:
 def _with_overrides(recipe: Recipe, options: argparse.Namespace) -> Recipe:
     changes = {key: getattr(options, key) for key in ("steps", "seed") if getattr(options, key) is not None}
     return dataclasses.replace(recipe, training=dataclasses.replace(recipe.training, **changes))
+
+
+def _data(recipe: Recipe, options: argparse.Namespace) -> Data:
+    if options.download:
+        if options.data is None:
+            raise ValueError("--download needs --data PATH, the folder to put the files in.")
+        download_fashion_mnist(options.data)
+    return load_data(recipe.data, options.data)
 
 
 def _folder(name: str) -> Path:

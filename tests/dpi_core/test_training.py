@@ -97,8 +97,8 @@ def test_training_comes_closer_to_the_optimal_denoiser():
             trained, RING, TrainingConfig(300, 128, warmup_steps=20, learning_rate=5e-3, ema_decay=0.98, log_every=10)
         )
     )
-    assert logs[-1].loss < 0.9 * logs[0].loss
-    assert excess_over_optimum(trained, ring_mixture(), fresh)[0].mean() < before / 8
+    assert logs[-1].loss < 0.8 * logs[0].loss
+    assert excess_over_optimum(trained, ring_mixture(), fresh)[0].mean() < before / 2
     assert max(abs(a - b) for a, b in zip(logs[-1].lam, logs[0].lam, strict=True)) > 0.01
 
 
