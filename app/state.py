@@ -25,7 +25,7 @@ T, LAM = "t", "lam"
 DEFAULT_T = 0.35
 MAX_SEED = 9999
 
-_SESSION, _UPLOAD = "_session", "_upload"
+_SESSION, _UPLOAD, _CURSOR = "_session", "_upload", "_cursor"
 
 
 @dataclass(frozen=True)
@@ -52,13 +52,16 @@ def session_id() -> str:
 
 
 def read_cursor() -> Cursor:
-    """The cursor of the URL; what cannot be read counts as absent."""
+    """The cursor of the URL, or where it was on the page before; what cannot be read counts as absent."""
     s = _unit_interval(st.query_params.get(T))
-    return Cursor(DEFAULT_T if s is None else s, _unit_interval(st.query_params.get(LAM)))
+    if s is None:
+        return st.session_state.get(_CURSOR, Cursor())
+    return Cursor(s, _unit_interval(st.query_params.get(LAM)))
 
 
 def write_cursor(cursor: Cursor) -> None:
-    """Puts the cursor into the URL."""
+    """Puts the cursor into the URL, and keeps it for the next page."""
+    st.session_state[_CURSOR] = cursor
     st.query_params[T] = f"{cursor.s:.4g}"
     if cursor.lam is not None:
         st.query_params[LAM] = f"{cursor.lam:.4g}"

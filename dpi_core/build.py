@@ -55,7 +55,7 @@ class Recipe:
     sampling: SamplingConfig
 
 
-def recipe_from_dict(data: Mapping[str, Any]) -> Recipe:
+def recipe_from_dict(data: Any) -> Recipe:
     """Reads a recipe; unknown keys, missing keys and wrong values raise a ValueError that names them."""
     known = {field.name for field in dataclasses.fields(Recipe)}
     if not isinstance(data, Mapping) or set(data) != known:
@@ -95,7 +95,10 @@ def load_recipe(name_or_path: str) -> Recipe:
     if not path.is_file():
         known = ", ".join(sorted(file.stem for file in RECIPES.glob("*.json")))
         raise ValueError(f"there is no recipe {name_or_path!r}; give a JSON file or one of {known}.")
-    return recipe_from_dict(json.loads(path.read_text()))
+    try:
+        return recipe_from_dict(json.loads(path.read_text()))
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
 
 
 def build_denoiser(recipe: Recipe) -> Denoiser:

@@ -19,7 +19,7 @@ from dpi_core.interpolation import DPI
 from dpi_core.lambda_schedules import SATURATION_WARNING
 from dpi_core.model import Model
 from dpi_core.reports import analyse, evaluate, hardware
-from dpi_core.training import StepLog, train
+from dpi_core.training import StepLog, TrainingState, train
 
 CHECKPOINTS = Path("checkpoints")
 RUNS = Path("runs")
@@ -38,43 +38,63 @@ def main(arguments: list[str] | None = None) -> None:
 def run_train(options: argparse.Namespace) -> None:
     """Trains a recipe, resuming the run if it was interrupted, and saves the checkpoint."""
     recipe = _with_overrides(load_recipe(options.recipe), options)
-    run = options.runs / recipe.name
-    state_file, log_file = run / "state.safetensors", run / "log.jsonl"
     data = _data(recipe, options)
     if tuple(data.shape) != recipe.shape:
-        raise ValueError(
-            f"the data have shape {tuple(data.shape)}, but the recipe {recipe.name} expects {recipe.shape}."
-        )
+        raise ValueError(f"the data have shape {tuple(data.shape)}, but {recipe.name} expects {recipe.shape}.")
+    run = Run(options.runs / recipe.name, recipe)
     denoiser = build_denoiser(recipe).to(options.device)
-    resume = checkpoint.load_training_state(state_file) if state_file.is_file() else None
-    run.mkdir(parents=True, exist_ok=True)
-    checkpoint.write_json(run / "recipe.json", recipe_to_dict(recipe))
-    logs = _logs_up_to(log_file, 0 if resume is None else resume.step)
-    steps = train(
-        denoiser, data, recipe.training, lambda state: checkpoint.save_training_state(state_file, state), resume
-    )
-    warned = False
-    with log_file.open("w") as stream, tqdm(total=recipe.training.steps, unit="step") as bar:
-        stream.writelines(json.dumps(dataclasses.asdict(log)) + "\n" for log in logs)
-        for log in steps:
-            logs.append(log)
-            stream.write(json.dumps(dataclasses.asdict(log)) + "\n")
-            stream.flush()
-            bar.update(log.step - bar.n)
-            bar.set_postfix_str(_summary(log))
-            if log.saturation is not None and log.saturation < SATURATION_WARNING and not warned:
-                warned = True
-                bar.write(f"step {log.step}: λ saturates, 90 % of its rise lies within {log.saturation:.2f} of the range of s.")
+    logs = run.record(train(denoiser, data, recipe.training, run.save_state, run.state))
     model = Model(denoiser, recipe)
     model.metrics["training"] = {
         "steps": recipe.training.steps,
         "seed": recipe.training.seed,
         "wall_seconds": round(sum(log.seconds for log in logs), 1),
-        "final_loss": logs[-1].loss if logs else None,
+        "final_loss": logs[-1].loss,
         "hardware": hardware(options.device),
         "command": f"python -m dpi_core train {recipe.name}" + (" --data PATH" if options.data else ""),
     }
     print(checkpoint.save(model, options.out / recipe.name))
+
+
+class Run:
+    """A training run's folder: its recipe, the state to go on from, and the log as JSON lines.
+
+    Raises:
+        ValueError: the folder holds a run of another recipe.
+    """
+
+    def __init__(self, folder: Path, recipe: Recipe) -> None:
+        self.state_file, self.log_file, recipe_file = (
+            folder / name for name in ("state.safetensors", "log.jsonl", "recipe.json")
+        )
+        self.steps = recipe.training.steps
+        found = json.loads(json.dumps(recipe_to_dict(recipe)))
+        if self.state_file.is_file() and checkpoint.read_json(recipe_file) != found:
+            raise ValueError(f"{folder} holds a run of another recipe; remove it, or give another folder by --runs.")
+        folder.mkdir(parents=True, exist_ok=True)
+        checkpoint.write_json(recipe_file, found)
+        self.state = checkpoint.load_training_state(self.state_file) if self.state_file.is_file() else None
+        self.logs = _logs_up_to(self.log_file, 0 if self.state is None else self.state.step)
+
+    def save_state(self, state: TrainingState) -> None:
+        """Keeps what the run needs to go on."""
+        checkpoint.save_training_state(self.state_file, state)
+
+    def record(self, steps: Iterable[StepLog]) -> list[StepLog]:
+        """Writes and shows the logs as they come; returns all of the run, with those from before it was stopped."""
+        warned = False
+        with self.log_file.open("w") as stream, tqdm(total=self.steps, unit="step") as bar:
+            stream.writelines(_line(log) for log in self.logs)
+            for log in steps:
+                self.logs.append(log)
+                stream.write(_line(log))
+                stream.flush()
+                bar.update(log.step - bar.n)
+                bar.set_postfix_str(_summary(log))
+                if not warned and log.saturation is not None and log.saturation < SATURATION_WARNING:
+                    warned = True
+                    bar.write(f"step {log.step}: λ saturates, {_summary(log)}")
+        return self.logs
 
 
 def run_evaluate(options: argparse.Namespace) -> None:
@@ -179,6 +199,10 @@ def _logs_up_to(file: Path, step: int) -> list[StepLog]:
         if log.step <= step:
             logs.append(log)
     return logs
+
+
+def _line(log: StepLog) -> str:
+    return json.dumps(dataclasses.asdict(log)) + "\n"
 
 
 def _summary(log: StepLog) -> str:

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 T = TypeVar("T")
 
 
-def from_dict(cls: type[T], data: Mapping[str, Any], where: str = "config") -> T:
+def from_dict(cls: type[T], data: Any, where: str = "config") -> T:
     """Builds the dataclass `cls` from a JSON object.
 
     Args:

@@ -300,7 +300,10 @@ class DPI(nn.Module):
             with self._installed(parameters):
                 outputs.append(self.backbone(part_x, *part_args, **part_kwargs))
         leaves, spec = pytree.tree_flatten(outputs[0])
-        axes = self._output_axes(values[0], self._take((x, args, kwargs), rows[0], batch), leaves, str(spec))
+        if len(leaves) == 1 and _batch_size(leaves[0], self.batch_dim) == len(rows[0]):
+            axes: list[int | None] = [self.batch_dim]
+        else:
+            axes = self._output_axes(leaves, str(spec), len(rows[0]), batch, values[0], (x, args, kwargs))
         columns = zip(*(pytree.tree_leaves(output) for output in outputs), strict=True)
         back = torch.argsort(order)
         merged = [_merge(parts, axis, back) for parts, axis in zip(columns, axes, strict=True)]
@@ -315,16 +318,14 @@ class DPI(nn.Module):
 
         return pytree.tree_map(take, inputs)
 
-    def _output_axes(self, s: Tensor, inputs: Any, leaves: list[Any], structure: str) -> list[int | None]:
-        """The axis of each output that counts samples: where it is in doubt, the one that doubles with the batch."""
-        batch = _batch_size(inputs[0], self.batch_dim)
-        if len(leaves) == 1 and _batch_size(leaves[0], self.batch_dim) == batch:
-            return [self.batch_dim]
+    def _output_axes(
+        self, leaves: list[Any], structure: str, part: int, batch: int, s: Tensor, inputs: tuple[Any, ...]
+    ) -> list[int | None]:
+        """The axis of each output that counts samples: the one that grows from `part` to `batch` with the inputs."""
         if structure not in self._batch_axes:
-            twice = self._take(inputs, torch.arange(2 * batch) % batch, batch)
             with _evaluating(self.backbone), torch.no_grad():
-                doubled = pytree.tree_leaves(self._run(s, *twice))
-            self._batch_axes[structure] = [_sample_axis(a, b, batch) for a, b in zip(leaves, doubled, strict=True)]
+                whole = pytree.tree_leaves(self._run(s, *inputs))
+            self._batch_axes[structure] = [_sample_axis(a, b, part, batch) for a, b in zip(leaves, whole, strict=True)]
         return self._batch_axes[structure]
 
     def _warn_of_batch_statistics(self) -> None:
@@ -552,15 +553,15 @@ def _batch_size(x: Any, batch_dim: int) -> int | None:
     return None
 
 
-def _sample_axis(once: Any, twice: Any, batch: int | None) -> int | None:
-    """The axis of length `batch` that a doubled batch doubles; None for what is not a tensor."""
-    if not isinstance(once, Tensor):
+def _sample_axis(some: Any, whole: Any, part: int, batch: int) -> int | None:
+    """The axis of length `part` in the output of some samples and `batch` in that of all; None for what is no tensor."""
+    if not isinstance(some, Tensor):
         return None
-    for axis, (length, doubled) in enumerate(zip(once.shape, twice.shape, strict=True)):
-        if length == batch and doubled == 2 * batch:
+    for axis, (length, full) in enumerate(zip(some.shape, whole.shape, strict=True)):
+        if length == part and full == batch:
             return axis
     raise ValueError(
-        f"an output of shape {tuple(once.shape)} has no axis that counts the {batch} samples, so a batch with several"
+        f"an output of shape {tuple(whole.shape)} has no axis that counts the {batch} samples, so a batch with several"
         " scalars cannot be put together; call once per scalar."
     )
 

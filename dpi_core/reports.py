@@ -24,7 +24,7 @@ Progress = Callable[[Iterable[Any], int, str], Iterable[Any]]
 """Wraps an iterable of known length to show how far it is: (steps, total, label)."""
 
 JUDGED_IMAGES, JUDGED_POINTS = 1000, 20000
-RECOGNISED_SAMPLES = 1000
+RECOGNISED_SAMPLES, JUDGE_EPOCHS = 1000, 10
 SHOWN_IMAGES, SHOWN_POINTS = 16, 512
 PAD_IMAGES, PAD_POINTS = 4, 256
 PAD_JUDGED_IMAGES, PAD_JUDGED_POINTS = 64, 2048
@@ -107,7 +107,7 @@ def lambda_scores(net: DPI) -> dict[str, Any]:
 def _recognition(model: Model, data: ImageData, data_path: Path, progress: Progress) -> dict[str, Any]:
     """How a classifier trained on the real training images reads the model's samples, and real held-out ones."""
     labels = idx_labels(data_path)
-    judge = train_classifier(data.train, labels.train, seed=SEED)
+    judge = train_classifier(data.train, labels.train, epochs=JUDGE_EPOCHS, seed=SEED)
     chunks = torch.arange(RECOGNISED_SAMPLES).split(100)
     samples = []
     for chunk in progress(chunks, len(chunks), "samples"):

@@ -526,7 +526,7 @@ class Wrapped:
 
 @pytest.mark.parametrize(
     ("kind", "message"),
-    [(torch.Tensor.clone, "no axis that counts the 2 samples"), (float, "type float"), (Wrapped, "type Wrapped")],
+    [(torch.Tensor.clone, "no axis that counts the 4 samples"), (float, "type float"), (Wrapped, "type Wrapped")],
 )
 def test_an_output_that_cannot_be_put_together_is_refused(kind, message):
     net = Case(lambda: Summing(kind), SEQUENCES).net()
