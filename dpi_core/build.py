@@ -26,7 +26,7 @@ RECIPES = Path(__file__).parent / "recipes"
 class SamplingConfig:
     """The sampler a model uses unless told otherwise."""
 
-    sampler: Literal["ddim", "ddpm", "euler", "heun"] = "heun"
+    sampler: Literal["ddim", "ddpm", "euler", "heun", "dpmpp_2m", "rk4", "edm"] = "heun"
     steps: int = 32
 
 

@@ -91,8 +91,14 @@ def _recognition(scores: dict[str, Any]) -> str:
 def _commands(metrics: dict[str, Any], name: str) -> str:
     training = metrics.get("training", {})
     data = " --data PATH" if "--data" in training.get("command", "") else ""
-    return (
-        f"```\n{training.get('command', 'not recorded')}\n"
-        f"python -m dpi_core analyse {name}{data}\npython -m dpi_core evaluate {name}{data}\n```\n\n"
+    lines = [
+        "```",
+        training.get("command", "not recorded"),
+        f"python -m dpi_core analyse {name}{data}",
+        f"python -m dpi_core evaluate {name}{data}",
+        "```",
+        "",
         f"{training.get('wall_seconds', 0) / 60:.0f} minutes on {training.get('hardware', 'hardware not recorded')}."
-    )
+        f" {training.get('note', '')}".rstrip(),
+    ]
+    return "\n".join(lines)

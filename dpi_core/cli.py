@@ -52,6 +52,7 @@ def run_train(options: argparse.Namespace) -> None:
         "final_loss": logs[-1].loss,
         "hardware": hardware(options.device),
         "command": f"python -m dpi_core train {recipe.name}" + (" --data PATH" if options.data else ""),
+        "note": options.note,
     }
     print(checkpoint.save(model, options.out / recipe.name))
 
@@ -149,6 +150,7 @@ def _parser() -> argparse.ArgumentParser:
     training.add_argument("--runs", type=Path, default=RUNS, help="where logs and resume states lie")
     training.add_argument("--steps", type=int, help="instead of the recipe's")
     training.add_argument("--seed", type=int, help="instead of the recipe's")
+    training.add_argument("--note", default="", help="a remark for the model card")
     training.set_defaults(run=run_train)
 
     for name, run in (("evaluate", run_evaluate), ("analyse", run_analyse)):

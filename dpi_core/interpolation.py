@@ -9,10 +9,8 @@ from __future__ import annotations
 
 import copy
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
-from fnmatch import fnmatchcase
 from typing import Any, NamedTuple
 
 import torch
@@ -20,29 +18,19 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
+from dpi_core.flat_storage import (
+    Blend,
+    Patterns,
+    as_real,
+    assign_groups,
+    parameters_in_scope,
+    segment_of,
+    set_watched,
+    slots_of,
+)
 from dpi_core.lambda_schedules import LambdaSchedule, ScalarRange, SoftmaxSchedule
+from dpi_core.sample_batches import batch_size, evaluating, merge, sample_axis
 from dpi_core.types import Scalar, as_scalar
-
-Patterns = str | Sequence[str]
-PLAIN = (int, float, str, type(None))
-"""Output values that are taken over as they are if they are the same for every scalar."""
-
-
-@dataclass(frozen=True)
-class Segment:
-    """One backbone parameter's place in the flat buffers."""
-
-    name: str
-    shape: torch.Size
-    is_complex: bool
-    group: int
-    numel: int
-
-    def view(self, flat: Tensor) -> Tensor:
-        """The parameter, seen in its own 1-D stretch of a flat buffer."""
-        if self.is_complex:
-            return torch.view_as_complex(flat.view(*self.shape, 2))
-        return flat.view(self.shape)
 
 
 class Materialized(NamedTuple):
@@ -51,89 +39,6 @@ class Materialized(NamedTuple):
     key: tuple[Any, ...]
     sources: tuple[Any, ...]
     parameters: list[Tensor]
-
-
-class Slot(NamedTuple):
-    """A place in the backbone where a parameter stands; tied parameters have several."""
-
-    module: nn.Module
-    path: str
-    key: str
-    segment: int
-    watched: bool
-
-
-class Blend(torch.autograd.Function):
-    """θ(s) = (1 − λ)θ0 + λθ1 on flat buffers, for n rows of λ with one entry per group, as one node of the graph.
-
-    grad θ0 = Σ (1 − λ)g, grad θ1 = Σ λg, grad λ = <g, θ1 − θ0>; summed in place, without a copy per scalar.
-    """
-
-    @staticmethod
-    def forward(theta0: Tensor, theta1: Tensor, lam: Float[Tensor, "n g"], sizes: list[int]) -> tuple[Tensor, ...]:
-        """N flat buffers; `sizes` are the lengths of the groups' stretches."""
-        starts, ends = theta0.split(sizes), theta1.split(sizes)
-        blends = []
-        for row in lam:
-            blend = torch.empty_like(theta0)
-            for start, end, weight, out in zip(starts, ends, row, blend.split(sizes), strict=True):
-                torch.lerp(start, end, weight, out=out)
-            blends.append(blend)
-        return tuple(blends)
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
-        """Keeps the inputs; gradients of unused outputs stay None."""
-        theta0, theta1, lam, ctx.sizes = inputs
-        ctx.save_for_backward(theta0, theta1, lam)
-        ctx.save_for_forward(theta0, theta1, lam)
-        ctx.set_materialize_grads(False)
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor, Tensor, Tensor | None, None]:
-        """One pass over the gradients of the blends."""
-        theta0, theta1, lam = ctx.saved_tensors
-        grad0, grad1 = torch.zeros_like(theta0), torch.zeros_like(theta1)
-        grad_lam = torch.zeros_like(lam)
-        apart = theta1 - theta0 if ctx.needs_input_grad[2] else None
-        for i, grad in enumerate(grads):
-            if grad is None:
-                continue
-            stretches = zip(*(_stretches(flat, ctx.sizes) for flat in (grad, grad0, grad1)), strict=True)
-            for j, (piece, piece0, piece1) in enumerate(stretches):
-                piece0.addcmul_(piece, 1 - lam[i, j])
-                piece1.addcmul_(piece, lam[i, j])
-            if apart is not None:
-                dots = [torch.dot(a, b) for a, b in zip(grad.split(ctx.sizes), apart.split(ctx.sizes), strict=True)]
-                grad_lam[i] = torch.stack(dots)
-        return grad0, grad1, grad_lam, None
-
-    @staticmethod
-    def jvp(ctx: Any, d_theta0: Tensor | None, d_theta1: Tensor | None, d_lam: Tensor | None, _: None) -> Any:
-        """Forward-mode derivative."""
-        theta0, theta1, lam = ctx.saved_tensors
-        per_number = torch.tensor(ctx.sizes, device=lam.device)
-        tangents = []
-        for i, row in enumerate(lam):
-            weight = row.repeat_interleave(per_number)
-            tangent = torch.zeros_like(theta0)
-            if d_theta0 is not None:
-                tangent = tangent + (1 - weight) * d_theta0
-            if d_theta1 is not None:
-                tangent = tangent + weight * d_theta1
-            if d_lam is not None:
-                tangent = tangent + d_lam[i].repeat_interleave(per_number) * (theta1 - theta0)
-            tangents.append(tangent)
-        return tuple(tangents)
-
-
-def _stretches(flat: Tensor, sizes: list[int]) -> Iterator[Tensor]:
-    """The groups' stretches, one after another."""
-    # Not `split`: its views may not be written to while a second derivative is recorded.
-    start = 0
-    for size in sizes:
-        yield flat.narrow(0, start, size)
-        start += size
 
 
 class DPI(nn.Module):
@@ -171,14 +76,14 @@ class DPI(nn.Module):
         super().__init__()
         self.schedule = schedule if schedule is not None else SoftmaxSchedule()
         self.scope, self.scalar, self.batch_dim = scope, scalar, batch_dim
-        names, parameters = _parameters_in_scope(backbone, scope)
-        self.group_names, group_of = _assign_groups(names, groups)
+        names, parameters = parameters_in_scope(backbone, scope)
+        self.group_names, group_of = assign_groups(names, groups)
         _check_groups(self.schedule, self.group_names if groups is not None else None)
 
         order = sorted(range(len(names)), key=lambda i: group_of[i])
-        self._segments = tuple(_segment(names[i][0], parameters[i], group_of[i]) for i in order)
-        self._slots = _slots(backbone, [parameters[i] for i in order])
-        flat = torch.cat([_as_real(parameters[i].detach()).flatten() for i in order])
+        self._segments = tuple(segment_of(names[i][0], parameters[i], group_of[i]) for i in order)
+        self._slots = slots_of(backbone, [parameters[i] for i in order])
+        flat = torch.cat([as_real(parameters[i].detach()).flatten() for i in order])
         self.flat0 = nn.Parameter(flat)
         self.flat1 = nn.Parameter(flat.clone())
         self.backbone = backbone
@@ -272,7 +177,7 @@ class DPI(nn.Module):
         Raises:
             ValueError: s outside its range, NaN, or of a shape that is neither () nor (b,).
         """
-        batch = _batch_size(x, self.batch_dim)
+        batch = batch_size(x, self.batch_dim)
         unit = self._unit(s, batch)
         if unit.ndim == 0:
             return self._run(unit, x, args, kwargs)
@@ -300,13 +205,13 @@ class DPI(nn.Module):
             with self._installed(parameters):
                 outputs.append(self.backbone(part_x, *part_args, **part_kwargs))
         leaves, spec = pytree.tree_flatten(outputs[0])
-        if len(leaves) == 1 and _batch_size(leaves[0], self.batch_dim) == len(rows[0]):
+        if len(leaves) == 1 and batch_size(leaves[0], self.batch_dim) == len(rows[0]):
             axes: list[int | None] = [self.batch_dim]
         else:
             axes = self._output_axes(leaves, str(spec), len(rows[0]), batch, values[0], (x, args, kwargs))
         columns = zip(*(pytree.tree_leaves(output) for output in outputs), strict=True)
         back = torch.argsort(order)
-        merged = [_merge(parts, axis, back) for parts, axis in zip(columns, axes, strict=True)]
+        merged = [merge(parts, axis, back) for parts, axis in zip(columns, axes, strict=True)]
         return pytree.tree_unflatten(merged, spec)
 
     def _take(self, inputs: Any, rows: Tensor, batch: int) -> Any:
@@ -323,9 +228,9 @@ class DPI(nn.Module):
     ) -> list[int | None]:
         """The axis of each output that counts samples: the one that grows from `part` to `batch` with the inputs."""
         if structure not in self._batch_axes:
-            with _evaluating(self.backbone), torch.no_grad():
+            with evaluating(self.backbone), torch.no_grad():
                 whole = pytree.tree_leaves(self._run(s, *inputs))
-            self._batch_axes[structure] = [_sample_axis(a, b, part, batch) for a, b in zip(leaves, whole, strict=True)]
+            self._batch_axes[structure] = [sample_axis(a, b, part, batch) for a, b in zip(leaves, whole, strict=True)]
         return self._batch_axes[structure]
 
     def _warn_of_batch_statistics(self) -> None:
@@ -410,7 +315,7 @@ class DPI(nn.Module):
         for slot in self._slots:
             value = None if parameters is None else parameters[slot.segment]
             if slot.watched:
-                _set_watched(slot.module, slot.key, value)
+                set_watched(slot.module, slot.key, value)
             else:
                 slot.module._parameters[slot.key] = value  # type: ignore[assignment]
 
@@ -454,136 +359,8 @@ class DPI(nn.Module):
         return f"{len(self._segments)} parameters in scope, 2 × {self.flat0.numel():,} numbers, scope={self.scope!r}"
 
 
-# Building the layout ---------------------------------------------------------------------------------------------
-
-
-def matches(name: str, patterns: Patterns) -> bool:
-    """Whether a parameter's name matches one of the glob patterns."""
-    return any(fnmatchcase(name, pattern) for pattern in ([patterns] if isinstance(patterns, str) else patterns))
-
-
-def _parameters_in_scope(backbone: nn.Module, scope: Patterns) -> tuple[list[list[str]], list[nn.Parameter]]:
-    """Trainable parameters that match the scope, each with all its names (tied ones have several)."""
-    names: dict[int, list[str]] = {}
-    parameters: dict[int, nn.Parameter] = {}
-    for name, parameter in backbone.named_parameters(remove_duplicate=False):
-        if isinstance(parameter, nn.parameter.UninitializedParameter):
-            raise ValueError(
-                f"the parameter {name!r} is lazy and has no shape yet; run the backbone once on an input first."
-            )
-        if parameter.requires_grad:
-            names.setdefault(id(parameter), []).append(name)
-            parameters[id(parameter)] = parameter
-    if not parameters:
-        raise ValueError(
-            f"{type(backbone).__name__} has no trainable parameter to interpolate; pass a network with parameters, and"
-            " call requires_grad_(True) if they are frozen."
-        )
-    chosen = [key for key, aliases in names.items() if any(matches(alias, scope) for alias in aliases)]
-    if not chosen:
-        known = ", ".join(aliases[0] for aliases in list(names.values())[:6])
-        raise ValueError(f"the scope {scope!r} matches no parameter; names here look like {known}.")
-    dtypes = {_as_real(parameters[key]).dtype for key in chosen}
-    devices = {parameters[key].device for key in chosen}
-    if len(dtypes) > 1 or len(devices) > 1:
-        mixed = ", ".join(sorted(map(str, dtypes | devices)))
-        raise ValueError(f"parameters in scope mix {mixed}; bring the backbone to one dtype and device, e.g. .float().")
-    return [names[key] for key in chosen], [parameters[key] for key in chosen]
-
-
-def _assign_groups(names: list[list[str]], groups: Mapping[str, Patterns] | None) -> tuple[tuple[str, ...], list[int]]:
-    if groups is None:
-        return ("all",), [0] * len(names)
-    patterns = list(groups.values())
-    chosen = [
-        next((g for g, pattern in enumerate(patterns) if any(matches(n, pattern) for n in aliases)), len(patterns))
-        for aliases in names
-    ]
-    for g, name in enumerate(groups):
-        if g not in chosen:
-            raise ValueError(f"the group {name!r} with {patterns[g]!r} holds no parameter; mend or remove it.")
-    rest = ("rest",) if len(patterns) in chosen else ()
-    return (*groups, *rest), chosen
-
-
 def _check_groups(schedule: LambdaSchedule, group_names: tuple[str, ...] | None) -> None:
     wanted = None if group_names is None else len(group_names)
     if schedule.n_groups != wanted:
         named = "no groups are given" if group_names is None else f"the groups are {', '.join(group_names)}"
         raise ValueError(f"the schedule has n_groups={schedule.n_groups}, but {named}; pass n_groups={wanted}.")
-
-
-def _segment(name: str, parameter: Tensor, group: int) -> Segment:
-    numel = parameter.numel() * (2 if parameter.is_complex() else 1)
-    return Segment(name, parameter.shape, parameter.is_complex(), group, numel)
-
-
-def _slots(backbone: nn.Module, parameters: list[nn.Parameter]) -> tuple[Slot, ...]:
-    index = {id(parameter): i for i, parameter in enumerate(parameters)}
-    return tuple(
-        Slot(module, path, key, index[id(parameter)], type(module).__setattr__ is not nn.Module.__setattr__)
-        for path, module in backbone.named_modules()
-        for key, parameter in module._parameters.items()
-        if id(parameter) in index
-    )
-
-
-def _set_watched(module: nn.Module, key: str, value: Tensor | None) -> None:
-    """Sets a parameter of a module that overrides `__setattr__`: recurrent ones keep a list of their weights beside."""
-    if value is None:
-        module.__dict__.pop(key, None)
-        module._parameters[key] = None
-        setattr(module, key, None)
-    else:
-        del module._parameters[key]
-        setattr(module, key, value)
-
-
-def _as_real(tensor: Tensor) -> Tensor:
-    return torch.view_as_real(tensor) if tensor.is_complex() else tensor
-
-
-# Batches ---------------------------------------------------------------------------------------------------------
-
-
-def _batch_size(x: Any, batch_dim: int) -> int | None:
-    for leaf in pytree.tree_leaves(x):
-        if isinstance(leaf, Tensor) and leaf.ndim > batch_dim:
-            return leaf.shape[batch_dim]
-    return None
-
-
-def _sample_axis(some: Any, whole: Any, part: int, batch: int) -> int | None:
-    """The axis of length `part` in the output of some samples and `batch` in that of all; None for what is no tensor."""
-    if not isinstance(some, Tensor):
-        return None
-    for axis, (length, full) in enumerate(zip(some.shape, whole.shape, strict=True)):
-        if length == part and full == batch:
-            return axis
-    raise ValueError(
-        f"an output of shape {tuple(whole.shape)} has no axis that counts the {batch} samples, so a batch with several"
-        " scalars cannot be put together; call once per scalar."
-    )
-
-
-def _merge(parts: tuple[Any, ...], axis: int | None, back: Tensor) -> Any:
-    if axis is not None:
-        whole = torch.cat(parts, dim=axis)
-        return whole.index_select(axis, back.to(whole.device))
-    if all(isinstance(part, PLAIN) and part == parts[0] for part in parts):
-        return parts[0]
-    raise ValueError(
-        f"an output of type {type(parts[0]).__name__} cannot be put together from several scalars; return tensors, tuples"
-        " or dicts, or make its class known by torch.export.register_dataclass."
-    )
-
-
-@contextmanager
-def _evaluating(module: nn.Module) -> Iterator[None]:
-    modes = [(child, child.training) for child in module.modules()]
-    module.eval()
-    try:
-        yield
-    finally:
-        for child, training in modes:
-            child.training = training

@@ -12,8 +12,10 @@ from torch import Tensor, nn
 
 from dpi_core.build import Recipe
 from dpi_core.denoiser import Denoiser, Prediction
+from dpi_core.interpolation import DPI
+from dpi_core.lambda_schedules import FixedSchedule, LambdaSchedule
 from dpi_core.noise_processes import NoiseProcess
-from dpi_core.samplers import SAMPLERS, SampleNoise, State, sample_states, uniform_grid
+from dpi_core.samplers import GRIDS, SAMPLERS, SampleNoise, State, sample_states
 from dpi_core.types import Scalar
 
 
@@ -74,7 +76,16 @@ class Model:
         """x̂0, ε, score and velocity, each shape of `x_s`; None where undefined at this s."""
         return self.denoiser.predict(x_s.to(self.denoiser.device), s)
 
-    def sample(self, n: int, sampler: str | None = None, steps: int | None = None, seed: int = 0) -> Sample:
+    def sample(
+        self,
+        n: int,
+        sampler: str | None = None,
+        steps: int | None = None,
+        seed: int = 0,
+        *,
+        grid: str = "uniform",
+        schedule: LambdaSchedule | None = None,
+    ) -> Sample:
         """Draws samples from noise.
 
         Args:
@@ -82,22 +93,78 @@ class Model:
             sampler: a name of `samplers.SAMPLERS`; the recipe's by default.
             steps: solver steps; the recipe's by default.
             seed: of the noise.
+            grid: where the steps lie, a name of `samplers.GRIDS`.
+            schedule: another λ for this run, e.g. `what_if(model.net, "linear")`; None is the model's own.
 
         Raises:
-            ValueError: an unknown sampler, n or steps below 1, or a process without a noise end.
+            ValueError: an unknown name, n or steps out of range, a process without a noise end, or another λ for a
+                network with one parameter set.
         """
-        states = tuple(self.sample_states(range(n), sampler, steps, seed))
+        states = tuple(self.sample_states(range(n), sampler, steps, seed, grid=grid, schedule=schedule))
         return Sample(states[-1].x.to(self.denoiser.dtype), states)
 
     def sample_states(
-        self, indices: range, sampler: str | None = None, steps: int | None = None, seed: int = 0
+        self,
+        indices: range,
+        sampler: str | None = None,
+        steps: int | None = None,
+        seed: int = 0,
+        *,
+        grid: str = "uniform",
+        schedule: LambdaSchedule | None = None,
     ) -> Iterator[State]:
         """The states of samples `indices` of a run, one by one; see `sample`."""
         if len(indices) < 1:
             raise ValueError(f"{len(indices)} samples were asked for; ask for at least 1.")
         name = sampler if sampler is not None else self.recipe.sampling.sampler
-        if name not in SAMPLERS:
-            raise ValueError(f"the sampler is {name!r}, but has to be one of {', '.join(sorted(SAMPLERS))}.")
-        grid = uniform_grid(self.denoiser, steps if steps is not None else self.recipe.sampling.steps)
+        for what, given, known in (("sampler", name, SAMPLERS), ("grid", grid, GRIDS)):
+            if given not in known:
+                raise ValueError(f"the {what} is {given!r}, but has to be one of {', '.join(sorted(known))}.")
+        levels = GRIDS[grid](self.denoiser, steps if steps is not None else self.recipe.sampling.steps)
         noise = SampleNoise(seed, list(indices), self.recipe.shape)
-        return sample_states(self.denoiser, SAMPLERS[name], grid, noise)
+        states = sample_states(self.denoiser, SAMPLERS[name], levels, noise)
+        return states if schedule is None else _under(_two_sets(self.net), schedule, states)
+
+
+WHAT_IFS = ("learned", "linear", "frozen", "reversed")
+
+
+def what_if(net: nn.Module, name: str, lam: float = 0.5) -> LambdaSchedule | None:
+    """Another λ to sample with; None for "learned".
+
+    Args:
+        net: the conditioned network.
+        name: "learned"; "linear", λ = s; "frozen" at `lam`; or "reversed", 1 − λ(s), which swaps the parameter sets
+            (with groups, of their mean λ).
+        lam: where "frozen" stands, in [0, 1].
+
+    Raises:
+        ValueError: an unknown name, `lam` outside [0, 1], or a network with one parameter set.
+    """
+    if name not in WHAT_IFS:
+        raise ValueError(f"λ is {name!r}, but has to be one of {', '.join(WHAT_IFS)}.")
+    if name == "learned":
+        return None
+    learned = _two_sets(net).schedule
+    if name == "reversed":
+        with torch.no_grad():
+            table = learned.table().cpu()
+        mirrored = 1 - (table if table.ndim == 1 else table.mean(1))
+        return FixedSchedule(mirrored.clamp(0, 1).tolist(), rounding=learned.rounding).to(_two_sets(net).flat0.device)
+    return FixedSchedule("linear" if name == "linear" else lam).to(_two_sets(net).flat0.device)
+
+
+def _two_sets(net: nn.Module) -> DPI:
+    if not isinstance(net, DPI):
+        raise ValueError(f"{type(net).__name__} has one parameter set, so there is no λ to change; choose a DPI model.")
+    return net
+
+
+def _under(net: DPI, schedule: LambdaSchedule, states: Iterator[State]) -> Iterator[State]:
+    """The same states under another λ, which stands only while one is computed and never while the caller looks."""
+    while True:
+        with net.using(schedule):
+            state = next(states, None)
+        if state is None:
+            return
+        yield state

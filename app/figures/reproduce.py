@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from app.records import Inputs, StoredModel
-
-UNSTORED_DATA = ("idx", "image_folder")
+from app.records import UNSTORED_DATA, Inputs, StoredModel
 
 
 def denoise_lines(model: StoredModel, inputs: Inputs, s: float, lam: float | None, device: str) -> str:

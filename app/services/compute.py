@@ -3,20 +3,36 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
 import dpi_core
-from app.records import Inputs, PadRequest, PadResult, Request, Result, SweepRequest, SweepResult
+from app.records import (
+    UNSTORED_DATA,
+    Inputs,
+    ModelKey,
+    PadRequest,
+    PadResult,
+    ParametersRequest,
+    ParametersResult,
+    Request,
+    Result,
+    SweepRequest,
+    SweepResult,
+    TrajectoryRequest,
+)
+from app.services.sampling import trajectory
+from app.services.stored import digest, parameters_result
 from dpi_core.analysis.denoising import decoupled, sweep
-from dpi_core.data import digits, fit_images, load_data, photos
+from dpi_core.data import Data, digits, fit_images, load_data, photos
 from dpi_core.evaluation import psnr
 from dpi_core.model import Model
+from dpi_core.reports import analyse_parameters
 from dpi_core.seeds import seeded_generator
 
 DATA_ROOT = Path(os.environ.get("DPI_DATA", Path(__file__).parents[2] / "data"))
@@ -33,9 +49,18 @@ def devices() -> tuple[str, ...]:
     return (*found, *(["mps"] if torch.backends.mps.is_available() else []), "cpu")
 
 
-def load_model(folder: str, device: str) -> Model:
-    """A checkpoint on a device, in float32."""
-    return dpi_core.load(folder, device)
+def load_model(key: ModelKey, device: str) -> Model:
+    """A checkpoint on a device, in float32.
+
+    Raises:
+        ValueError: the device or the checkpoint is missing, or the checkpoint is no longer the one that `key` names.
+    """
+    if device not in devices():
+        raise ValueError(f"there is no device {device!r} on this machine; choose one of {', '.join(devices())}.")
+    model = dpi_core.load(key.folder, device)
+    if digest(Path(key.folder)) != key.digest:
+        raise ValueError(f"{key.folder} has been replaced since the page was drawn; load the page again.")
+    return model
 
 
 def answer(model: Model, request: Request, report: Report) -> Result:
@@ -44,7 +69,11 @@ def answer(model: Model, request: Request, report: Report) -> Result:
     Raises:
         ValueError: the inputs are not to be had, or the model cannot do what is asked; one sentence.
     """
+    if isinstance(request, TrajectoryRequest):
+        return trajectory(model, request, report)
     x0 = _clean_inputs(model, request.inputs, report)
+    if isinstance(request, ParametersRequest):
+        return _parameters(model, request, x0, report)
     eps = torch.randn(x0.shape, generator=seeded_generator(request.inputs.seed))
     if isinstance(request, PadRequest):
         return _pad(model, request, x0[: request.count], eps[: request.count], report)
@@ -54,7 +83,7 @@ def answer(model: Model, request: Request, report: Report) -> Result:
 def _sweep(model: Model, request: SweepRequest, x0: Tensor, eps: Tensor, report: Report) -> SweepResult:
     grid = list(request.s_grid)
     frames = _reporting(sweep(model.denoiser, x0, eps, grid), len(grid), report)
-    x0_hat = torch.stack([frame.x0_hat for frame in frames])
+    x0_hat = _finite(torch.stack([frame.x0_hat for frame in frames]))
     s = torch.tensor(grid, dtype=torch.float64)
     c, lam = model.process.coefficients(s), model.denoiser.lam(s)
     return SweepResult(
@@ -63,9 +92,9 @@ def _sweep(model: Model, request: SweepRequest, x0: Tensor, eps: Tensor, report:
         alpha=c.alpha.numpy(),
         sigma=c.sigma.numpy(),
         native=tuple(model.process.describe(value) for value in grid),
-        clean=_channels_last(x0),
-        noise=_channels_last(eps),
-        x0_hat=_channels_last(x0_hat),
+        clean=_channels_last(x0, model),
+        noise=_channels_last(eps, model),
+        x0_hat=_channels_last(x0_hat, model),
         mse=(x0_hat - x0).square().flatten(2).mean(2).numpy(),
     )
 
@@ -73,7 +102,7 @@ def _sweep(model: Model, request: SweepRequest, x0: Tensor, eps: Tensor, report:
 def _pad(model: Model, request: PadRequest, x0: Tensor, eps: Tensor, report: Report) -> PadResult:
     s_grid, lam_grid = list(request.s_grid), list(request.lam_grid)
     rows = list(_reporting(decoupled(model.denoiser, x0, eps, s_grid, lam_grid), len(lam_grid), report))
-    x0_hat = torch.stack([row.x0_hat for row in rows])
+    x0_hat = _finite(torch.stack([row.x0_hat for row in rows]))
     per_sample = (x0_hat - x0).square().flatten(3).mean(3).numpy()
     s = torch.tensor(s_grid, dtype=torch.float64)
     c, learned = model.process.coefficients(s), model.denoiser.lam(s)
@@ -85,10 +114,24 @@ def _pad(model: Model, request: PadRequest, x0: Tensor, eps: Tensor, report: Rep
         alpha=c.alpha.numpy(),
         sigma=c.sigma.numpy(),
         native=tuple(model.process.describe(value) for value in s_grid),
-        x0_hat=_channels_last(x0_hat),
+        x0_hat=_channels_last(x0_hat, model),
         score=(psnr(per_sample) if x0.ndim == 4 else per_sample).mean(2),
         judged=len(x0),
     )
+
+
+def _parameters(model: Model, request: ParametersRequest, x0: Tensor, report: Report) -> ParametersResult:
+    def progress(steps: Iterable[Any], total: int, label: str) -> Iterator[Any]:
+        return _reporting(iter(steps), total, report)
+
+    tensors, about = analyse_parameters(model, x0, request.inputs.seed, progress)
+    return parameters_result({name: value.numpy() for name, value in tensors.items()}, about)
+
+
+def _finite(x0_hat: Tensor) -> Tensor:
+    if not x0_hat.isfinite().all():
+        raise ValueError("the network's output is not finite: its weights are damaged; restore the checkpoint.")
+    return x0_hat
 
 
 def _clean_inputs(model: Model, inputs: Inputs, report: Report) -> Tensor:
@@ -100,10 +143,16 @@ def _clean_inputs(model: Model, inputs: Inputs, report: Report) -> Tensor:
     if inputs.kind == "samples":
         return _samples(model, inputs, report)
     if inputs.kind == "held-out":
-        path = DATA_ROOT / model.recipe.name.split("-")[0]
-        return load_data(model.recipe.data, path if path.is_dir() else None).held_out_batch(inputs.n, inputs.seed)
+        return _data_of(model).held_out_batch(inputs.n, inputs.seed)
     bundled = digits() if inputs.kind == "digits" else photos(gray=model.recipe.shape[0] == 1)
     return fit_images(bundled.held_out_batch(inputs.n, inputs.seed), model.recipe.shape)
+
+
+def _data_of(model: Model) -> Data:
+    folder = DATA_ROOT / model.recipe.name.split("-")[0]
+    if model.recipe.data.kind in UNSTORED_DATA and not folder.is_dir():
+        raise ValueError(f"the held-out data are not on this machine; put their files into {folder}, or choose others.")
+    return load_data(model.recipe.data, folder)
 
 
 def _samples(model: Model, inputs: Inputs, report: Report) -> Tensor:
@@ -120,6 +169,6 @@ def _reporting(steps: Iterator[T], total: int, report: Report) -> Iterator[T]:
         yield step
 
 
-def _channels_last(values: Tensor) -> np.ndarray:
+def _channels_last(values: Tensor, model: Model) -> np.ndarray:
     array = values.cpu().numpy()
-    return np.moveaxis(array, -3, -1) if array.ndim >= 4 else array
+    return np.moveaxis(array, -3, -1) if len(model.recipe.shape) == 3 else array

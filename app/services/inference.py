@@ -2,8 +2,8 @@
 
 Parameters of a DPI network are exchanged while it runs, so a model must never run in two threads; Streamlit runs every
 session in a thread of its own. Sessions therefore hand in frozen requests and look at the job they get back; one worker
-thread per device touches models. A session's newer request of the same kind replaces its older one. Results are NumPy
-arrays in a cache bounded in bytes. Nothing here imports torch before the first request or `warm_up`.
+thread per device touches models. A session's newer request replaces its older one. Results are NumPy arrays in a cache
+bounded in bytes. Nothing here imports torch before the first request or `warm_up`.
 """
 
 from __future__ import annotations
@@ -54,11 +54,12 @@ class ResultCache:
             return
         with self._lock:
             replaced = self._results.pop(request, None)
-            self.held += size - (0 if replaced is None else size_in_bytes(replaced))
-            self._results[request] = result
-            while self.held > self.limit:
+            self.held -= 0 if replaced is None else size_in_bytes(replaced)
+            while self.held + size > self.limit:
                 _, oldest = self._results.popitem(last=False)
                 self.held -= size_in_bytes(oldest)
+            self._results[request] = result
+            self.held += size
 
 
 @dataclass(eq=False)
@@ -121,22 +122,23 @@ class Engine:
     def submit(self, session: str, request: Request) -> Job:
         """Asks for a result; returns at once.
 
-        The session's older request of the same kind is dropped, unless another session waits for it too. A request that
-        somebody already waits for is computed once.
+        The session's older request of the same kind, or about another model or other inputs, is dropped, unless another
+        session waits for it too. A request that somebody already waits for is computed once. One that failed is tried
+        again after `cancel` or another request: a page that is drawn again finds its error.
 
         Args:
             session: who asks.
             request: what for.
         """
-        known = self.cache.get(request)
         with self._lock:
-            previous = self._latest.pop((session, type(request)), None)
-            if previous is not None and previous.request != request:
-                self._leave(session, previous)
+            self._drop_superseded(session, request)
+            known, latest = self.cache.get(request), self._latest.get((session, type(request)))
             if known is not None:
                 job = Job(request)
                 job._finish("done", known)
                 return job
+            if latest is not None and latest.status == "failed":
+                return latest
             if request not in self._jobs:
                 self._jobs[request] = Job(request)
                 self._worker(request.device).enqueue(self._jobs[request])
@@ -148,6 +150,8 @@ class Engine:
     def cancel(self, session: str, job: Job) -> None:
         """This session no longer waits; the computation stops within one step if nobody else does."""
         with self._lock:
+            if self._latest.get((session, type(job.request))) is job:
+                del self._latest[session, type(job.request)]
             self._leave(session, job)
 
     def warm_up(self) -> None:
@@ -179,6 +183,15 @@ class Engine:
             self._workers[device] = Worker(self, device)
         return self._workers[device]
 
+    def _drop_superseded(self, session: str, request: Request) -> None:
+        """The session shows one picture at a time: its sweep, and the pad of the same model and inputs."""
+        for key, job in list(self._latest.items()):
+            about = (job.request.model, job.request.inputs)
+            same_picture = type(job.request) is not type(request) and about == (request.model, request.inputs)
+            if key[0] == session and job.request != request and not same_picture:
+                del self._latest[key]
+                self._leave(session, job)
+
     def _leave(self, session: str, job: Job) -> None:
         job.waiting.discard(session)
         if not job.waiting and not job.finished:
@@ -196,8 +209,9 @@ class Engine:
         with self._lock:
             if self._jobs.get(job.request) is job:
                 del self._jobs[job.request]
-            for key in [key for key, latest in self._latest.items() if latest is job]:
-                del self._latest[key]
+            if status != "failed":
+                for key in [key for key, latest in self._latest.items() if latest is job]:
+                    del self._latest[key]
             job._finish(status, result, error)
 
 
@@ -230,7 +244,7 @@ class Worker:
             self.engine._complete(job, "failed", error=str(error))
         except Exception as error:  # the worker has to outlive whatever one request does
             log.exception("request failed: %s", type(job.request).__name__)
-            self.engine._complete(job, "failed", error=f"the computation stopped with {type(error).__name__}: {error}")
+            self.engine._complete(job, "failed", error=f"the computation stopped ({error!r}); choose other inputs.")
         else:
             self.engine._complete(job, "done", result)
 
@@ -239,9 +253,9 @@ class Worker:
 
         return compute.answer(self._model(job.request.model, compute.load_model), job.request, self._reporter(job))
 
-    def _model(self, key: ModelKey, load: Callable[[str, str], Any]) -> Any:
+    def _model(self, key: ModelKey, load: Callable[[ModelKey, str], Any]) -> Any:
         if key not in self._models:
-            self._models[key] = load(key.folder, self.device)
+            self._models[key] = load(key, self.device)
             while len(self._models) > MODELS_IN_MEMORY:
                 self._models.popitem(last=False)
         self._models.move_to_end(key)

@@ -4,36 +4,45 @@ from __future__ import annotations
 
 import hashlib
 import json
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
 
-from app.records import ModelKey, PadResult, StoredModel, SweepResult
+from app.records import (
+    LandscapeResult,
+    ModelKey,
+    PadResult,
+    ParametersResult,
+    PathsResult,
+    StoredModel,
+    SweepResult,
+    WeightsResult,
+)
 
 CHECKPOINTS = Path(__file__).parents[2] / "checkpoints"
 
 
-def model_names(root: Path = CHECKPOINTS) -> list[str]:
+def model_names() -> list[str]:
     """Names of the checkpoint folders, alphabetically."""
-    return sorted(config.parent.name for config in root.glob("*/config.json"))
+    return sorted(config.parent.name for config in CHECKPOINTS.glob("*/config.json"))
 
 
-def read_model(name: str, root: Path = CHECKPOINTS) -> StoredModel:
+def read_model(name: str) -> StoredModel:
     """Reads what a checkpoint folder stores beside its weights.
 
     Raises:
         ValueError: the folder is unknown or a file in it is damaged; one sentence.
     """
-    if name not in model_names(root):
-        raise ValueError(f"there is no model {name!r}; choose one of {', '.join(model_names(root)) or 'none yet'}.")
-    folder = root / name
-    recipe = _read_json(folder / "config.json")
+    if name not in model_names():
+        raise ValueError(f"there is no model {name!r}; choose one of {', '.join(model_names()) or 'none yet'}.")
+    folder = CHECKPOINTS / name
+    recipe = _read_json(folder / "config.json", needed=("shape", "conditioning", "data"))
     metrics = _read_json(folder / "metrics.json") if (folder / "metrics.json").is_file() else {}
     key = ModelKey(str(folder), digest(folder))
-    sweep, pad, shown = _read_analysis(folder / "analysis.safetensors")
-    return StoredModel(key, name, recipe, metrics, sweep, pad, shown)
+    return StoredModel(key, name, recipe, metrics, *_read_analysis(folder / "analysis.safetensors"))
 
 
 def digest(folder: Path) -> str:
@@ -44,31 +53,38 @@ def digest(folder: Path) -> str:
     return found.hexdigest()
 
 
-def modification_times(name: str, root: Path = CHECKPOINTS) -> tuple[int, ...]:
+def modification_times(name: str) -> tuple[int, ...]:
     """When the files of a checkpoint were last written; part of the key under which it is cached."""
-    return tuple(sorted(file.stat().st_mtime_ns for file in (root / name).glob("*.*")))
+    return tuple(sorted(file.stat().st_mtime_ns for file in (CHECKPOINTS / name).glob("*.*")))
 
 
-def _read_json(file: Path) -> dict[str, Any]:
+def _read_json(file: Path, needed: tuple[str, ...] = ()) -> dict[str, Any]:
     try:
-        return json.loads(file.read_text())
+        content = json.loads(file.read_text())
     except ValueError as error:
         raise ValueError(f"{file.parent.name}/{file.name} is not valid JSON ({error}); restore the file.") from error
+    if not isinstance(content, dict) or not all(name in content for name in needed):
+        holds = f"an object with {', '.join(needed)}" if needed else "an object"
+        raise ValueError(f"{file.parent.name}/{file.name} is not {holds}; restore the file.")
+    return content
 
 
-def _read_analysis(file: Path) -> tuple[SweepResult | None, PadResult | None, str]:
+def _read_analysis(file: Path) -> tuple[SweepResult | None, PadResult | None, str, ParametersResult | None]:
+    """The stored fields of a `StoredModel`, in its order."""
     if not file.is_file():
-        return None, None, ""
+        return None, None, "", None
     try:
         with safe_open(file, framework="numpy") as stored:
             about = json.loads(stored.metadata()["about"])
             arrays = {name: stored.get_tensor(name) for name in stored.keys()}
+        sweep = _sweep(arrays, about)
+        pad = _pad(arrays, about, sweep) if "pad" in about else None
+        parameters = parameters_result(arrays, about["parameters"]) if "parameters" in about else None
+        return sweep, pad, about["inputs"], parameters
     except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
         raise ValueError(
             f"{file.parent.name}/{file.name} is damaged ({error}); run `python -m dpi_core analyse`."
         ) from error
-    sweep = _sweep(arrays, about)
-    return sweep, _pad(arrays, about, sweep) if "pad" in about else None, about["inputs"]
 
 
 def _sweep(arrays: dict[str, np.ndarray], about: dict[str, Any]) -> SweepResult:
@@ -88,17 +104,28 @@ def _sweep(arrays: dict[str, np.ndarray], about: dict[str, Any]) -> SweepResult:
 
 def _pad(arrays: dict[str, np.ndarray], about: dict[str, Any], sweep: SweepResult) -> PadResult:
     s = arrays["pad.s"]
-    assert sweep.lam is not None
     return PadResult(
         s=s,
         lam=arrays["pad.lam"],
-        learned=np.interp(s, sweep.s, sweep.lam),
+        learned=np.interp(s, sweep.s, arrays["sweep.lam"]),
         alpha=np.interp(s, sweep.s, sweep.alpha),
         sigma=np.interp(s, sweep.s, sweep.sigma),
         native=tuple(about["pad"]["native"]),
         x0_hat=_channels_last(arrays["pad.x0_hat"], about["kind"] == "image"),
         score=arrays["pad.score"],
         judged=about["pad"]["judged"],
+    )
+
+
+def parameters_result(arrays: dict[str, np.ndarray], about: dict[str, Any]) -> ParametersResult:
+    """The record from its arrays, named by section and field, and the JSON of the other fields."""
+
+    def section(name: str, record: type[Any]) -> Any:
+        values = {item.name: arrays.get(f"{name}.{item.name}") for item in fields(record)}
+        return record(**{key: about[name][key] if value is None else value for key, value in values.items()})
+
+    return ParametersResult(
+        section("weights", WeightsResult), section("landscape", LandscapeResult), section("paths", PathsResult)
     )
 
 

@@ -3,22 +3,28 @@
 from __future__ import annotations
 
 import io
-import warnings
+import struct
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps
 
 from app.records import Upload
 
 MAX_PIXELS = 50_000_000
 MAX_BYTES = 16 * 2**20
 
+FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", "AVIF", "PPM")
+"""Formats that are nothing but data: Pillow hands PostScript to an interpreter."""
+
+TOO_MANY_PIXELS = (Image.DecompressionBombError, Image.DecompressionBombWarning)
+DAMAGE = (OSError, SyntaxError, EOFError, ValueError, LookupError, TypeError, OverflowError, struct.error, Warning)
+
 
 def read_upload(content: bytes, shape: tuple[int, int, int]) -> Upload:
     """Decodes, crops to the model's aspect, resizes and converts an image.
 
     Args:
-        content: the file; any format Pillow reads.
+        content: the file; one of `FORMATS`.
         shape: (c, h, w) of the model; c is 1 (gray) or 3.
 
     Raises:
@@ -26,15 +32,12 @@ def read_upload(content: bytes, shape: tuple[int, int, int]) -> Upload:
     """
     if len(content) > MAX_BYTES:
         raise ValueError(
-            f"The file has {len(content) / 2**20:.0f} MB, but at most {MAX_BYTES // 2**20} are taken; shrink it."
+            f"The file has {len(content) / 2**20:.1f} MB, but at most {MAX_BYTES // 2**20} are taken; shrink it."
         )
+    packed = _open(content)
     try:
-        image = _decode(content)
-    except UnidentifiedImageError:
-        raise ValueError(
-            "This file is not an image that can be read; upload a PNG, JPEG, WebP, BMP, GIF or TIFF."
-        ) from None
-    except (OSError, SyntaxError, EOFError, ValueError, Image.DecompressionBombError, Warning) as error:
+        image = _decode(packed)
+    except DAMAGE as error:
         raise ValueError(f"The image could not be decoded ({error}); save it again as PNG and retry.") from None
     channels, height, width = shape
     fitted = ImageOps.fit(image.convert("L" if channels == 1 else "RGB"), (width, height), Image.Resampling.LANCZOS)
@@ -42,14 +45,22 @@ def read_upload(content: bytes, shape: tuple[int, int, int]) -> Upload:
     return Upload.from_array(np.moveaxis(pixels, -1, 0))
 
 
-def _decode(content: bytes) -> Image.Image:
-    with warnings.catch_warnings():
-        warnings.simplefilter("error", Image.DecompressionBombWarning)
-        image: Image.Image = Image.open(io.BytesIO(content))
-        width, height = image.size
-        if width * height > MAX_PIXELS:
-            raise OSError(f"it has {width} × {height} pixels, more than {MAX_PIXELS:,}")
-        image = ImageOps.exif_transpose(image)
+def _open(content: bytes) -> Image.Image:
+    """The image as its header describes it; pixels are not unpacked yet."""
+    too_large = f"The image has more than {MAX_PIXELS // 10**6} million pixels; shrink it."
+    try:
+        image: Image.Image = Image.open(io.BytesIO(content), formats=FORMATS)
+    except TOO_MANY_PIXELS:
+        raise ValueError(too_large) from None
+    except DAMAGE:
+        raise ValueError("This file is not an image that can be read; upload a PNG, JPEG, WebP, GIF or TIFF.") from None
+    if image.width * image.height > MAX_PIXELS:
+        raise ValueError(too_large)
+    return image
+
+
+def _decode(packed: Image.Image) -> Image.Image:
+    image = ImageOps.exif_transpose(packed)
     if image.mode.startswith(("I", "F")):
         image = _to_eight_bits(image)
     if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
@@ -60,7 +71,7 @@ def _decode(content: bytes) -> Image.Image:
 
 
 def _to_eight_bits(image: Image.Image) -> Image.Image:
-    """16-bit and float images, stretched from their darkest to their brightest value."""
+    """16 bits keep their brightness; wider and float images are stretched from their darkest to their brightest value."""
     values = np.nan_to_num(np.asarray(image, dtype=np.float64))
-    low, span = values.min(), float(np.ptp(values)) or 1.0
-    return Image.fromarray(((values - low) / span * 255).round().astype(np.uint8))
+    low, high = (0.0, 65535.0) if image.mode.startswith("I;16") else (values.min(), values.max())
+    return Image.fromarray(((values - low) / ((high - low) or 1.0) * 255).round().astype(np.uint8))

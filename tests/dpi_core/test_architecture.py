@@ -8,9 +8,12 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import jaxtyping
 import pytest
+import torch
 
 import dpi_core
+from dpi_core.mixtures import ring_mixture
 
 ROOT = Path(dpi_core.__file__).parents[1]
 
@@ -19,7 +22,7 @@ ROWS = (
     {"types", "config"},
     {"lambda_schedules", "noise_processes", "backbones", "data"}
     | {"seeds", "idx_files", "images", "planar", "mixtures", "classifier"},
-    {"interpolation", "conditioning"},
+    {"flat_storage", "sample_batches", "interpolation", "conditioning"},
     {"denoiser"},
     {"samplers", "training", "evaluation", "analysis"},
     {"model", "build", "checkpoint"},
@@ -164,6 +167,11 @@ def test_importing_the_library_does_not_import_torch():
     program = "import sys, dpi_core; dir(dpi_core); assert 'torch' not in sys.modules; assert 'DPI' in dpi_core.__all__"
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     subprocess.run([sys.executable, "-c", program], check=True, env=environment, timeout=60)
+
+
+def test_signatures_are_checked_while_tests_run():
+    with pytest.raises(jaxtyping.TypeCheckError, match="x_s"):
+        ring_mixture().posterior_mean(torch.zeros(3, 2, 2), 1.0, 0.5)
 
 
 def test_public_names_resolve_and_others_do_not():

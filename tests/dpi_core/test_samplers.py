@@ -74,7 +74,7 @@ def test_the_error_falls_with_the_order_of_the_solver(name, sampler, order, opti
     denoiser = optimal_denoiser(process, GAUSSIAN)
     c = process.coefficients(high)
     x = c.alpha * MEAN + (c.alpha**2 * VARIANCES + c.sigma**2).sqrt() * noise(8).draw()
-    exact, sizes, errors = gaussian_flow(process, x, high, low), (20, 40, 80), []
+    exact, sizes, errors = gaussian_flow(process, x, high, low), (16, 32, 64), []
     for n in sizes:
         states = sample_states(denoiser, SAMPLERS[sampler], [*np.linspace(high, low, n + 1).tolist(), 0.0], noise(8), x)
         end = next(state for state in states if state.step == n)
@@ -98,12 +98,12 @@ def test_heun_agrees_with_an_adaptive_solver_of_the_probability_flow(name, optim
         return f * x - half_g_squared * mixture.score(x, c.alpha, c.sigma)
 
     c = process.coefficients(high)
-    x = torch.hypot(c.alpha, c.sigma) * noise(16).draw()
+    x = torch.hypot(c.alpha, c.sigma) * noise(6).draw()
     ends = torch.tensor([high, low], dtype=torch.float64)
     expected = odeint(flow, x, ends, method="dopri5", rtol=1e-5, atol=1e-7, options={"first_step": 0.01})[-1]
-    grid = [*np.linspace(high, low, 161).tolist(), 0.0]
-    states = sample_states(optimal_denoiser(process, mixture), SAMPLERS["heun"], grid, noise(16), x)
-    found = next(state.x for state in states if state.step == 160)
+    grid = [*np.linspace(high, low, 101).tolist(), 0.0]
+    states = sample_states(optimal_denoiser(process, mixture), SAMPLERS["heun"], grid, noise(6), x)
+    found = next(state.x for state in states if state.step == 100)
     assert_close(found, expected, rtol=0, atol=5e-3)
 
 
@@ -156,9 +156,9 @@ def test_euler_and_ddim_are_the_same_for_diffusion(name):
 
 
 @three_families
-@pytest.mark.parametrize(("sampler", "steps"), [("ddpm", 250), ("heun", 60)])
+@pytest.mark.parametrize(("sampler", "steps"), [("ddpm", 200), ("heun", 40)])
 def test_samples_have_the_mean_and_covariance_of_the_target(name, sampler, steps, optimal_denoiser):
-    n, std = 10_000, VARIANCES.sqrt()
+    n, std = 5_000, VARIANCES.sqrt()
     denoiser = optimal_denoiser(PROCESSES[name], GAUSSIAN)
     x = last(sample_states(denoiser, SAMPLERS[sampler], uniform_grid(denoiser, steps), OneStream(0, n))).x
     # Four standard errors; the variance also lacks a few percent at any finite number of steps.
@@ -168,7 +168,7 @@ def test_samples_have_the_mean_and_covariance_of_the_target(name, sampler, steps
 
 @three_families
 def test_the_ancestral_sampler_has_the_moments_of_its_own_markov_chain(name, optimal_denoiser):
-    process, n, steps = PROCESSES[name], 20_000, 12
+    process, n, steps = PROCESSES[name], 10_000, 12
     denoiser = optimal_denoiser(process, GAUSSIAN)
     grid = uniform_grid(denoiser, steps)
     x = last(sample_states(denoiser, SAMPLERS["ddpm"], [*grid[:-1], 0.01], OneStream(0, n))).x
@@ -195,8 +195,8 @@ def test_the_ancestral_sampler_has_the_moments_of_its_own_markov_chain(name, opt
 
 @every_process
 @pytest.mark.parametrize("sampler", SAMPLERS)
-def test_every_state_down_to_the_clean_end_is_finite_and_counted(process, sampler):
-    denoiser, steps = untrained(process, torch.float32), 7
+def test_every_state_down_to_the_clean_end_is_finite(process, sampler):
+    denoiser, steps = untrained(process, torch.float32), 4
     states = list(sample_states(denoiser, SAMPLERS[sampler], uniform_grid(denoiser, steps), noise()))
     low, high = process.sampling_range
     assert [state.step for state in states] == list(range(steps + 1))
@@ -204,14 +204,40 @@ def test_every_state_down_to_the_clean_end_is_finite_and_counted(process, sample
     for state in states:
         assert bool(torch.isfinite(state.x).all()) and bool(torch.isfinite(state.x0_hat).all())
         assert_close(state.lam, denoiser.net.lam(state.s), rtol=0, atol=0)
-    calls = 2 if sampler == "heun" else 1
-    # Heun's last step is Euler's where the end has no noise; where it has some, one last call removes it.
-    last_calls = [
-        calls * steps,
-        (calls * steps) + 1 if isinstance(process, VEDiffusion) else calls * steps - (calls - 1),
-    ]
-    assert [state.nfe for state in states] == [calls * i for i in range(steps)] + last_calls[1:]
     assert_close(states[-1].x, states[-1].x0_hat, rtol=0, atol=0)
+
+
+class Counting(nn.Module):
+    """Counts its calls."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight, self.calls = nn.Parameter(torch.zeros(())), 0
+
+    def forward(self, x, s):
+        self.calls += 1
+        return self.weight * x
+
+
+@three_families
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_network_evaluations_are_those_that_took_place(name, sampler):
+    denoiser = Denoiser(Counting(), PROCESSES[name])
+    calls = 0
+    for state in sample_states(denoiser, SAMPLERS[sampler], uniform_grid(denoiser, 4), noise()):
+        # A state is yielded after the step that starts at it; the last has none.
+        before = denoiser.net.calls if state.step == 4 else calls
+        assert state.nfe == before
+        calls = denoiser.net.calls
+
+
+@every_process
+@pytest.mark.parametrize(("sampler", "calls"), [("ddim", 7), ("ddpm", 7), ("euler", 7), ("heun", 13)])
+def test_a_run_costs_what_its_solver_promises(process, sampler, calls):
+    denoiser = untrained(process)
+    # Where the clean end has noise left, Heun's last step is whole and one more call removes the noise.
+    extra = 0 if process.coefficients(0.0).sigma == 0 else (2 if sampler == "heun" else 1)
+    assert last(sample_states(denoiser, SAMPLERS[sampler], uniform_grid(denoiser, 7), noise())).nfe == calls + extra
 
 
 @every_process
@@ -222,11 +248,11 @@ def test_the_run_starts_from_noise_of_the_processes_own_size(process):
     assert_close(first.x, torch.hypot(c.alpha, c.sigma) * noise().draw())
 
 
-@every_process
+@three_families
 @pytest.mark.parametrize("sampler", SAMPLERS)
-def test_a_sample_does_not_depend_on_the_batch_it_is_drawn_in(process, sampler):
-    denoiser = untrained(process)
-    grid = uniform_grid(denoiser, 5)
+def test_a_sample_does_not_depend_on_the_batch_it_is_drawn_in(name, sampler):
+    denoiser = untrained(PROCESSES[name])
+    grid = uniform_grid(denoiser, 4)
     runs = [SampleNoise(3, indices, (2,)) for indices in (range(6), [4], [5, 1, 4])]
     everyone, alone, few = (last(sample_states(denoiser, SAMPLERS[sampler], grid, run)).x for run in runs)
     assert_close(alone[0], everyone[4], rtol=1e-9, atol=1e-9)
@@ -238,13 +264,16 @@ def test_noise_of_a_sample_is_its_own_to_the_bit():
     for _ in range(3):
         draws = everyone.draw()
         assert_close(one.draw()[0], draws[3], rtol=0, atol=0)
+        assert (draws[1:] - draws[:-1]).abs().min() > 0
         assert (other_seed.draw()[0] - draws[3]).abs().min() > 0
 
 
-@every_process
-def test_gradients_are_not_recorded(process):
-    denoiser = untrained(process)
-    assert not last(sample_states(denoiser, SAMPLERS["heun"], uniform_grid(denoiser, 2), noise())).x.requires_grad
+@three_families
+def test_gradients_are_not_recorded(name):
+    denoiser = untrained(PROCESSES[name])
+    for state in sample_states(denoiser, SAMPLERS["heun"], uniform_grid(denoiser, 2), noise()):
+        assert not state.x.requires_grad and not state.x0_hat.requires_grad
+        assert torch.is_grad_enabled()  # the caller's own setting is left alone between states
 
 
 class BreaksBelow(nn.Module):

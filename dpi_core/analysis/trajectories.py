@@ -1,0 +1,116 @@
+"""Sampling paths in numbers: how straight they are, how far runs part, how close the end is to the data.
+
+Paths are tensors of shape (k, n, ...): k states of n samples, from noise to sample.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class PathStatistics:
+    """The shape of each sample's path.
+
+    Attributes:
+        length: sum of the distances between states, (n,).
+        chord: distance from the first to the last state, (n,).
+        straightness: chord / length, in [0, 1], 1 for a straight line and for a point, (n,).
+        turning: sum of the angles between successive steps, in radians, (n,).
+    """
+
+    length: Tensor
+    chord: Tensor
+    straightness: Tensor
+    turning: Tensor
+
+
+def path_statistics(x: Float[Tensor, "k n ..."]) -> PathStatistics:
+    """Measures paths.
+
+    Args:
+        x: (k, n, ...), k at least 2.
+
+    Raises:
+        ValueError: fewer than two states.
+    """
+    if len(x) < 2:
+        raise ValueError(f"the path has {len(x)} state, but at least 2 are needed; take a step first.")
+    steps = x.double().flatten(2).diff(dim=0)
+    sizes = steps.norm(dim=-1)
+    length, chord = sizes.sum(0), steps.sum(0).norm(dim=-1)
+    straightness = torch.where(length > 0, chord / length, 1.0)
+    return PathStatistics(length, chord, straightness.clamp(max=1.0), _angles(steps).sum(0))
+
+
+def distance(x: Float[Tensor, "*k n ..."], y: Float[Tensor, "*k n ..."], sample_ndim: int) -> Float[Tensor, "*k n"]:
+    """Root mean square difference of each sample, over its entries.
+
+    Args:
+        x: (..., n, *sample).
+        y: the same samples by another run, from the same noise.
+        sample_ndim: axes of one sample.
+    """
+    return (x.double() - y.double()).square().flatten(-sample_ndim).mean(-1).sqrt()
+
+
+def at_levels(s: Sequence[float], x: Float[Tensor, "k ..."], levels: Sequence[float]) -> Float[Tensor, "l ..."]:
+    """States of a run at other levels, by straight lines between its own.
+
+    Args:
+        s: (k,) falling.
+        x: the states, (k, ...).
+        levels: asked for, within the range of `s`.
+    """
+    rising, wanted = (torch.tensor(list(v), dtype=torch.float64) for v in (s[::-1], levels))
+    right = torch.searchsorted(rising, wanted).clamp(1, len(rising) - 1)
+    weight = ((wanted - rising[right - 1]) / (rising[right] - rising[right - 1])).clamp(0, 1)
+    backwards = x.flip(0)
+    return torch.lerp(
+        backwards[right - 1].double(), backwards[right].double(), weight.reshape(-1, *([1] * (x.ndim - 1)))
+    )
+
+
+def error_against(
+    s: Sequence[float], x: Float[Tensor, "k n ..."], fine_s: Sequence[float], fine: Float[Tensor, "l n ..."]
+) -> Float[Tensor, " k"]:
+    """Root mean square distance to a finer run from the same noise, at each state.
+
+    Args:
+        s: (k,) the levels of the run.
+        x: (k, n, ...) its states.
+        fine_s: (l,) the levels of the reference.
+        fine: (l, n, ...) its states; a grid that holds all of `s` is compared without interpolation.
+    """
+    return (x.double() - at_levels(fine_s, fine, s)).square().flatten(1).mean(1).sqrt()
+
+
+def energy_distance(x: Float[Tensor, "n d"], y: Float[Tensor, "m d"]) -> float:
+    """E‖X − Y‖ − ½ E‖X − X'‖ − ½ E‖Y − Y'‖ (Székely & Rizzo 2013, halved), without bias; 0 for equal distributions.
+
+    Raises:
+        ValueError: fewer than two points on a side.
+    """
+    if min(len(x), len(y)) < 2:
+        raise ValueError(f"there are {len(x)} and {len(y)} points, but a distance needs at least 2 on each side.")
+
+    def within(points: Tensor) -> Tensor:
+        return torch.pdist(points).mean()
+
+    x, y = x.double(), y.double()
+    return (torch.cdist(x, y).mean() - (within(x) + within(y)) / 2).item()
+
+
+def _angles(steps: Float[Tensor, "k n d"]) -> Float[Tensor, "j n"]:
+    """Between successive steps, by Kahan's formula, which keeps small angles; 0 beside a step of length 0."""
+    sizes = steps.norm(dim=-1, keepdim=True)
+    units = torch.where(sizes > 0, steps / sizes, 0.0)
+    before, after = units[:-1], units[1:]
+    angles = 2 * torch.atan2((before - after).norm(dim=-1), (before + after).norm(dim=-1))
+    still = (sizes[:-1] == 0) | (sizes[1:] == 0)
+    return torch.where(still.squeeze(-1), 0.0, angles)

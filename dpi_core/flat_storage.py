@@ -1,0 +1,197 @@
+"""Two parameter sets in two flat buffers: where each backbone parameter lies, and their blend as one graph node."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from typing import Any, NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+Patterns = str | Sequence[str]
+
+
+@dataclass(frozen=True)
+class Segment:
+    """One backbone parameter's place in the flat buffers."""
+
+    name: str
+    shape: torch.Size
+    is_complex: bool
+    group: int
+    numel: int
+
+    def view(self, flat: Tensor) -> Tensor:
+        """The parameter, seen in its own 1-D stretch of a flat buffer."""
+        if self.is_complex:
+            return torch.view_as_complex(flat.view(*self.shape, 2))
+        return flat.view(self.shape)
+
+
+class Slot(NamedTuple):
+    """A place in the backbone where a parameter stands; tied parameters have several."""
+
+    module: nn.Module
+    path: str
+    key: str
+    segment: int
+    watched: bool
+
+
+class Blend(torch.autograd.Function):
+    """θ(s) = (1 − λ)θ0 + λθ1 on flat buffers, for n rows of λ with one entry per group, as one node of the graph.
+
+    grad θ0 = Σ (1 − λ)g, grad θ1 = Σ λg, grad λ = <g, θ1 − θ0>; summed in place, without a copy per scalar.
+    """
+
+    @staticmethod
+    def forward(theta0: Tensor, theta1: Tensor, lam: Float[Tensor, "n g"], sizes: list[int]) -> tuple[Tensor, ...]:
+        """N flat buffers; `sizes` are the lengths of the groups' stretches."""
+        starts, ends = theta0.split(sizes), theta1.split(sizes)
+        blends = []
+        for row in lam:
+            blend = torch.empty_like(theta0)
+            for start, end, weight, out in zip(starts, ends, row, blend.split(sizes), strict=True):
+                torch.lerp(start, end, weight, out=out)
+            blends.append(blend)
+        return tuple(blends)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
+        """Keeps the inputs; gradients of unused outputs stay None."""
+        theta0, theta1, lam, ctx.sizes = inputs
+        ctx.save_for_backward(theta0, theta1, lam)
+        ctx.save_for_forward(theta0, theta1, lam)
+        ctx.set_materialize_grads(False)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor, Tensor, Tensor | None, None]:
+        """One pass over the gradients of the blends."""
+        theta0, theta1, lam = ctx.saved_tensors
+        grad0, grad1 = torch.zeros_like(theta0), torch.zeros_like(theta1)
+        grad_lam = torch.zeros_like(lam)
+        apart = theta1 - theta0 if ctx.needs_input_grad[2] else None
+        for i, grad in enumerate(grads):
+            if grad is None:
+                continue
+            stretches = zip(*(_stretches(flat, ctx.sizes) for flat in (grad, grad0, grad1)), strict=True)
+            for j, (piece, piece0, piece1) in enumerate(stretches):
+                piece0.addcmul_(piece, 1 - lam[i, j])
+                piece1.addcmul_(piece, lam[i, j])
+            if apart is not None:
+                dots = [torch.dot(a, b) for a, b in zip(grad.split(ctx.sizes), apart.split(ctx.sizes), strict=True)]
+                grad_lam[i] = torch.stack(dots)
+        return grad0, grad1, grad_lam, None
+
+    @staticmethod
+    def jvp(ctx: Any, d_theta0: Tensor | None, d_theta1: Tensor | None, d_lam: Tensor | None, _: None) -> Any:
+        """Forward-mode derivative."""
+        theta0, theta1, lam = ctx.saved_tensors
+        per_number = torch.tensor(ctx.sizes, device=lam.device)
+        tangents = []
+        for i, row in enumerate(lam):
+            weight = row.repeat_interleave(per_number)
+            tangent = torch.zeros_like(theta0)
+            if d_theta0 is not None:
+                tangent = tangent + (1 - weight) * d_theta0
+            if d_theta1 is not None:
+                tangent = tangent + weight * d_theta1
+            if d_lam is not None:
+                tangent = tangent + d_lam[i].repeat_interleave(per_number) * (theta1 - theta0)
+            tangents.append(tangent)
+        return tuple(tangents)
+
+
+def _stretches(flat: Tensor, sizes: list[int]) -> Iterator[Tensor]:
+    """The groups' stretches, one after another."""
+    # Not `split`: its views may not be written to while a second derivative is recorded.
+    start = 0
+    for size in sizes:
+        yield flat.narrow(0, start, size)
+        start += size
+
+
+def matches(name: str, patterns: Patterns) -> bool:
+    """Whether a parameter's name matches one of the glob patterns."""
+    return any(fnmatchcase(name, pattern) for pattern in ([patterns] if isinstance(patterns, str) else patterns))
+
+
+def parameters_in_scope(backbone: nn.Module, scope: Patterns) -> tuple[list[list[str]], list[nn.Parameter]]:
+    """Trainable parameters that match the scope, each with all its names (tied ones have several)."""
+    names: dict[int, list[str]] = {}
+    parameters: dict[int, nn.Parameter] = {}
+    for name, parameter in backbone.named_parameters(remove_duplicate=False):
+        if isinstance(parameter, nn.parameter.UninitializedParameter):
+            raise ValueError(
+                f"the parameter {name!r} is lazy and has no shape yet; run the backbone once on an input first."
+            )
+        if parameter.requires_grad:
+            names.setdefault(id(parameter), []).append(name)
+            parameters[id(parameter)] = parameter
+    if not parameters:
+        raise ValueError(
+            f"{type(backbone).__name__} has no trainable parameter to interpolate; pass a network with parameters, and"
+            " call requires_grad_(True) if they are frozen."
+        )
+    chosen = [key for key, aliases in names.items() if any(matches(alias, scope) for alias in aliases)]
+    if not chosen:
+        known = ", ".join(aliases[0] for aliases in list(names.values())[:6])
+        raise ValueError(f"the scope {scope!r} matches no parameter; names here look like {known}.")
+    dtypes = {as_real(parameters[key]).dtype for key in chosen}
+    devices = {parameters[key].device for key in chosen}
+    if len(dtypes) > 1 or len(devices) > 1:
+        mixed = ", ".join(sorted(map(str, dtypes | devices)))
+        raise ValueError(f"parameters in scope mix {mixed}; bring the backbone to one dtype and device, e.g. .float().")
+    return [names[key] for key in chosen], [parameters[key] for key in chosen]
+
+
+def assign_groups(names: list[list[str]], groups: Mapping[str, Patterns] | None) -> tuple[tuple[str, ...], list[int]]:
+    """Names of the groups, and the group of each parameter; see `DPI`."""
+    if groups is None:
+        return ("all",), [0] * len(names)
+    patterns = list(groups.values())
+    chosen = [
+        next((g for g, pattern in enumerate(patterns) if any(matches(n, pattern) for n in aliases)), len(patterns))
+        for aliases in names
+    ]
+    for g, name in enumerate(groups):
+        if g not in chosen:
+            raise ValueError(f"the group {name!r} with {patterns[g]!r} holds no parameter; mend or remove it.")
+    rest = ("rest",) if len(patterns) in chosen else ()
+    return (*groups, *rest), chosen
+
+
+def segment_of(name: str, parameter: Tensor, group: int) -> Segment:
+    """The layout of one parameter; a complex one takes two numbers for each entry."""
+    numel = parameter.numel() * (2 if parameter.is_complex() else 1)
+    return Segment(name, parameter.shape, parameter.is_complex(), group, numel)
+
+
+def slots_of(backbone: nn.Module, parameters: list[nn.Parameter]) -> tuple[Slot, ...]:
+    """Every place in the backbone where one of the parameters stands."""
+    index = {id(parameter): i for i, parameter in enumerate(parameters)}
+    return tuple(
+        Slot(module, path, key, index[id(parameter)], type(module).__setattr__ is not nn.Module.__setattr__)
+        for path, module in backbone.named_modules()
+        for key, parameter in module._parameters.items()
+        if id(parameter) in index
+    )
+
+
+def set_watched(module: nn.Module, key: str, value: Tensor | None) -> None:
+    """Sets a parameter of a module that overrides `__setattr__`: recurrent ones keep a list of their weights beside."""
+    if value is None:
+        module.__dict__.pop(key, None)
+        module._parameters[key] = None
+        setattr(module, key, None)
+    else:
+        del module._parameters[key]
+        setattr(module, key, value)
+
+
+def as_real(tensor: Tensor) -> Tensor:
+    """A complex tensor with its two parts as a last axis; a real one as it is."""
+    return torch.view_as_real(tensor) if tensor.is_complex() else tensor

@@ -1,0 +1,30 @@
+"""What the tests of the app share: the shipped checkpoints, and copies of them that a test may damage."""
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from app.services import stored
+from app.services.inference import Engine
+
+
+@pytest.fixture
+def engine() -> Engine:
+    """An engine of the test's own: nothing is cached, nobody waits."""
+    return Engine()
+
+
+@pytest.fixture
+def copy_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Path]:
+    """Copies a shipped checkpoint into a folder of checkpoints of the test's own, which the app then reads."""
+    root = tmp_path / "checkpoints"
+    root.mkdir()
+    monkeypatch.setattr(stored, "CHECKPOINTS", root)
+    shipped = Path(__file__).parents[2] / "checkpoints"
+
+    def copy(name: str, into: str | None = None) -> Path:
+        return Path(shutil.copytree(shipped / name, root / (into or name)))
+
+    return copy

@@ -1,0 +1,383 @@
+"""The engine: right answers for many sessions at once, computed once, and dropped when nobody waits for them."""
+
+import json
+import pkgutil
+import subprocess
+import sys
+import threading
+import time
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+import app.figures
+import dpi_core
+from app.records import Inputs, ModelKey, PadRequest, SweepRequest, SweepResult, size_in_bytes
+from app.services import stored
+from app.services.inference import Engine, ResultCache
+from dpi_core.data import load_data
+from dpi_core.seeds import seeded_generator
+
+PATIENCE = 60
+"""Seconds to wait for what has to come: the machine may be busy."""
+
+HELD_OUT = Inputs("held-out", 2, 0)
+DIGITS, BLIND, MIXTURE = (
+    stored.read_model(name).key for name in ("digits-vp-dpi", "digits-vp-none", "mixture2d-flow-dpi")
+)
+
+
+def sweep_request(*s_grid, model=None, inputs=HELD_OUT):
+    return SweepRequest(model or DIGITS, inputs, tuple(s_grid or (0.3, 0.7)), "cpu")
+
+
+def long_request(inputs=HELD_OUT):
+    """A minute's work in short steps."""
+    return sweep_request(*np.linspace(0, 1, 20_000).tolist(), inputs=inputs)
+
+
+def answer(engine, request, session="me"):
+    job = engine.submit(session, request)
+    assert job.wait(PATIENCE)
+    return job
+
+
+def result(engine, request):
+    job = answer(engine, request)
+    assert job.status == "done", job.error
+    return job.result
+
+
+def start(engine, request, session):
+    """Submits a request and returns its job once it is being computed."""
+    job = engine.submit(session, request)
+    deadline = time.monotonic() + PATIENCE
+    while job.done < 1:
+        assert time.monotonic() < deadline, job
+        time.sleep(0.005)
+    return job
+
+
+def reference(folder, inputs, s):
+    """x̂0 by dpi_core alone, in this thread: (n, ...) with channels first."""
+    model = dpi_core.load(folder)
+    x0 = load_data(model.recipe.data).held_out_batch(inputs.n, inputs.seed)
+    eps = torch.randn(x0.shape, generator=seeded_generator(inputs.seed))
+    return [model.denoise(model.process.add_noise(x0, eps, value), value).numpy() for value in s]
+
+
+# Many sessions ---------------------------------------------------------------------------------------------------
+
+
+def test_five_threads_asking_for_different_s_get_no_wrong_answer():
+    engine, frames, grid = Engine(), 8, np.linspace(0, 1, 200).tolist()
+    expected = dict(zip(grid, reference(DIGITS.folder, HELD_OUT, grid), strict=True))
+    answers = []
+
+    def ask(session):
+        order = np.random.default_rng(session).permutation(grid).tolist()
+        for first in range(0, len(grid), frames):
+            job = engine.submit(f"session {session}", sweep_request(*order[first : first + frames]))
+            assert job.wait(PATIENCE)
+            answers.extend(zip(job.result.s.tolist(), np.moveaxis(job.result.x0_hat, -1, 2), strict=True))
+
+    threads = [threading.Thread(target=ask, args=(session,)) for session in range(5)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    wrong = [s for s, x0_hat in answers if not np.allclose(x0_hat, expected[s], rtol=1e-4, atol=1e-6)]
+    assert len(answers) >= 1000
+    assert wrong == []
+
+
+def test_a_request_of_two_sessions_is_computed_once(engine):
+    running = start(engine, long_request(), "somebody")
+    first, second = engine.submit("a", sweep_request()), engine.submit("b", sweep_request())
+    engine.cancel("somebody", running)
+    assert first is second
+    assert first.wait(PATIENCE) and first.status == "done"
+
+
+def test_a_known_result_is_there_at_once(engine):
+    first = result(engine, sweep_request())
+    again = engine.submit("another session", sweep_request())
+    assert again.finished and again.result is first
+
+
+def test_a_superseded_request_that_has_not_started_is_dropped(engine):
+    running = start(engine, long_request(), "somebody")
+    older = engine.submit("me", sweep_request(0.1, 0.2))
+    newer = engine.submit("me", sweep_request(0.3, 0.4))
+    assert older.finished and older.status == "cancelled"
+    engine.cancel("somebody", running)
+    assert newer.wait(PATIENCE) and newer.status == "done"
+    assert older.result is None
+
+
+def test_a_superseded_request_that_runs_is_stopped(engine):
+    older = start(engine, long_request(), "me")
+    assert answer(engine, sweep_request()).status == "done"
+    assert older.status == "cancelled" and older.done < older.total
+
+
+def test_choosing_other_inputs_drops_the_pad_of_the_last_ones(engine):
+    grid = tuple(np.linspace(0, 1, 2000).tolist())
+    pad = start(engine, PadRequest(DIGITS, HELD_OUT, 1, (0.5,), grid, "cpu"), "me")
+    assert answer(engine, sweep_request(inputs=Inputs("held-out", 2, 1))).status == "done"
+    assert pad.status == "cancelled"
+
+
+def test_a_pad_and_the_sweep_of_the_same_inputs_do_not_drop_one_another(engine):
+    running = start(engine, long_request(), "somebody")
+    sweep = engine.submit("me", sweep_request())
+    pad = engine.submit("me", PadRequest(DIGITS, HELD_OUT, 1, (0.5,), (0.0, 1.0), "cpu"))
+    engine.cancel("somebody", running)
+    assert sweep.wait(PATIENCE) and pad.wait(PATIENCE)
+    assert (sweep.status, pad.status) == ("done", "done")
+
+
+def test_a_running_request_stops_within_half_a_second_of_being_cancelled(engine):
+    job = start(engine, long_request(), "me")
+    engine.cancel("me", job)
+    assert job.wait(0.5)
+    assert job.status == "cancelled" and job.result is None
+
+
+def test_a_cancelled_request_can_be_asked_for_again(engine):
+    request = sweep_request()
+    running = start(engine, long_request(), "somebody")
+    engine.cancel("me", engine.submit("me", request))
+    engine.cancel("somebody", running)
+    assert answer(engine, request).status == "done"
+
+
+def test_cancelling_leaves_the_job_of_another_session_alive(engine):
+    request = sweep_request(*np.linspace(0, 1, 100).tolist())
+    job = start(engine, request, "a")
+    assert engine.submit("b", request) is job
+    engine.cancel("a", job)
+    assert job.wait(PATIENCE) and job.status == "done"
+
+
+def test_progress_is_counted_to_the_end(engine):
+    job = answer(engine, sweep_request(0.1, 0.5, 0.9))
+    assert (job.done, job.total, job.progress) == (3, 3, 1.0)
+
+
+# Failures --------------------------------------------------------------------------------------------------------
+
+
+def assert_one_sentence(text):
+    assert text.strip() and "\n" not in text and text.endswith("."), text
+
+
+def without_its_data(copy_checkpoint):
+    folder = copy_checkpoint("digits-vp-dpi", into="absent-vp-dpi")
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"name": "absent-vp-dpi", "data": {"kind": "idx"}}))
+    return key_of(folder)
+
+
+def with_nan_weights(copy_checkpoint):
+    folder = copy_checkpoint("digits-vp-dpi")
+    weights = load_file(folder / "model.safetensors")
+    nan = {name: value * torch.nan if value.is_floating_point() else value for name, value in weights.items()}
+    save_file(nan, folder / "model.safetensors")
+    return key_of(folder)
+
+
+def with_truncated_weights(copy_checkpoint):
+    folder = copy_checkpoint("digits-vp-dpi")
+    weights = (folder / "model.safetensors").read_bytes()
+    (folder / "model.safetensors").write_bytes(weights[: len(weights) // 2])
+    return key_of(folder)
+
+
+def of_an_unknown_folder(copy_checkpoint):
+    return ModelKey("/no/such/folder", "digest")
+
+
+def key_of(folder):
+    return stored.read_model(folder.name).key
+
+
+FAILURES = [
+    (of_an_unknown_folder, "/no/such/folder has no config.json"),
+    (without_its_data, "the held-out data are not on this machine; put their files into .*absent"),
+    (with_nan_weights, "not finite"),
+    (with_truncated_weights, "not a readable safetensors file"),
+]
+
+
+@pytest.mark.parametrize(("damage", "says"), FAILURES)
+def test_a_failing_request_gives_a_sentence_and_the_worker_survives(engine, copy_checkpoint, damage, says):
+    job = answer(engine, sweep_request(model=damage(copy_checkpoint)))
+    assert job.status == "failed" and job.result is None
+    assert_one_sentence(job.error)
+    with pytest.raises(ValueError, match=says):
+        raise ValueError(job.error)
+    assert answer(engine, sweep_request(model=BLIND)).status == "done"
+
+
+def test_a_pad_of_a_blind_model_gives_a_sentence(engine):
+    job = answer(engine, PadRequest(BLIND, HELD_OUT, 1, (0.5,), (0.0, 1.0), "cpu"))
+    assert job.status == "failed"
+    assert "one parameter set" in job.error
+    assert_one_sentence(job.error)
+
+
+def test_a_device_that_is_not_there_gives_a_sentence(engine):
+    request = SweepRequest(DIGITS, HELD_OUT, (0.5,), "cuda:7")
+    job = answer(engine, request)
+    assert job.status == "failed" and "there is no device 'cuda:7'" in job.error
+    assert_one_sentence(job.error)
+
+
+def test_a_failed_request_is_not_tried_again_when_its_page_is_drawn_again(engine):
+    request = sweep_request(model=ModelKey("/no/such/folder", "digest"))
+    failed = answer(engine, request)
+    assert engine.submit("me", request) is failed
+
+
+def test_a_failed_request_is_tried_again_on_demand(engine, copy_checkpoint):
+    folder = copy_checkpoint("digits-vp-none")
+    request = sweep_request(model=key_of(folder))
+    hidden = folder.rename(folder.parent / "hidden")
+    failed = answer(engine, request)
+    assert failed.status == "failed"
+    hidden.rename(folder)
+    engine.cancel("me", failed)
+    assert answer(engine, request).status == "done"
+
+
+# The cache -------------------------------------------------------------------------------------------------------
+
+
+def some_result(count):
+    empty = np.zeros(0, np.float32)
+    return SweepResult(empty, None, empty, empty, (), empty, empty, np.zeros(count, np.uint8), empty)
+
+
+def test_the_cache_never_holds_more_than_its_limit():
+    cache, rng = ResultCache(limit=1000), np.random.default_rng(0)
+    sizes = {}
+    for step in range(500):
+        request = sweep_request(float(rng.integers(30)) / 30)
+        sizes[request] = int(rng.integers(0, 500))
+        cache.put(request, some_result(sizes[request]))
+        held = [found for found in map(cache.get, sizes) if found is not None]
+        assert cache.held == sum(map(size_in_bytes, held)) <= cache.limit, step
+
+
+def test_what_an_observer_sees_never_exceeds_the_limit():
+    cache, done, seen = ResultCache(limit=1000), threading.Event(), []
+
+    def watch():
+        while not done.is_set():
+            seen.append(cache.held)
+
+    observer = threading.Thread(target=watch)
+    observer.start()
+    for step in range(5000):
+        cache.put(sweep_request(step / 5000), some_result(400))
+    done.set()
+    observer.join()
+    assert 0 < max(seen) <= cache.limit
+
+
+def test_the_least_recently_used_result_goes_first():
+    cache = ResultCache(limit=300)
+    first, second, third = (sweep_request(s) for s in (0.1, 0.2, 0.3))
+    cache.put(first, some_result(100))
+    cache.put(second, some_result(100))
+    cache.get(first)
+    cache.put(third, some_result(200))
+    assert cache.get(second) is None
+    assert cache.get(first) is not None and cache.get(third) is not None
+
+
+def test_a_result_larger_than_the_cache_is_delivered_and_not_stored():
+    engine = Engine(cache_bytes=100)
+    assert isinstance(result(engine, sweep_request()), SweepResult)
+    assert engine.cache.get(sweep_request()) is None and engine.cache.held == 0
+
+
+def test_the_cache_of_an_engine_stays_within_its_bound():
+    engine = Engine(cache_bytes=5000)
+    for s in np.linspace(0, 1, 12).tolist():
+        result(engine, sweep_request(s))
+        assert 0 < engine.cache.held <= 5000
+    assert engine.cache.get(sweep_request(1.0)) is not None
+    assert engine.cache.get(sweep_request(0.0)) is None
+
+
+def test_a_replaced_checkpoint_is_another_model(engine, copy_checkpoint):
+    folder = copy_checkpoint("digits-vp-none")
+    before = key_of(folder)
+    old = result(engine, sweep_request(model=before))
+    weights = load_file(folder / "model.safetensors")
+    save_file({name: 0.9 * value for name, value in weights.items()}, folder / "model.safetensors")
+    after = key_of(folder)
+    assert after.folder == before.folder and after.digest != before.digest
+    new = result(engine, sweep_request(model=after))
+    assert not np.allclose(new.x0_hat, old.x0_hat, atol=1e-3)
+    expected = reference(folder, HELD_OUT, new.s.tolist())
+    np.testing.assert_allclose(np.moveaxis(new.x0_hat, -1, 2), expected, rtol=1e-4, atol=1e-6)
+
+
+def test_a_checkpoint_replaced_behind_the_page_is_not_answered_for_the_old_one(engine, copy_checkpoint):
+    folder = copy_checkpoint("digits-vp-none")
+    before = key_of(folder)
+    weights = load_file(folder / "model.safetensors")
+    save_file({name: 0.9 * value for name, value in weights.items()}, folder / "model.safetensors")
+    job = answer(engine, sweep_request(model=before))
+    assert job.status == "failed" and "replaced" in job.error
+    assert_one_sentence(job.error)
+
+
+# The two roles of s ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("model", [DIGITS, MIXTURE], ids=["images", "points"])
+def test_on_the_learned_curve_the_pad_agrees_with_the_sweep(engine, model):
+    inputs, count, s_grid = Inputs("held-out", 6, 3), 4, (0.15, 0.4, 0.8)
+    sweep = result(engine, sweep_request(*s_grid, model=model, inputs=inputs))
+    lam_grid = tuple(sorted({0.0, *sweep.lam.tolist(), 1.0}))
+    pad = result(engine, PadRequest(model, inputs, count, s_grid, lam_grid, "cpu"))
+    np.testing.assert_allclose(pad.learned, sweep.lam, rtol=1e-12)
+    rows = [lam_grid.index(lam) for lam in sweep.lam.tolist()]
+    on_curve = pad.x0_hat[rows, range(len(s_grid))]
+    np.testing.assert_allclose(on_curve, sweep.x0_hat[:, :count], rtol=1e-4, atol=1e-5)
+    assert not np.allclose(pad.x0_hat[0, 1], sweep.x0_hat[1, :count], atol=1e-2), "λ = 0 is another network"
+
+
+def test_the_scores_of_a_pad_are_those_of_its_frames(engine):
+    request = PadRequest(DIGITS, HELD_OUT, 2, (0.2, 0.6), (0.0, 0.5, 1.0), "cpu")
+    pad, clean = result(engine, request), result(engine, sweep_request()).clean
+    mse = np.square(pad.x0_hat - clean).mean((3, 4, 5))
+    np.testing.assert_allclose(pad.score, (10 * np.log10(4 / mse)).mean(2), rtol=1e-4)
+    assert pad.judged == 2
+
+
+def test_the_errors_of_a_sweep_are_those_of_its_frames(engine):
+    sweep = result(engine, sweep_request(0.1, 0.5, 0.9))
+    np.testing.assert_allclose(sweep.mse, np.square(sweep.x0_hat - sweep.clean).mean((2, 3, 4)), rtol=1e-4)
+
+
+# torch comes late ------------------------------------------------------------------------------------------------
+
+
+def test_the_first_picture_is_made_without_torch():
+    figures = [f"app.figures.{module.name}" for module in pkgutil.iter_modules(app.figures.__path__)]
+    modules = ["app.records", *figures, "app.services.stored", "app.services.uploads", "app.services.inference"]
+    modules += ["app.state", "app.components.scrubber", "app.services.cache", "app.views.denoise"]
+    lines = ["import importlib, sys", f"for name in {modules!r}:", "    importlib.import_module(name)"]
+    lines += ["    assert 'torch' not in sys.modules, name", "from app.services.inference import Engine", "Engine()"]
+    lines += ["from app.services import stored", "from app.figures.denoise import sweep_figure"]
+    lines += ["model = stored.read_model(stored.model_names()[0])", "sweep_figure(model, [model], model.sweep)"]
+    lines += ["assert 'torch' not in sys.modules"]
+    run = subprocess.run([sys.executable, "-c", "\n".join(lines)], capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr

@@ -1,0 +1,79 @@
+"""Path statistics against curves whose length and turning are known."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from torch.testing import assert_close
+
+from dpi_core.analysis.trajectories import at_levels, distance, energy_distance, error_against, path_statistics
+
+
+def test_a_straight_path_is_straight_in_any_shape():
+    direction = torch.randn(3, 2, 4, dtype=torch.float64)
+    found = path_statistics(torch.linspace(0, 1, 9, dtype=torch.float64)[:, None, None, None] * direction)
+    assert_close(found.length, direction.flatten(1).norm(dim=1))
+    assert_close(found.straightness, torch.ones(3, dtype=torch.float64))
+    assert_close(found.turning, torch.zeros(3, dtype=torch.float64), atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize("angle", [math.pi / 2, math.pi, 3.0])
+def test_an_arc_has_the_length_chord_and_turning_of_its_angle(angle):
+    k, radius = 2000, 1.7
+    t = torch.linspace(0, angle, k, dtype=torch.float64)
+    found = path_statistics(radius * torch.stack([t.cos(), t.sin()], -1)[:, None])
+    assert found.length.item() == pytest.approx(radius * angle, rel=1e-6)
+    assert found.chord.item() == pytest.approx(2 * radius * math.sin(angle / 2), rel=1e-9)
+    assert found.straightness.item() == pytest.approx(2 * math.sin(angle / 2) / angle, rel=1e-6)
+    # k points make k − 1 steps of equal angle and k − 2 corners.
+    assert found.turning.item() == pytest.approx(angle * (k - 2) / (k - 1), rel=1e-6)
+
+
+def test_a_point_that_never_moves_counts_as_straight():
+    found = path_statistics(torch.ones(4, 1, 2))
+    assert (found.straightness.item(), found.turning.item(), found.length.item()) == (1.0, 0.0, 0.0)
+
+
+def test_one_state_is_no_path():
+    with pytest.raises(ValueError, match="the path has 1 state, but at least 2 are needed"):
+        path_statistics(torch.ones(1, 3, 2))
+
+
+def test_distance_is_the_root_mean_square_per_sample():
+    x = torch.zeros(5, 3, 1, 2, 2)
+    y = x.clone()
+    y[2, 1] = 3.0
+    y[4, 0, 0, 0, 0] = 2.0
+    found = distance(x, y, sample_ndim=3)
+    assert found.shape == (5, 3)
+    assert (found[2, 1].item(), found[4, 0].item(), found.sum().item()) == (3.0, 1.0, 4.0)
+
+
+def test_states_between_are_on_straight_lines():
+    s = [1.0, 0.6, 0.5, 0.0]
+    x = torch.tensor([[10.0], [6.0], [0.0], [5.0]])
+    found = at_levels(s, x, [1.0, 0.8, 0.55, 0.25, 0.0])
+    assert_close(found[:, 0], torch.tensor([10.0, 8.0, 3.0, 2.5, 5.0], dtype=torch.float64))
+
+
+def test_the_error_against_a_finer_run_is_that_of_euler():
+    """dx/ds = x from 1 down to 0: Euler multiplies by (1 − h) a step, the exact factor is e^−h."""
+    k = 11
+    s, fine_s = (np.linspace(1, 0, n).tolist() for n in (k, 10 * (k - 1) + 1))
+    x = torch.tensor([(1 - 0.1) ** i for i in range(k)], dtype=torch.float64)[:, None, None]
+    fine = torch.tensor([math.exp(at - 1) for at in fine_s], dtype=torch.float64)[:, None, None]
+    expected = [abs(0.9**i - math.exp(-0.1 * i)) for i in range(k)]
+    assert_close(error_against(s, x, fine_s, fine), torch.tensor(expected, dtype=torch.float64))
+
+
+def test_energy_distance_of_two_gaussians_on_a_line_is_known():
+    n, shift = 2000, 1.5
+    generator = torch.Generator().manual_seed(0)
+    x, y = (torch.randn(n, 1, generator=generator, dtype=torch.float64) for _ in range(2))
+    # E|N(m, 2)| = 2/√π e^(−m²/4) + m erf(m/2).
+    gap = 2 / math.sqrt(math.pi) * math.exp(-(shift**2) / 4) + shift * math.erf(shift / 2) - 2 / math.sqrt(math.pi)
+    assert energy_distance(x, y + shift) == pytest.approx(gap, abs=0.08)
+    assert energy_distance(x, y) == pytest.approx(0, abs=0.005)
+    with pytest.raises(ValueError, match="there are 1 and 2000 points"):
+        energy_distance(x[:1], y)
