@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
+from importlib import import_module
+
 import streamlit as st
+from streamlit.navigation.page import StreamlitPage
 
 from app import state
 from app.records import StoredModel
 from app.services import cache, stored
-from app.views import denoise
 
+VIEWS = ("denoise", "parameters", "trajectories")
 DEFAULT_MODEL = "digits-vp-dpi"
 AUTOMATIC = "auto"
 
 # Slider, pictures and charts fit a 1280 × 720 screen.
-COMPACT = """<style>
-.stMainBlockContainer { padding: 2.6rem 2rem 1rem }
-@media (max-width: 640px) { .stMainBlockContainer { padding: 4rem 1rem 1rem } }
-</style>"""
+COMPACT = "<style>.stMainBlockContainer { padding: 4.2rem clamp(1rem, 2.5vw, 2rem) 1rem }</style>"
 
 
 def main() -> None:
@@ -31,10 +31,19 @@ def main() -> None:
     seed = _choose_seed()
     device = _choose_device()
     if model is not None:
-        pages = [st.Page(lambda: denoise.page(model, seed, device), title="Denoise", url_path="denoise", default=True)]
-        st.navigation(pages, position="hidden" if len(pages) == 1 else "sidebar").run()
+        views = [_view(name, model, seed, device) for name in VIEWS]
+        st.navigation(views, position="top").run()
     # After the page, so that the first picture does not wait for torch to be imported.
     cache.engine().warm_up()
+
+
+def _view(name: str, model: StoredModel, seed: int, device: str) -> StreamlitPage:
+    """One page; its module is imported when it is first opened, so that the start page does not wait for the others."""
+
+    def draw() -> None:
+        import_module(f"app.views.{name}").page(model, seed, device)
+
+    return st.Page(draw, title=name.capitalize(), url_path=name, default=name == VIEWS[0])
 
 
 def _choose_model(names: list[str]) -> StoredModel | None:

@@ -19,6 +19,11 @@ from app.records import Upload
 MODEL, INPUTS, SEED, DEVICE = "model", "inputs", "seed", "device"
 """Widgets bound to the URL."""
 
+RUNS = "runs"
+RUN_LETTERS = ("a", "b", "c", "d")
+SAMPLER, STEPS, GRID, RUN_LAM, FROZEN_AT = "sampler", "steps", "grid", "curve", "frozen"
+"""The Trajectories page: how many runs, and the settings of each, see `run_key`."""
+
 T, LAM = "t", "lam"
 """The cursor in the URL: noise level, and the parameters' position where it is off the learned curve."""
 
@@ -44,6 +49,11 @@ class Cursor:
     def pad(self) -> tuple[float, float] | None:
         """(s, λ) while the two roles of s are apart."""
         return None if self.lam is None else (self.s, self.lam)
+
+
+def run_key(setting: str, run: int) -> str:
+    """The URL parameter of one setting of one run, e.g. "steps_b"."""
+    return f"{setting}_{RUN_LETTERS[run]}"
 
 
 def session_id() -> str:

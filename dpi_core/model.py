@@ -39,7 +39,7 @@ class Sample:
 
 @dataclass
 class Model:
-    """A trained denoiser with its recipe; made by `dpi_core.load` or `build.build_model`."""
+    """A trained denoiser with its recipe; made by `dpi_core.load`, or from `build.build_denoiser`."""
 
     denoiser: Denoiser
     recipe: Recipe

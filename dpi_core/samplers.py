@@ -276,8 +276,8 @@ def _warped_grid(denoiser: Denoiser, steps: int, warp: Callable[[float], float])
     ratio = partial(noise_to_signal, process)
     first = min(ratio(high), HIGHEST_RATIO)
     reaches_clean = ratio(low) < LOWEST_RATIO
-    ends = [warp(value) for value in (first, LOWEST_RATIO if reaches_clean else ratio(low))]
-    levels = np.linspace(*ends, steps if reaches_clean else steps + 1).tolist()
+    last = LOWEST_RATIO if reaches_clean else ratio(low)
+    levels = np.linspace(warp(first), warp(last), steps if reaches_clean else steps + 1).tolist()
     inner = [s_at(process, lambda s: warp(ratio(s)), level) for level in levels[1:steps]]
     return [high, *inner, low]
 

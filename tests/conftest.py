@@ -32,7 +32,7 @@ def generator() -> torch.Generator:
 
 @pytest.fixture
 def unchecked() -> Iterator[None]:
-    """Lets values of the wrong type through, as they come where signatures are not checked."""
+    """Switches the checks of signatures off: for values of the wrong type, as users pass them, and for long loops."""
     jaxtyping.config.update("jaxtyping_disable", True)
     yield
     jaxtyping.config.update("jaxtyping_disable", False)

@@ -23,13 +23,13 @@ def denoise_lines(model: StoredModel, inputs: Inputs, s: float, lam: float | Non
         f'model = dpi_core.load("checkpoints/{model.name}"{on_device})',
         _clean(model, inputs),
         f"eps = torch.randn(x0.shape, generator=seeded_generator({inputs.seed}))",
-        f"s = {s:.4g}",
+        f"s = {s:.6g}",
         "x_s = model.process.add_noise(x0, eps, s)",
     ]
     if lam is None:
         lines += ["x0_hat = model.denoise(x_s, s)"]
     else:
-        lines += [f"with model.net.using(dpi_core.FixedSchedule({lam:.4g})):", "    x0_hat = model.denoise(x_s, s)"]
+        lines += [f"with model.net.using(dpi_core.FixedSchedule({lam:.6g})):", "    x0_hat = model.denoise(x_s, s)"]
     return "\n".join([*lines, "mse = (x0_hat.cpu() - x0).square().flatten(1).mean(1)"])
 
 

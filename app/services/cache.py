@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import atexit
+from contextlib import suppress
+
 import streamlit as st
 
+from app.components.player import pack_run
 from app.components.scrubber import pack
 from app.figures.denoise import pad_figure, sweep_figure
-from app.records import PadResult, Request, StoredModel, SweepResult
+from app.figures.trajectories import run_figure
+from app.records import PadResult, Request, StoredModel, SweepResult, TrajectoryRequest, TrajectoryResult
 from app.services import stored
 from app.services.inference import Engine
 
@@ -14,7 +19,9 @@ from app.services.inference import Engine
 @st.cache_resource(show_spinner=False)
 def engine() -> Engine:
     """The one owner of the models."""
-    return Engine()
+    engine = Engine()
+    atexit.register(engine.close)
+    return engine
 
 
 def model(name: str) -> StoredModel:
@@ -27,20 +34,29 @@ def model(name: str) -> StoredModel:
 
 
 def models_of_family(family: str) -> list[StoredModel]:
-    """All checkpoints trained on the same data and process."""
-    names = [name for name in stored.model_names() if name.rsplit("-", 1)[0] == family]
-    return [model(name) for name in names]
+    """All checkpoints trained on the same data and process; a damaged one is left out until it is chosen itself."""
+    found = []
+    for name in stored.model_names():
+        if name.rsplit("-", 1)[0] == family:
+            with suppress(ValueError):
+                found.append(model(name))
+    return found
 
 
 def packed_sweep(model: StoredModel, result: SweepResult, source: Request | None) -> bytes:
     """The bytes of a sweep for the browser; `source` is None for the stored frames."""
-    others = tuple((other.name, other.key) for other in models_of_family(model.family))
-    return _packed_sweep((model.key, others, source), model, result)
+    written = tuple((card.name, stored.modification_times(card.name)) for card in models_of_family(model.family))
+    return _packed_sweep((model.key, written, source), model, result)
 
 
 def packed_pad(model: StoredModel, result: PadResult, source: Request | None) -> bytes:
     """The bytes of a pad for the browser; `source` is None for the stored frames."""
-    return _packed_pad((model.key, source), model, result)
+    return _packed_pad((model.key, stored.modification_times(model.name), source), model, result)
+
+
+def packed_run(request: TrajectoryRequest, result: TrajectoryResult) -> bytes:
+    """The bytes of a sampling run for the browser."""
+    return _packed_run((request,), result)
 
 
 @st.cache_resource(max_entries=64, show_spinner=False)
@@ -57,3 +73,8 @@ def _packed_sweep(key: tuple, _model: StoredModel, _result: SweepResult) -> byte
 @st.cache_resource(max_entries=16, show_spinner=False, hash_funcs={tuple: hash})
 def _packed_pad(key: tuple, _model: StoredModel, _result: PadResult) -> bytes:
     return pack(pad_figure(_model, _result))
+
+
+@st.cache_resource(max_entries=32, show_spinner=False, hash_funcs={tuple: hash})
+def _packed_run(key: tuple[TrajectoryRequest], _result: TrajectoryResult) -> bytes:
+    return pack_run(run_figure(key[0], _result))

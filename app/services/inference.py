@@ -154,6 +154,16 @@ class Engine:
                 del self._latest[session, type(job.request)]
             self._leave(session, job)
 
+    def close(self) -> None:
+        """Drops all work and waits for the workers to end: torch must not run while Python shuts down."""
+        with self._lock:
+            for job in list(self._jobs.values()):
+                for session in list(job.waiting):
+                    self._leave(session, job)
+            workers = list(self._workers.values())
+        for worker in workers:
+            worker.close()
+
     def warm_up(self) -> None:
         """Imports torch and finds the devices, in the background; once."""
         with self._lock:
@@ -220,17 +230,22 @@ class Worker:
 
     def __init__(self, engine: Engine, device: str) -> None:
         self.engine, self.device = engine, device
-        self._queue: queue.SimpleQueue[Job] = queue.SimpleQueue()
+        self._queue: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
         self._models: OrderedDict[ModelKey, Any] = OrderedDict()
-        threading.Thread(target=self._run, name=f"engine-{device}", daemon=True).start()
+        self._thread = threading.Thread(target=self._run, name=f"engine-{device}", daemon=True)
+        self._thread.start()
 
     def enqueue(self, job: Job) -> None:
         """Takes its turn behind what is waiting."""
         self._queue.put(job)
 
+    def close(self) -> None:
+        """Ends after the job at hand; waits for a few seconds."""
+        self._queue.put(None)
+        self._thread.join(timeout=5)
+
     def _run(self) -> None:
-        while True:
-            job = self._queue.get()
+        while (job := self._queue.get()) is not None:
             if self.engine._wanted(job):
                 self._answer(job)
 

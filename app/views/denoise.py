@@ -9,7 +9,7 @@ import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
 from app import state
-from app.components.scrubber import ScrubberState, scrubber, store
+from app.components.scrubber import scrubber, store
 from app.figures.denoise import error_at, sentence
 from app.figures.reproduce import denoise_lines, stored_inputs
 from app.records import (
@@ -51,10 +51,14 @@ def page(model: StoredModel, seed: int, device: str) -> None:
             "This model has no stored frames yet; choose other inputs, and they appear as soon as they are computed."
         )
         return
-    sweep_hash = store("sweep", cache.packed_sweep(model, sweep, source))
-    pad_hash = None if pad is None else store("pad", cache.packed_pad(model, pad, source))
+    try:
+        sweep_hash = store("sweep", cache.packed_sweep(model, sweep, source))
+        pad_hash = None if pad is None else store("pad", cache.packed_pad(model, pad, source))
+    except ValueError as error:
+        st.error(f"These frames cannot be drawn: {error}.")
+        return
     shown = stored_inputs(model) if source is None else source.inputs
-    _figure(model, sweep, sweep_hash, pad_hash, shown, device)
+    _figure(model, sweep, pad, sweep_hash, pad_hash, shown, device)
 
 
 def _choose_inputs(row: DeltaGenerator, model: StoredModel, seed: int) -> Inputs | None:
@@ -75,7 +79,10 @@ def _choose_inputs(row: DeltaGenerator, model: StoredModel, seed: int) -> Inputs
         return None
     if chosen == "Upload":
         image = _choose_upload(model)
-        return None if image is None else Inputs("upload", 1, seed, image)
+        if image is not None:
+            return Inputs("upload", 1, seed, image)
+        row.caption(f"Shown until then: {model.shown}")
+        return None
     return Inputs(cast(InputKind, chosen.lower()), SHOWN_IMAGES if model.is_image else SHOWN_POINTS, seed)
 
 
@@ -124,10 +131,8 @@ def _computed_pad(model: StoredModel, inputs: Inputs, device: str) -> PadResult 
 def _progress(label: str, job: Job) -> None:
     """Shows a job until it is finished, then draws the page again."""
     if job.status == "failed":
-        st.error(job.error)
-        return
-    if job.finished:
-        st.caption(f"{label}: {job.status}.")
+        st.error(f"{label}: {job.error}")
+        st.button("Try again", key=f"again {label}", on_click=cache.engine().cancel, args=(state.session_id(), job))
         return
 
     @st.fragment(run_every=0.3)
@@ -149,25 +154,34 @@ def _cancel(job: Job) -> None:
 
 @st.fragment
 def _figure(
-    model: StoredModel, sweep: SweepResult, sweep_hash: str, pad_hash: str | None, shown: Inputs, device: str
+    model: StoredModel,
+    sweep: SweepResult,
+    pad: PadResult | None,
+    sweep_hash: str,
+    pad_hash: str | None,
+    shown: Inputs,
+    device: str,
 ) -> None:
     """The scrubber, the numbers under it and where they come from; only this part runs when the hand lets go."""
     start = state.read_cursor()
-    position = scrubber(
-        "scrubber", sweep_hash=sweep_hash, pad_hash=pad_hash, s=start.s, pad=start.pad if pad_hash else None
-    )
-    cursor = _cursor(position)
+    position = scrubber("scrubber", sweep_hash=sweep_hash, pad_hash=pad_hash, s=start.s, pad=start.pad)
+    cursor = state.Cursor(position.s) if position.pad is None else state.Cursor(*position.pad)
     state.write_cursor(cursor)
-    frame = int(np.argmin(np.abs(sweep.s - cursor.s)))
-    st.markdown(sentence(model, sweep, frame, cursor.lam))
-    _family_table(model, float(sweep.s[frame]))
-    _reproduce(model, shown, cursor, device)
+    seen = _seen(cursor, sweep, pad)
+    st.markdown(sentence(model, sweep, int(np.argmin(np.abs(sweep.s - seen.s))), seen.lam))
+    _family_table(model, seen.s)
+    _reproduce(model, shown, seen, device)
 
 
-def _cursor(position: ScrubberState) -> state.Cursor:
-    if position.pad is None:
-        return state.Cursor(position.s)
-    return state.Cursor(*position.pad)
+def _seen(cursor: state.Cursor, sweep: SweepResult, pad: PadResult | None) -> state.Cursor:
+    """The frame or the cell that is drawn at a cursor; without a pad the parameters follow the learned curve."""
+
+    def nearest(grid: np.ndarray, value: float) -> float:
+        return float(grid[np.argmin(np.abs(grid - value))])
+
+    if pad is None or cursor.lam is None:
+        return state.Cursor(nearest(sweep.s, cursor.s))
+    return state.Cursor(nearest(pad.s, cursor.s), nearest(pad.lam, cursor.lam))
 
 
 def _family_table(model: StoredModel, s: float) -> None:

@@ -31,6 +31,7 @@ FLOOR = 1e-10
 """A mean squared error below this counts as this: 106 dB."""
 
 PEAK_TO_PEAK = 2.0
+FINER = 8
 DRAWS, CONFIDENCE = 2000, 95
 
 
@@ -178,7 +179,7 @@ def landscape(
             f"{errors.shape[2]} samples were given, but one half chooses λ* for the other: give at least 4."
         )
     quality, own = quality_db(errors, measure), quality_db(learned_errors, measure)
-    best, valley = quality.max(axis=0), lam[quality.argmax(axis=0)]
+    valley, best = find_valley(lam, quality)
     judged = is_judged(s)
     looked_up = lookup(lam, quality, learned)
     return Landscape(
@@ -213,14 +214,25 @@ def lookup(lam: np.ndarray, quality: np.ndarray, curve: np.ndarray) -> np.ndarra
     if not ((curve >= 0) & (curve <= 1)).all():
         bad = curve[~((curve >= 0) & (curve <= 1))][0]
         raise ValueError(f"λ = {bad:g} is not in [0, 1]; clip the curve to that range.")
-    slopes = np.gradient(quality, lam, axis=0)
-    left = np.clip(np.searchsorted(lam, curve, side="right") - 1, 0, len(lam) - 2)
-    levels = np.arange(len(curve))
-    width = lam[left + 1] - lam[left]
-    t = (curve - lam[left]) / width
-    start, end = (quality[row, levels] for row in (left, left + 1))
-    rise, fall = (width * slopes[row, levels] for row in (left, left + 1))
-    # Cubic Hermite: exact at the rows, and through them with the slope of their neighbours.
+    return _cubic(lam, quality, curve)
+
+
+def find_valley(lam: np.ndarray, quality: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """λ*(s) and the quality there, (p,) each, sought on `FINER` times as many positions as there are rows."""
+    fine = np.interp(np.arange(FINER * (len(lam) - 1) + 1) / FINER, np.arange(len(lam)), lam)
+    found = np.stack([_cubic(lam, quality, np.full(quality.shape[1], value)) for value in fine])
+    return fine[found.argmax(axis=0)], found.max(axis=0)
+
+
+def _cubic(lam: np.ndarray, values: np.ndarray, at: np.ndarray) -> np.ndarray:
+    """Values (q, p, ...) read at one λ for each of the p columns: exact at the rows, a cubic between them, (p, ...)."""
+    levels = np.arange(len(at))
+    left = np.clip(np.searchsorted(lam, at, side="right") - 1, 0, len(lam) - 2)
+    width, shape = lam[left + 1] - lam[left], (-1, *[1] * (values.ndim - 2))
+    t = ((at - lam[left]) / width).reshape(shape)
+    slopes = np.gradient(values, lam, axis=0)
+    start, end = (values[row, levels] for row in (left, left + 1))
+    rise, fall = (width.reshape(shape) * slopes[row, levels] for row in (left, left + 1))
     return (
         (1 + 2 * t) * (1 - t) ** 2 * start + t * (1 - t) ** 2 * rise + t**2 * (3 - 2 * t) * end - t**2 * (1 - t) * fall
     )
@@ -263,10 +275,12 @@ def regret(
     n = errors.shape[2]
     first, second = np.array_split(rng.permutation(n), 2)
     crossed = np.empty_like(learned_errors)
-    levels = np.arange(len(s))
+    # PSNR is averaged sample by sample, so its samples are read between the rows in dB as well.
+    values = np.log(np.maximum(errors, FLOOR)) if measure == "psnr" else errors
     for chosen_on, judged_on in ((first, second), (second, first)):
-        best = quality_db(errors[:, :, chosen_on], measure).argmax(axis=0)
-        crossed[:, judged_on] = errors[best, levels][:, judged_on]
+        best, _ = find_valley(lam, quality_db(errors[:, :, chosen_on], measure))
+        read = _cubic(lam, values[:, :, judged_on], best)
+        crossed[:, judged_on] = np.exp(read) if measure == "psnr" else read
     return loss(s, crossed, learned_errors, measure, seed)
 
 

@@ -1,7 +1,7 @@
 """What the tests of the app share: the shipped checkpoints, and copies of them that a test may damage."""
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -11,9 +11,11 @@ from app.services.inference import Engine
 
 
 @pytest.fixture
-def engine() -> Engine:
+def engine() -> Iterator[Engine]:
     """An engine of the test's own: nothing is cached, nobody waits."""
-    return Engine()
+    engine = Engine()
+    yield engine
+    engine.close()
 
 
 @pytest.fixture

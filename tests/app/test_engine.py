@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import closing
 
 import numpy as np
 import pytest
@@ -71,8 +72,8 @@ def reference(folder, inputs, s):
 # Many sessions ---------------------------------------------------------------------------------------------------
 
 
-def test_five_threads_asking_for_different_s_get_no_wrong_answer():
-    engine, frames, grid = Engine(), 8, np.linspace(0, 1, 200).tolist()
+def test_five_threads_asking_for_different_s_get_no_wrong_answer(engine):
+    frames, grid = 8, np.linspace(0, 1, 200).tolist()
     expected = dict(zip(grid, reference(DIGITS.folder, HELD_OUT, grid), strict=True))
     answers = []
 
@@ -160,6 +161,15 @@ def test_cancelling_leaves_the_job_of_another_session_alive(engine):
     assert engine.submit("b", request) is job
     engine.cancel("a", job)
     assert job.wait(PATIENCE) and job.status == "done"
+
+
+def test_a_closed_engine_has_stopped():
+    engine, others = Engine(), set(threading.enumerate())
+    running, waiting = start(engine, long_request(), "a"), engine.submit("b", sweep_request())
+    engine.close()
+    assert (running.status, waiting.status) == ("cancelled", "cancelled")
+    assert running.finished and waiting.finished
+    assert set(threading.enumerate()) <= others
 
 
 def test_progress_is_counted_to_the_end(engine):
@@ -300,16 +310,16 @@ def test_the_least_recently_used_result_goes_first():
 
 
 def test_a_result_larger_than_the_cache_is_delivered_and_not_stored():
-    engine = Engine(cache_bytes=100)
-    assert isinstance(result(engine, sweep_request()), SweepResult)
-    assert engine.cache.get(sweep_request()) is None and engine.cache.held == 0
+    with closing(Engine(cache_bytes=100)) as engine:
+        assert isinstance(result(engine, sweep_request()), SweepResult)
+        assert engine.cache.get(sweep_request()) is None and engine.cache.held == 0
 
 
 def test_the_cache_of_an_engine_stays_within_its_bound():
-    engine = Engine(cache_bytes=5000)
-    for s in np.linspace(0, 1, 12).tolist():
-        result(engine, sweep_request(s))
-        assert 0 < engine.cache.held <= 5000
+    with closing(Engine(cache_bytes=5000)) as engine:
+        for s in np.linspace(0, 1, 12).tolist():
+            result(engine, sweep_request(s))
+            assert 0 < engine.cache.held <= 5000
     assert engine.cache.get(sweep_request(1.0)) is not None
     assert engine.cache.get(sweep_request(0.0)) is None
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+from contextlib import closing
 
 import numpy as np
 import pytest
@@ -150,8 +151,9 @@ def some(grid, count):
 
 
 def compute(request):
-    job = Engine().submit("test", request)
-    assert job.wait(120)
+    with closing(Engine()) as engine:
+        job = engine.submit("test", request)
+        assert job.wait(120)
     assert job.status == "done", job.error
     return job.result
 

@@ -105,7 +105,7 @@ def shipped() -> dict:
         ({"training": {"steps": 0}}, "training.steps is 0"),
         ({"training": {"learning_rat": 1.0, "steps": 1}}, "did you mean 'learning_rate'?"),
         ({"data": {"kind": "faces"}}, "DataConfig.kind is 'faces'"),
-        ({"sampling": {"sampler": "rk4"}}, "sampling.sampler is 'rk4'"),
+        ({"sampling": {"sampler": "leapfrog"}}, "sampling.sampler is 'leapfrog'"),
     ],
 )
 def test_a_recipe_with_a_wrong_value_is_refused_by_name(change, message):

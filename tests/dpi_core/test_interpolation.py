@@ -421,6 +421,12 @@ def test_batch_statistics_of_several_scalars_warn_once():
     net.eval()(IMAGES, SCALARS)
 
 
+def test_normalisation_within_a_sample_gives_no_warning():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        CASES["group norm"].net().train()(IMAGES, SCALARS)
+
+
 def test_each_group_follows_its_own_curve():
     net = perceptron(schedule=SoftmaxSchedule(6, n_groups=2), groups={"last": "2.*"})
     lam = net.lam(0.4)
@@ -745,9 +751,3 @@ def test_two_processes_share_gradients(tmp_path):
         for process in processes:
             process.kill()
     assert [process.returncode for process in processes] == [0, 0], "\n".join(errors)
-
-
-def test_warnings_of_dpi_are_errors_nowhere_else():
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        CASES["group norm"].net().train()(IMAGES, SCALARS)

@@ -25,6 +25,7 @@ PROCESSES = {
     "flow x0": FlowMatching(prediction="x0"),
 }
 every_process = pytest.mark.parametrize("process", PROCESSES.values(), ids=PROCESSES.keys())
+long_loop = pytest.mark.usefixtures("unchecked")
 three_families = pytest.mark.parametrize("name", ["vp", "edm", "flow"])
 
 MEAN, VARIANCES = torch.tensor([0.4, -0.2], dtype=torch.float64), torch.tensor([0.6, 0.2], dtype=torch.float64)
@@ -67,6 +68,7 @@ def gaussian_flow(process, x, s_from: float, s_to: float) -> torch.Tensor:
     return end.alpha * MEAN + spread[1] / spread[0] * (x - start.alpha * MEAN)
 
 
+@long_loop
 @three_families
 @pytest.mark.parametrize(("sampler", "order"), [("euler", 1), ("ddim", 1), ("heun", 2)])
 def test_the_error_falls_with_the_order_of_the_solver(name, sampler, order, optimal_denoiser):
@@ -84,6 +86,7 @@ def test_the_error_falls_with_the_order_of_the_solver(name, sampler, order, opti
     assert slope == pytest.approx(order, abs=0.15)
 
 
+@long_loop
 @three_families
 def test_heun_agrees_with_an_adaptive_solver_of_the_probability_flow(name, optimal_denoiser):
     from torchdiffeq import odeint
@@ -155,6 +158,7 @@ def test_euler_and_ddim_are_the_same_for_diffusion(name):
         assert_close(euler.x, ddim.x, rtol=1e-8, atol=1e-8)
 
 
+@long_loop
 @three_families
 @pytest.mark.parametrize(("sampler", "steps"), [("ddpm", 200), ("heun", 40)])
 def test_samples_have_the_mean_and_covariance_of_the_target(name, sampler, steps, optimal_denoiser):
@@ -166,6 +170,7 @@ def test_samples_have_the_mean_and_covariance_of_the_target(name, sampler, steps
     assert_close((x / std).T.cov(), torch.eye(2, dtype=torch.float64), rtol=0, atol=4 * math.sqrt(2 / n) + 0.05)
 
 
+@long_loop
 @three_families
 def test_the_ancestral_sampler_has_the_moments_of_its_own_markov_chain(name, optimal_denoiser):
     process, n, steps = PROCESSES[name], 10_000, 12

@@ -130,9 +130,7 @@ def studio(
         "revision": revision,
     }
     # Streamlit keeps only the states that have a callback.
-    result = _view(
-        key=key, data=data, default={"position": None}, height="content", on_position_change=lambda: None
-    )
+    result = _view(key=key, data=data, default={"position": None}, height="content", on_position_change=lambda: None)
     return _parse(result.get("position"), revision, levels) or given
 
 

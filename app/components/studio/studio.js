@@ -67,7 +67,12 @@ class Studio {
     });
     this.charts = [this.editor, this.gainChart, this.slopeChart, this.landscapeChart];
     const panel = (name) => surface(`[data-panel="${name}"]`);
-    const unseen = () => new Surface(newCanvas(1, 1));
+    // The panels draw four pictures each; those that are not wanted go where nobody looks.
+    const unseen = () => {
+      const hidden = new Surface(newCanvas(1, 1));
+      hidden.fit(1);
+      return hidden;
+    };
     this.shown = [panel("noised"), panel("learned"), panel("drawn"), panel("residual")];
     const [noised, learned, drawn, residual] = this.shown;
     this.learnedSurfaces = { clean: unseen(), noised, denoised: learned, residual: unseen() };

@@ -1,0 +1,111 @@
+"""The player: sampling runs from the same noise, side by side under one moving t, drawn by the browser.
+
+Each run is handed over once by the scrubber's `store`; the view names the runs it shows by their hashes:
+
+    hashes = [store(f"run {i}", pack_run(run)) for i, run in enumerate(runs)]
+
+    @st.fragment
+    def figure() -> None:
+        s = player("player", run_hashes=hashes, s=1.0)
+
+Playing, stepping and scrubbing happen in the browser. Python hears of t when it comes to rest.
+"""
+
+from __future__ import annotations
+
+import base64
+import html
+import json
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import streamlit as st
+
+from app.components import scrubber
+from app.components.player.payload import Run, pack_run
+from app.components.scrubber import blob_hash, store
+
+__all__ = ["Run", "pack_run", "player", "standalone_page", "store"]
+
+SHARED_MODULE = ("blobs.js", "decode.js", "color.js", "plot.js", "panels.js", "charts.js", "texts.js", "export.js")
+OWN_MODULE = ("clock.js", "columns.js", "strip.js", "curves.js", "player.js")
+
+
+def player(key: str, *, run_hashes: Sequence[str], s: float, revision: int = 0) -> float:
+    """Mount the view and return the s it rests at.
+
+    Args:
+        key: the element's key.
+        run_hashes: what `store` returned for each run, from left to right.
+        s: where to start, in [0, 1]; later values count only together with a higher `revision`.
+        revision: raise it to move the view from Python.
+
+    Raises:
+        ValueError: if `s` lies outside [0, 1] or there is no run.
+    """
+    if not math.isfinite(s) or not 0 <= s <= 1:
+        raise ValueError(f"s is {s!r}; expected a number in [0, 1]; clip it to that range")
+    if not run_hashes:
+        raise ValueError("run_hashes is empty; expected at least one run; store it first")
+    start = _parse(st.session_state.get(key), revision)
+    start = s if start is None else start
+    result = _view(
+        key=key,
+        data={"runs": list(run_hashes), "start": start, "revision": revision},
+        default={"position": None},
+        height="content",
+        # Streamlit keeps only the states that have a callback.
+        on_position_change=lambda: None,
+    )
+    found = _parse(result, revision)
+    return start if found is None else found
+
+
+def standalone_page(blobs: Sequence[bytes], s: float, title: str, about: Mapping[str, object]) -> str:
+    """Return an HTML page that plays runs without a server or a network.
+
+    Args:
+        blobs: what `pack_run` returned for each run.
+        s: where to start.
+        title: of the page.
+        about: seed and settings, written into the page's metadata.
+    """
+    data = {"runs": [blob_hash(blob) for blob in blobs], "start": s, "revision": 0}
+    encoded = json.dumps([base64.b64encode(blob).decode() for blob in blobs])
+    settings = html.escape(json.dumps(about, ensure_ascii=False), quote=True)
+    return _read(Path(__file__).parent, "standalone.html").format(
+        title=html.escape(title),
+        settings=settings,
+        css=CSS,
+        body=HTML,
+        js=_module().replace("</", "<\\/"),
+        blobs=encoded,
+        data=json.dumps(data),
+    )
+
+
+def _parse(state: object, revision: int) -> float | None:
+    """Return the s that a browser sent, or None if it is stale or not an s at all."""
+    position = state.get("position") if isinstance(state, Mapping) else None
+    if not isinstance(position, Mapping) or position.get("revision") != revision:
+        return None
+    s = position.get("s")
+    is_number = isinstance(s, int | float) and not isinstance(s, bool)
+    return float(s) if is_number and 0 <= s <= 1 else None  # type: ignore[arg-type, operator]
+
+
+def _read(folder: Path, *names: str) -> str:
+    """Return the named files one after the other, for a component is one piece of text."""
+    return "\n".join((folder / name).read_text(encoding="utf-8") for name in names)
+
+
+def _module() -> str:
+    shared = Path(scrubber.__file__).parent
+    return _read(shared, *SHARED_MODULE) + "\n" + _read(Path(__file__).parent, *OWN_MODULE)
+
+
+HTML = _read(Path(__file__).parent, "player.html")
+CSS = _read(Path(scrubber.__file__).parent, "scrubber.css") + "\n" + _read(Path(__file__).parent, "player.css")
+
+_view = st.components.v2.component("dpi_player_view", html=HTML, css=CSS, js=_module())

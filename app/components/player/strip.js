@@ -1,0 +1,47 @@
+// Key frames of one run in a row, evenly spaced in s, with the present one marked.
+
+const KEY_FRAMES = 8;
+
+class FilmStrip {
+  constructor(surface, run, panels, onJump) {
+    this.surface = surface;
+    this.run = run;
+    this.panels = panels;
+    const levels = run.arrays.s.values;
+    const [high, low] = [levels[0], levels.at(-1)];
+    const count = Math.min(KEY_FRAMES, levels.length);
+    this.s = Array.from({ length: count }, (_, i) => high + ((low - high) * i) / (count - 1));
+    const rows = run.kind === "image" ? 2 : 1;
+    surface.canvas.style.setProperty("--strip", KEY_FRAMES / rows);
+    surface.canvas.onclick = (event) => {
+      const box = surface.canvas.getBoundingClientRect();
+      const frame = Math.floor(((event.clientX - box.left) / box.width) * KEY_FRAMES);
+      if (frame < count) onJump(levels[momentOf(run, this.s[frame]).k]);
+    };
+  }
+
+  prepare(theme) {
+    this.theme = theme;
+    this.tile = this.surface.width / KEY_FRAMES;
+    this.surface.paintLayer((context) => {
+      context.imageSmoothingEnabled = false;
+      this.s.forEach((s, i) => {
+        const frame = this.panels.keyFrame(momentOf(this.run, s).k);
+        context.drawImage(frame, i * this.tile + 1, 1, this.tile - 3, this.surface.height - 2);
+      });
+    });
+  }
+
+  draw(s) {
+    const { context } = this.surface;
+    this.surface.drawLayer();
+    const { k } = momentOf(this.run, s);
+    let present = 0;
+    this.s.forEach((at, i) => {
+      if (momentOf(this.run, at).k <= k) present = i;
+    });
+    context.strokeStyle = this.theme.primary;
+    context.lineWidth = 2;
+    context.strokeRect(present * this.tile, 1, this.tile - 2, this.surface.height - 2);
+  }
+}

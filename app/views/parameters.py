@@ -1,0 +1,237 @@
+"""The Parameters page: what lies between θ0 and θ1, whether λ(s) sits in the valley, and what a drawn curve would cost."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Literal, cast
+
+import streamlit as st
+from streamlit.delta_generator import DeltaGenerator
+
+from app import state
+from app.components.scrubber import store
+from app.components.studio import StudioState, studio
+from app.figures.parameters import (
+    SPECTRAL,
+    STATISTICS,
+    Chart,
+    bars_chart,
+    blend_loss_chart,
+    blend_pictures,
+    gap_chart,
+    headlines,
+    histogram_chart,
+    kept_chart,
+    landscape_chart,
+    norm_chart,
+    path_chart,
+    studio_landscape,
+    studio_lines,
+)
+from app.records import InputKind, Inputs, ParametersRequest, ParametersResult, StoredModel
+from app.services import cache
+from app.services.inference import Job
+
+JUDGED_IMAGES, JUDGED_POINTS = 64, 2048
+STORED_IMAGES, STORED_POINTS = 128, 2048
+STORED = "Stored"
+INPUTS, TABS, STATISTIC, GROUPING, SORTING = "judged_on", "parameters_tab", "statistic", "by", "sort"
+
+
+def page(model: StoredModel, seed: int, device: str) -> None:
+    """Draws the page for one model."""
+    if not model.has_two_sets:
+        st.info("This model has one parameter set, so there is no path to look at; choose a model that ends in -dpi.")
+        return
+    row = st.container(horizontal=True, vertical_alignment="center")
+    inputs = _choose_inputs(row, model, seed)
+    result, used = model.parameters, _stored_inputs(model)
+    if inputs is not None:
+        with row:
+            found = _computed(model, inputs, device)
+        if found is not None:
+            result, used = found, inputs
+    if result is None:
+        st.info("Nothing is stored for this model yet; the page appears as soon as the analysis above is computed.")
+        return
+    _headline(model, result)
+    _studio(model, result, used, device)
+    _details(model, result, used, device)
+
+
+def _choose_inputs(row: DeltaGenerator, model: StoredModel, seed: int) -> Inputs | None:
+    """The samples to judge on, or None for the stored results."""
+    kinds: tuple[InputKind, ...] = (
+        ("held-out", "digits", "photos", "samples") if model.is_image else ("held-out", "samples")
+    )
+    options = [*([STORED] if model.parameters is not None else []), *(kind.capitalize() for kind in kinds)]
+    chosen = row.segmented_control(
+        "Judged on", options, default=options[0], required=True, key=INPUTS, bind="query-params",
+        label_visibility="collapsed",
+    )  # fmt: skip
+    if chosen in (STORED, None):
+        row.caption(f"Errors are judged on {_in_words(_stored_inputs(model))}.")
+        return None
+    return Inputs(cast(InputKind, chosen.lower()), JUDGED_IMAGES if model.is_image else JUDGED_POINTS, seed)
+
+
+def _stored_inputs(model: StoredModel) -> Inputs:
+    return Inputs("held-out", STORED_IMAGES if model.is_image else STORED_POINTS, 0)
+
+
+def _in_words(inputs: Inputs) -> str:
+    return f"{inputs.n} {inputs.kind} samples (seed {inputs.seed})"
+
+
+def _computed(model: StoredModel, inputs: Inputs, device: str) -> ParametersResult | None:
+    """What the engine has for these inputs; while it works, its progress is shown and the old results stay."""
+    job = cache.engine().submit(state.session_id(), ParametersRequest(model.key, inputs, device))
+    if job.result is None:
+        _progress(job)
+        return None
+    assert isinstance(job.result, ParametersResult)
+    return job.result
+
+
+def _progress(job: Job) -> None:
+    """Shows a job until it is finished, then draws the page again."""
+    if job.status == "failed":
+        st.error(job.error)
+        return
+    if job.finished:
+        st.caption(f"The analysis was {job.status}.")
+        return
+
+    @st.fragment(run_every=0.3)
+    def watch() -> None:
+        if job.finished:
+            st.rerun()
+        row = st.container(horizontal=True, vertical_alignment="center")
+        label = f"Error at {job.total or 'every'} steps" if job.total else "Waiting for the engine"
+        row.progress(job.progress, label)
+        row.button("Cancel", key="cancel parameters", on_click=_cancel, args=(job,))
+
+    watch()
+
+
+def _cancel(job: Job) -> None:
+    """Gives the computation up and goes back to the stored results."""
+    cache.engine().cancel(state.session_id(), job)
+    st.session_state[INPUTS] = STORED
+
+
+def _headline(model: StoredModel, result: ParametersResult) -> None:
+    for column, number in zip(st.columns(4), headlines(model, result), strict=True):
+        column.metric(number.label, number.value)
+        column.caption(number.remark)
+
+
+@st.fragment
+def _studio(model: StoredModel, result: ParametersResult, inputs: Inputs, device: str) -> None:
+    """The curve editor; only this part runs when the hand lets go."""
+    st.markdown("#### λ studio")
+    if result.weights.groups > 1:
+        st.info(
+            f"This network has {result.weights.groups} curves λ, one for each group of layers, so the error of a drawn curve"
+            " cannot be looked up; compute it with dpi_core.analysis.landscape.curve_errors."
+        )
+        return
+    start = state.read_cursor()
+    pictures = {}
+    if model.sweep is not None and model.pad is not None:
+        pictures = {
+            "sweep_hash": store("sweep", cache.packed_sweep(model, model.sweep, None)),
+            "pad_hash": store("pad", cache.packed_pad(model, model.pad, None)),
+        }
+    now = studio("studio", studio_landscape(model, result), start=StudioState(start.s), **pictures)
+    state.write_cursor(state.Cursor(now.s, start.lam))
+    with st.expander("Python that measures this curve"):
+        st.code(studio_lines(model, result, inputs, now.curve, device), language="python")
+
+
+def _details(model: StoredModel, result: ParametersResult, inputs: Inputs, device: str) -> None:
+    st.markdown("#### In detail")
+    bodies: dict[str, Callable[[StoredModel, ParametersResult, Inputs, str], None]] = {
+        "Distance and angle": _distance_tab,
+        "Path": _path_tab,
+        "Two ways to blend": _blend_tab,
+        "Regret": _regret_tab,
+    }
+    tabs = st.tabs(list(bodies), key=TABS, on_change="rerun", bind="query-params")
+    for tab, body in zip(tabs, bodies.values(), strict=True):
+        if tab.open:
+            with tab:
+                body(model, result, inputs, device)
+
+
+@st.fragment
+def _distance_tab(model: StoredModel, result: ParametersResult, inputs: Inputs, device: str) -> None:
+    weights = result.weights
+    row = st.container(horizontal=True, vertical_alignment="bottom")
+    statistic = row.selectbox(
+        "Statistic", list(STATISTICS), format_func=lambda key: STATISTICS[key][1], index=1, key=STATISTIC,
+        bind="query-params", width=220,
+    )  # fmt: skip
+    kind = row.segmented_control(
+        "By", ["stage", "layer", "parameter"], default="stage", required=True, key=GROUPING, bind="query-params",
+        disabled=statistic in SPECTRAL, format_func=str.capitalize,
+    )  # fmt: skip
+    order = row.segmented_control(
+        "Sorted by", ["Depth", "Value"], default="Depth", required=True, key=SORTING, bind="query-params"
+    )
+    layer = row.selectbox("Histogram of", weights.histogram_names, key="histogram_layer", width=260)
+    _show(bars_chart(model, weights, kind, statistic, order == "Value"), height=460)
+    left, right = st.columns(2)
+    with left:
+        _show(norm_chart(model, weights))
+    with right:
+        _show(histogram_chart(model, weights, layer))
+
+
+@st.fragment
+def _path_tab(model: StoredModel, result: ParametersResult, inputs: Inputs, device: str) -> None:
+    left, right = st.columns([3, 2])
+    with left:
+        _show(path_chart(model, result, inputs, device, state.read_cursor().s))
+    with right:
+        _show(kept_chart(model, result, inputs, device))
+
+
+@st.fragment
+def _blend_tab(model: StoredModel, result: ParametersResult, inputs: Inputs, device: str) -> None:
+    cursor = state.read_cursor().s
+    left, right = st.columns(2)
+    with left:
+        _show(gap_chart(model, result, inputs, device))
+    with right:
+        _show(blend_loss_chart(model, result, inputs, device, cursor))
+    if model.pad is None:
+        st.caption("No pictures are stored with this model; `python -m dpi_core analyse` adds them.")
+        return
+    lam = st.slider("λ of the pictures; their t is the cursor of the λ studio", 0.0, 1.0, 0.5, 1 / 32, key="blend_lam")
+    _show(blend_pictures(model, model.pad, cursor, lam, device))
+
+
+@st.fragment
+def _regret_tab(model: StoredModel, result: ParametersResult, inputs: Inputs, device: str) -> None:
+    _show(landscape_chart(model, result, inputs, device))
+
+
+def _show(chart: Chart, height: int | None = None) -> None:
+    """A figure with its heading, caption, data and lines of Python; a tall one scrolls in a frame of its own."""
+    row = st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute")
+    row.markdown(f"**{chart.title}**")
+    with row.popover("Save"):
+        st.download_button(
+            "CSV", chart.csv, f"{chart.name}.csv", "text/csv", key=f"csv {chart.name}", on_click="ignore"
+        )
+        svg = st.toggle("The camera saves SVG instead of PNG", key=f"svg {chart.name}")
+        st.code(chart.lines, language="python")
+    picture = {"format": "svg" if svg else "png", "filename": chart.name, "scale": 1 if svg else 3}
+    config = {"toImageButtonOptions": picture, "displaylogo": False}
+    frame: int | Literal["content"] = (
+        height if height is not None and (chart.figure.layout.height or 0) > height else "content"
+    )
+    with st.container(height=frame, border=False):
+        st.plotly_chart(chart.figure, config=config, key=f"figure {chart.name}", alt=chart.caption)
+    st.caption(chart.caption)
