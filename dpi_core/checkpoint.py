@@ -22,6 +22,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from dpi_core.build import Recipe, build_denoiser, recipe_from_dict, recipe_to_dict
+from dpi_core.denoiser import Denoiser
 from dpi_core.model import Model
 from dpi_core.training import TrainingState
 
@@ -69,7 +70,9 @@ def load(path: str | Path, device: str | torch.device = "cpu") -> Model:
     if not weights.is_file():
         raise ValueError(f"{folder} has no {WEIGHTS}; a checkpoint is a folder with {WEIGHTS} and {CONFIG}.")
     with torch.device("meta"):
-        _check_tensors(weights, build_denoiser(recipe).net.state_dict())
+        skeleton = build_denoiser(recipe)
+    _check_tensors(weights, skeleton.net.state_dict())
+    _check_shape(folder / CONFIG, skeleton, recipe.shape)
     denoiser = build_denoiser(recipe)
     denoiser.net.load_state_dict(load_file(weights))
     denoiser.to(device).eval()
@@ -103,6 +106,20 @@ def _check_tensors(file: Path, expected: Mapping[str, Tensor]) -> None:
             raise ValueError(
                 f"{file}: {name} is {found[name]}, but the config needs {wanted}; it belongs to another config."
             )
+
+
+def _check_shape(config: Path, skeleton: Denoiser, shape: tuple[int, ...]) -> None:
+    """One forward on the meta device, which computes shapes only."""
+    try:
+        found = tuple(skeleton(torch.empty(1, *shape, device="meta"), 0.5).shape[1:])
+    except (RuntimeError, ValueError, IndexError) as error:
+        raise ValueError(
+            f"{config}: the network does not take samples of shape {shape} ({error}); mend `shape`."
+        ) from error
+    if found != shape:
+        raise ValueError(
+            f"{config}: the network makes {found} of samples of shape {shape}, but has to keep it; mend `shape`."
+        )
 
 
 # Files -----------------------------------------------------------------------------------------------------------

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -10,7 +9,7 @@ import torch
 from torch import nn
 
 from dpi_core.interpolation import DPI
-from dpi_core.lambda_schedules import FixedSchedule, LambdaSchedule, SoftmaxSchedule
+from dpi_core.lambda_schedules import FixedSchedule, LambdaSchedule, ScalarRange, SoftmaxSchedule
 from dpi_core.types import Scalar, as_scalar
 
 
@@ -41,11 +40,13 @@ class ConditioningConfig:
         kind: "dpi", or "none" for a network that is blind to the scalar.
         scope: glob patterns of the parameters that get two sets (dpi).
         schedule: λ (dpi).
+        scalar: the physical range of the scalar; None where it is s itself (dpi).
     """
 
     kind: Literal["dpi", "none"] = "dpi"
     scope: str | tuple[str, ...] = "*"
     schedule: ScheduleConfig = ScheduleConfig()
+    scalar: ScalarRange | None = None
 
 
 class Blind(nn.Module):
@@ -72,5 +73,4 @@ def condition(backbone: nn.Module, config: ConditioningConfig, generator: torch.
     """The backbone under the contract `net(x, s)`."""
     if config.kind == "none":
         return Blind(backbone)
-    scope: str | Sequence[str] = config.scope
-    return DPI(backbone, build_schedule(config.schedule, generator), scope)
+    return DPI(backbone, build_schedule(config.schedule, generator), config.scope, scalar=config.scalar)

@@ -115,7 +115,7 @@ def _planar(model: Model, states: list[State], schedule: LambdaSchedule | None) 
 
 
 def _extent(points: list[Tensor]) -> float:
-    largest = max(x.abs().quantile(0.998).item() for x in points)
+    largest = max(x.abs().quantile(0.99).item() for x in points)
     return min(LARGEST_EXTENT, float(np.ceil(2 * largest) / 2))
 
 

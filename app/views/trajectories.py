@@ -57,17 +57,26 @@ def page(model: StoredModel, seed: int, device: str) -> None:
 
 
 def _choose_runs(model: StoredModel, seed: int, device: str) -> list[TrajectoryRequest]:
-    """One row of settings for each run."""
-    count = st.segmented_control(
-        "Runs from the same noise", [1, 2, 3, 4], default=2, required=True, key=state.RUNS, bind="query-params"
+    """How many runs, and the settings of each."""
+    row = st.container(horizontal=True, vertical_alignment="center")
+    row.markdown("Runs from the same noise")
+    count = row.segmented_control(
+        "Runs from the same noise",
+        [1, 2, 3, 4],
+        default=2,
+        required=True,
+        key=state.RUNS,
+        bind="query-params",
+        label_visibility="collapsed",
     )
-    columns = st.columns(int(count or 1))
+    with st.expander("Choose samplers, steps and λ"):
+        columns = st.columns(int(count or 1))
     return [_choose_run(column, model, index, seed, device) for index, column in enumerate(columns)]
 
 
 def _choose_run(column: Any, model: StoredModel, index: int, seed: int, device: str) -> TrajectoryRequest:
     sampler, steps, curve = (DEFAULTS if model.has_two_sets else DEFAULTS_ONE_SET)[index]
-    with column.container(border=True):
+    with column:
         row = st.columns([3, 2], gap="small")
         sampler = _select(row[0], f"{'ABCD'[index]}: sampler", SAMPLER_NAMES, sampler, state.SAMPLER, index)
         steps = row[1].number_input(

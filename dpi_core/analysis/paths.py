@@ -188,7 +188,7 @@ def nearest_kept(s: float, count: int) -> float:
 
 
 @torch.no_grad()
-def denoised(denoiser: Denoiser, x0: Tensor, eps: Tensor, s: float, s_theta: float, batch_size: int) -> Tensor:
+def denoised(denoiser: Denoiser, x0: Tensor, eps: Tensor, s: float, s_theta: float, batch_size: int = 512) -> Tensor:
     """x̂0 of noised inputs, (n, ...), on the CPU.
 
     Args:

@@ -206,7 +206,7 @@ class RunPoints extends PointPanels {
     const context = canvas.getContext("2d");
     const image = context.createImageData(width, height);
     const [r, g, b] = parseColor(this.theme.text);
-    density.values.forEach((value, i) => image.data.set([r, g, b, 0.3 * value], 4 * i));
+    density.values.forEach((value, i) => image.data.set([r, g, b, 0.5 * value], 4 * i));
     context.putImageData(image, 0, 0);
     return canvas;
   }
