@@ -170,6 +170,7 @@ def studio_landscape(model: StoredModel, result: ParametersResult) -> StudioLand
         quality=plane.quality,
         learned=np.clip(plane.learned.astype(float), 0, 1),
         valley=plane.valley.astype(float),
+        best=plane.valley_quality,
         judged=judged_levels(plane.s),
         gain_caption=(
             f"Below zero your curve is worse than the learned one; dashed: the best λ at each s. Looked up in"

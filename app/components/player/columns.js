@@ -18,13 +18,15 @@ function momentOf(run, s) {
 
 /** Images change when a step is done: between states there is nothing to show. */
 class RunImages {
-  constructor(surfaces, run) {
+  /** @param {number} velocityRange - what full colour stands for. */
+  constructor(surfaces, run, velocityRange) {
     this.surfaces = surfaces;
     this.run = run;
     this.x = run.arrays.x;
     this.x0 = run.arrays.x0_hat;
     [, this.count, this.height, this.width, this.channels] = this.x.shape;
     this.size = this.height * this.width * this.channels;
+    this.velocityRange = velocityRange;
     this.mosaic = new Mosaic(this.count, this.height, this.width);
     this.drawn = null;
   }
@@ -39,7 +41,7 @@ class RunImages {
     this.drawn = k;
     this.paint("x", (tile, p) => this.pixel(this.x, k, tile, p));
     this.paint("x0", (tile, p) => this.pixel(this.x0, k, tile, p));
-    this.paint("change", this.changePainter(k));
+    this.paint("velocity", this.velocityPainter(k));
   }
 
   paint(name, colorAt) {
@@ -55,16 +57,18 @@ class RunImages {
     return this.channels === 1 ? packPixel(red, red, red) : packPixel(red, byte(at + 1), byte(at + 2));
   }
 
-  changePainter(k) {
+  /** Change over step, from one state to the next; at the last state there is none. */
+  velocityPainter(k) {
     const last = this.run.native.length - 1;
     const { values, scale } = this.x;
-    const gain = (127.5 * scale) / this.run.change_range / this.channels;
+    const levels = this.run.arrays.s.values;
+    const gain = (127.5 * scale) / (levels[k] - levels[k + 1]) / this.velocityRange / this.channels;
     const stride = this.count * this.size;
     return (tile, p) => {
       const at = (k * this.count + tile) * this.size + p * this.channels;
       let sum = 0;
       if (k < last) for (let c = 0; c < this.channels; c++) sum += values[at + stride + c] - values[at + c];
-      return this.colors[clamp(Math.round(127.5 + sum * gain), 0, 255)];
+      return this.colors[k < last ? clamp(Math.round(127.5 + sum * gain), 0, 255) : 127];
     };
   }
 
@@ -235,17 +239,17 @@ function slice({ values, shape, scale, zero }, index, leading) {
 
 /** One run on the page: heading, panels, film strip. */
 class Column {
-  constructor(template, index, run, onJump) {
+  constructor(template, index, run, { velocityRange, onJump }) {
     this.element = template.content.firstElementChild.cloneNode(true);
     this.element.style.setProperty("--column", COLUMN_COLORS[index]);
     this.run = run;
     const isImage = run.kind === "image";
-    this.find('[data-panel="change"]').hidden = !isImage;
+    this.find('[data-panel="velocity"]').hidden = !isImage;
     const surface = (name) => new Surface(this.find(`[data-panel="${name}"] canvas`));
-    this.surfaces = { x: surface("x"), x0: surface("x0"), change: surface("change") };
-    this.panels = isImage ? new RunImages(this.surfaces, run) : new RunPoints(this.surfaces, run);
+    this.surfaces = { x: surface("x"), x0: surface("x0"), velocity: surface("velocity") };
+    this.panels = isImage ? new RunImages(this.surfaces, run, velocityRange) : new RunPoints(this.surfaces, run);
     this.strip = new FilmStrip(new Surface(this.find(".strip canvas")), run, this.panels, onJump);
-    this.write(index, isImage);
+    this.write(index, isImage, velocityRange);
   }
 
   find(selector) {
@@ -256,7 +260,7 @@ class Column {
     return this.find(`[data-part="${name}"]`);
   }
 
-  write(index, isImage) {
+  write(index, isImage, velocityRange) {
     const { run } = this;
     write(this.part("letter"), LETTERS[index]);
     write(this.part("name"), run.name);
@@ -267,8 +271,8 @@ class Column {
     write(this.part("x0-caption"), "What the network expects at the end.");
     const path = `Mean straightness ${run.straightness.toFixed(2)} (1: a line), turning ${run.turning.toFixed(1)} rad.`;
     write(this.part("strip-caption"), `${isImage ? "First sample, x_s above x̂0; click to jump. " : "Click to jump. "}${path}`);
-    write(this.part("low"), `−${run.change_range}`);
-    write(this.part("high"), `+${run.change_range}`);
+    write(this.part("low"), `−${velocityRange}`);
+    write(this.part("high"), `+${velocityRange}`);
   }
 
   /** Fits everything to its size and theme. */

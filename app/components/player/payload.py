@@ -18,8 +18,8 @@ from app.components.scrubber.payload import _Arrays, _to_json
 __all__ = ["Run", "pack_run"]
 
 X_RANGE = 2.5
-CHANGE_RANGES = (0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 1.0, 1.5, 2.0, 3.0)
-CHANGE_SHARE = 0.98
+VELOCITY_RANGES = (0.5, 1.0, 1.5, 2.0, 3.0, 5.0, 7.0, 10.0, 20.0, 50.0)
+VELOCITY_SHARE = 0.95
 
 
 @dataclass(frozen=True, eq=False)
@@ -111,7 +111,7 @@ def pack_run(run: Run) -> bytes:
         levels = np.rint((np.clip(run.x, -X_RANGE, X_RANGE) / X_RANGE + 1) * 127.5).astype(np.uint8)
         arrays.add("x", levels, scale=X_RANGE / 127.5, zero=-X_RANGE)
         arrays.add_bytes("x0_hat", run.x0_hat)
-        header["change_range"] = _change_range(run.x)
+        header["velocity_range"] = _velocity_range(run)
     else:
         arrays.add_int16("x", run.x)
         arrays.add_int16("x0_hat", run.x0_hat)
@@ -136,7 +136,8 @@ def _add_field(run: Run, header: dict[str, Any], arrays: _Arrays) -> None:
             arrays.add_int16(name, np.nan_to_num(field, nan=0.0, posinf=0.0, neginf=0.0))
 
 
-def _change_range(x: np.ndarray) -> float:
-    """The round half-range that holds 98 % of the changes from state to state."""
-    quantile = float(np.quantile(np.abs(np.diff(x, axis=0)), CHANGE_SHARE))
-    return next((size for size in CHANGE_RANGES if size >= quantile), CHANGE_RANGES[-1])
+def _velocity_range(run: Run) -> float:
+    """The round half-range that holds 95 % of the velocities between the states."""
+    steps = np.abs(np.diff(run.s)).reshape(-1, *[1] * (run.x.ndim - 1))
+    quantile = float(np.quantile(np.abs(np.diff(run.x, axis=0)) / steps, VELOCITY_SHARE))
+    return next((size for size in VELOCITY_RANGES if size >= quantile), VELOCITY_RANGES[-1])

@@ -126,7 +126,10 @@ class PlayerView {
     this.runs = runs;
     this.range = [Math.min(...runs.map((run) => run.arrays.s.values.at(-1))), Math.max(...runs.map((run) => run.arrays.s.values[0]))];
     this.levels = [...new Set(runs.flatMap((run) => [...run.arrays.s.values]))].sort((a, b) => b - a);
-    this.columns = runs.map((run, i) => new Column(this.template, i, run, (s) => this.jump(s)));
+    // One scale for all columns, that of the first: colours compare.
+    const options = { velocityRange: runs[0].velocity_range, onJump: (s) => this.jump(s) };
+    this.columns = runs.map((run, i) => new Column(this.template, i, run, options));
+    this.find(".columns").style.setProperty("--count", runs.length);
     this.find(".columns").replaceChildren(...this.columns.map((column) => column.element));
     this.s = clamp(this.s, ...this.range);
     this.element.classList.remove("waiting");

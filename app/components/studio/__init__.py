@@ -39,6 +39,7 @@ class StudioLandscape:
         quality: (q, p) in dB, higher is better.
         learned: (p,) λ(s).
         valley: (p,) λ*(s); NaN where there is none.
+        best: (p,) quality at λ*(s), in dB.
         judged: (p,) which levels count in the headline.
         gain_caption: how to read the cost chart, in one sentence.
 
@@ -52,6 +53,7 @@ class StudioLandscape:
     quality: np.ndarray
     learned: np.ndarray
     valley: np.ndarray
+    best: np.ndarray
     judged: np.ndarray
     gain_caption: str
 
@@ -62,11 +64,12 @@ class StudioLandscape:
             ("quality", (*self.lam.shape, *levels)),
             ("learned", levels),
             ("valley", levels),
+            ("best", levels),
             ("judged", levels),
         ):
             if getattr(self, name).shape != expected:
                 raise ValueError(f"{name} has shape {getattr(self, name).shape}; expected {expected}; recompute it")
-        for name in ("s", "lam", "quality", "learned"):
+        for name in ("s", "lam", "quality", "learned", "best"):
             if not np.isfinite(getattr(self, name)).all():
                 raise ValueError(f"{name} holds NaN or infinity; expected finite numbers; check the network's weights")
         if not self.judged.any():
@@ -81,6 +84,7 @@ class StudioLandscape:
             "quality": np.round(self.quality.astype(float), 4).tolist(),
             "learned": self.learned.tolist(),
             "valley": [None if math.isnan(value) else value for value in self.valley.tolist()],
+            "best": np.round(self.best.astype(float), 4).tolist(),
             "judged": self.judged.tolist(),
             "gain_caption": self.gain_caption,
         }

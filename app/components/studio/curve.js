@@ -5,12 +5,11 @@ const DRAG_WIDTH = 0.07;
 
 /** The landscape: quality in dB over (λ, s), and a cubic along λ through its rows. */
 class Landscape {
-  /** @param {{s: number[], lam: number[], quality: number[][], learned: number[], judged: boolean[]}} data */
-  constructor({ s, lam, quality, learned, judged }) {
-    Object.assign(this, { s, lam, quality, learned, judged });
+  /** @param {{s: number[], lam: number[], quality: number[][], learned: number[], best: number[], judged: boolean[]}} data */
+  constructor({ s, lam, quality, learned, best, judged }) {
+    Object.assign(this, { s, lam, quality, learned, best, judged });
     this.slopes = lam.map((_, j) => s.map((_, i) => this.slope(j, i)));
     this.base = this.lookUp(learned);
-    this.best = s.map((_, i) => Math.max(...quality.map((row) => row[i])));
   }
 
   /** The difference quotient between the neighbours of a row; one-sided at the ends. */

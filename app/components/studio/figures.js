@@ -1,7 +1,7 @@
 // The studio's charts: λ(s), its slope, what the drawn curve gains, and the landscape.
 
 const DRAWN = "#e69f00";
-const NICE_REACH = [0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100];
+const NICE_REACH = [0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100];
 const CLIP_DB = -3;
 
 /** @returns {number} the smallest round number that is at least `value`. */
@@ -126,7 +126,7 @@ class GainChart extends StudioChart {
   fitTo(gain) {
     const judged = gain.filter((_, i) => this.judged[i]);
     const best = this.bestGain.filter((_, i) => this.judged[i]);
-    const reach = [-niceReach(Math.max(0.05, -Math.min(...judged))), niceReach(Math.max(0.05, ...judged, ...best))];
+    const reach = [-niceReach(-Math.min(...judged)), niceReach(Math.max(...judged, ...best))];
     // The side on which little happens gets a tenth of the axis, so that zero stays in sight.
     reach[1] = Math.max(reach[1], -reach[0] / 10);
     const isNew = !this.reach || reach.some((end, i) => end !== this.reach[i]);

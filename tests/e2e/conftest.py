@@ -1,0 +1,115 @@
+"""The app on a server of its own and a browser to drive it. Locators find what lies in the components' shadow roots."""
+
+import os
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, Page, expect, sync_playwright
+
+ROOT = Path(__file__).parents[2]
+CHROMIUM = os.environ.get("CHROMIUM", "/usr/bin/chromium")
+ARGUMENTS = (
+    "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking"
+    " --disable-component-update --disable-sync"
+).split()
+PATIENCE = 60_000
+"""Milliseconds to wait for what has to come: the machine may be busy."""
+
+expect.set_options(timeout=PATIENCE)
+
+
+@dataclass(frozen=True)
+class Server:
+    """The running app.
+
+    Attributes:
+        url: of its start page.
+        cold_start: seconds from the start of the process to the first picture.
+    """
+
+    url: str
+    cold_start: float
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    if not Path(CHROMIUM).is_file():
+        pytest.fail(f"there is no browser at {CHROMIUM}: install the chromium package, or set CHROMIUM to the program.")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="session")
+def server(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        port = found.getsockname()[1]
+    log = tmp_path_factory.mktemp("server") / "log.txt"
+    options = [f"--server.port={port}", "--server.headless=true", "--server.fileWatcherType=none"]
+    command = [sys.executable, "-m", "streamlit", "run", "app/main.py", *options]
+    url = f"http://127.0.0.1:{port}/"
+    with log.open("w") as output:
+        started = time.monotonic()
+        process = subprocess.Popen(command, cwd=ROOT, stdout=output, stderr=subprocess.STDOUT)
+        try:
+            _wait_until_healthy(process, url, log)
+            page = browser.new_page()
+            page.goto(url)
+            wait_for_picture(page)
+            cold_start = time.monotonic() - started
+            page.close()
+            yield Server(url, cold_start)
+        finally:
+            process.terminate()
+            process.wait(20)
+    assert "Traceback" not in log.read_text(), log.read_text()
+
+
+def _wait_until_healthy(process: subprocess.Popen, url: str, log: Path) -> None:
+    deadline = time.monotonic() + PATIENCE / 1000
+    while process.poll() is None and time.monotonic() < deadline:
+        try:
+            urllib.request.urlopen(f"{url}_stcore/health", timeout=1).close()
+        except OSError:
+            time.sleep(0.05)
+        else:
+            return
+    pytest.fail(f"the server did not start:\n{log.read_text()}")
+
+
+def wait_for_picture(page: Page) -> None:
+    page.locator("[data-panel=denoised] canvas[data-k]").wait_for(timeout=PATIENCE)
+
+
+@pytest.fixture
+def open_page(browser: Browser, server: Server) -> Iterator[Callable[..., Page]]:
+    """Opens the app in a browser session of its own; at the end no session may have seen an error or a foreign host."""
+    contexts, errors, foreign = [], [], []
+
+    def open_page(query: str = "", **options) -> Page:
+        context = browser.new_context(**({"viewport": {"width": 1280, "height": 720}} | options))
+        contexts.append(context)
+        page = context.new_page()
+        page.on("pageerror", lambda error: errors.append(str(error)))
+        page.on("console", lambda message: errors.append(message.text) if message.type == "error" else None)
+        page.on("request", lambda request: foreign.append(request.url) if is_foreign(request.url) else None)
+        page.goto(f"{server.url}{query}")
+        return page
+
+    def is_foreign(url: str) -> bool:
+        return not url.startswith((server.url, "data:", "blob:"))
+
+    yield open_page
+    for context in contexts:
+        context.close()
+    assert errors == []
+    assert foreign == []
