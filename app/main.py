@@ -16,7 +16,10 @@ DEFAULT_MODEL = "digits-vp-dpi"
 AUTOMATIC = "auto"
 
 # Slider, pictures and charts fit a 1280 × 720 screen.
-COMPACT = "<style>.stMainBlockContainer { padding: 4.2rem clamp(1rem, 2.5vw, 2rem) 1rem }</style>"
+COMPACT = """<style>
+.stMainBlockContainer { padding: 4.2rem clamp(1rem, 2.5vw, 2rem) 1rem }
+.st-key-inputs_row { min-height: 2.5rem } /* as high with a progress bar as without */
+</style>"""
 
 
 def main() -> None:

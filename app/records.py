@@ -314,6 +314,9 @@ class PathsResult:
         counts: (k,) how many blends are kept.
         kept_loss: (k, 3) dB lost with them: mean over s, low, high.
         kept_moved: (k,) root mean square change of x̂0.
+        picture_levels: (u,) noise levels of the pictures.
+        picture_lam: (r,) positions of the parameters.
+        pictures: (u, r, m, ...) x̂0 of m inputs, images channels last, not clipped.
     """
 
     levels: np.ndarray
@@ -331,6 +334,9 @@ class PathsResult:
     counts: np.ndarray
     kept_loss: np.ndarray
     kept_moved: np.ndarray
+    picture_levels: np.ndarray
+    picture_lam: np.ndarray
+    pictures: np.ndarray
 
 
 @dataclass(frozen=True, eq=False)

@@ -19,10 +19,10 @@ from app.records import Upload
 MODEL, INPUTS, SEED, DEVICE = "model", "inputs", "seed", "device"
 """Widgets bound to the URL."""
 
-RUNS = "runs"
+RUNS, REFERENCE = "runs", "reference"
 RUN_LETTERS = ("a", "b", "c", "d")
 SAMPLER, STEPS, GRID, RUN_LAM, FROZEN_AT = "sampler", "steps", "grid", "curve", "frozen"
-"""The Trajectories page: how many runs, and the settings of each, see `run_key`."""
+"""The Trajectories page: how many runs, whether a fine one beside them, and the settings of each, see `run_key`."""
 
 T, LAM = "t", "lam"
 """The cursor in the URL: noise level, and the parameters' position where it is off the learned curve."""

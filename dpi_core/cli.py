@@ -102,7 +102,7 @@ def run_evaluate(options: argparse.Namespace) -> None:
     """Measures a checkpoint on held-out data and writes metrics.json and the model card."""
     folder = _folder(options.checkpoint)
     model = checkpoint.load(folder, options.device)
-    scores = evaluate(model, _data(model.recipe, options), options.data, progress=_progress)
+    scores = evaluate(model, _data(model.recipe, options), options.data, RUNS / "judges", _progress)
     model.metrics.update(scores)
     checkpoint.write_json(folder / checkpoint.METRICS, model.metrics)
     checkpoint.write_text(folder / checkpoint.CARD, model_card(model))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import platform
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict
@@ -10,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from dpi_core.analysis.denoising import decoupled, sweep
@@ -26,8 +28,8 @@ from dpi_core.analysis.weights import (
     weight_distances,
     weight_path,
 )
-from dpi_core.classifier import accuracy, recognition, train_classifier
-from dpi_core.data import Data, DistributionData, GaussianMixture, ImageData, idx_labels
+from dpi_core.classifier import Classifier, ClassifierConfig, accuracy, recognition, train_classifier
+from dpi_core.data import Data, DistributionData, GaussianMixture, ImageData, Labels, idx_labels
 from dpi_core.evaluation import LEVELS, ErrorCurve, denoising_errors, excess_over_optimum, psnr, summarise
 from dpi_core.interpolation import DPI
 from dpi_core.model import Model
@@ -45,6 +47,7 @@ SWEEP_FRAMES, PAD_CELLS = 101, 33
 PARAMETER_IMAGES, PARAMETER_POINTS = 128, 2048
 PATH_LEVELS = (0.25, 0.5, 0.75)
 PATH_STEPS, SPECTRUM_STEPS = 65, 5
+PICTURE_LEVELS, PICTURE_STEPS = (0.1, 0.3, 0.5, 0.7, 0.9), 9
 KEPT_BLENDS = (1, 2, 3, 5, 9, 17, 33)
 SEED = 0
 
@@ -69,13 +72,20 @@ def hardware(device: str) -> str:
 # Scores ----------------------------------------------------------------------------------------------------------
 
 
-def evaluate(model: Model, data: Data, data_path: Path | None = None, progress: Progress = silent) -> dict[str, Any]:
+def evaluate(
+    model: Model,
+    data: Data,
+    data_path: Path | None = None,
+    judges: Path | None = None,
+    progress: Progress = silent,
+) -> dict[str, Any]:
     """Scores on held-out data, as `metrics.json` keeps them.
 
     Args:
         model: what is judged.
         data: its data set; only the held-out part is used.
         data_path: the folder of idx files, for the labels that the judge of samples is trained on.
+        judges: where trained judges are kept for the next model; None trains one each time.
         progress: shows how far it is.
     """
     images = isinstance(data, ImageData)
@@ -103,7 +113,7 @@ def evaluate(model: Model, data: Data, data_path: Path | None = None, progress: 
     if isinstance(model.net, DPI):
         scores["lambda"] = lambda_scores(model.net)
     if isinstance(data, ImageData) and data_path is not None and model.process.generative:
-        scores["recognition"] = _recognition(model, data, data_path, progress)
+        scores["recognition"] = _recognition(model, data, data_path, judges, progress)
     return scores
 
 
@@ -121,16 +131,18 @@ def lambda_scores(net: DPI) -> dict[str, Any]:
     }
 
 
-def _recognition(model: Model, data: ImageData, data_path: Path, progress: Progress) -> dict[str, Any]:
+def _recognition(
+    model: Model, data: ImageData, data_path: Path, judges: Path | None, progress: Progress
+) -> dict[str, Any]:
     """How a classifier trained on the real training images reads the model's samples, and real held-out ones."""
     labels = idx_labels(data_path)
-    judge = train_classifier(data.train, labels.train, epochs=JUDGE_EPOCHS, seed=SEED)
+    judge = _judge(data, labels, judges)
     chunks = torch.arange(RECOGNISED_SAMPLES).split(100)
     samples = []
     for chunk in progress(chunks, len(chunks), "samples"):
         indices = range(int(chunk[0]), int(chunk[-1]) + 1)
         *_, last = model.sample_states(indices, seed=SEED)
-        samples.append(last.x.float().cpu())
+        samples.append(last.x.float().cpu().clamp(-1, 1))
     return {
         "samples": asdict(recognition(judge, torch.cat(samples))),
         "real_held_out": asdict(recognition(judge, data.held_out[:RECOGNISED_SAMPLES])),
@@ -139,6 +151,20 @@ def _recognition(model: Model, data: ImageData, data_path: Path, progress: Progr
         "seed": SEED,
         "sampler": asdict(model.recipe.sampling),
     }
+
+
+def _judge(data: ImageData, labels: Labels, folder: Path | None) -> Classifier:
+    """The classifier for these images, trained once and kept in `folder`."""
+    if folder is None:
+        return train_classifier(data.train, labels.train, epochs=JUDGE_EPOCHS, seed=SEED)
+    digest = hashlib.sha256(labels.train.numpy().tobytes()).hexdigest()[:12]
+    file = folder / f"judge-{digest}-{JUDGE_EPOCHS}-epochs.safetensors"
+    if not file.is_file():
+        folder.mkdir(parents=True, exist_ok=True)
+        save_file(_judge(data, labels, None).state_dict(), file)
+    judge = Classifier(ClassifierConfig(in_channels=data.shape[0]))
+    judge.load_state_dict(load_file(file))
+    return judge.eval()
 
 
 def _held_out(data: Data, n: int) -> Tensor:
@@ -185,7 +211,9 @@ def analyse(model: Model, data: Data, progress: Progress = silent) -> tuple[dict
         tensors["sweep.lam"] = lam.detach().float()
         pad, about["pad"] = _pad(model, data, inputs, eps, progress)
         judged = _held_out(data, PARAMETER_POINTS if points else PARAMETER_IMAGES)
-        found, about["parameters"] = analyse_parameters(model, judged, SEED, progress)
+        count = PAD_POINTS if points else PAD_IMAGES
+        shown = (inputs[:count], eps[:count])
+        found, about["parameters"] = analyse_parameters(model, judged, SEED, shown, progress)
         tensors |= pad | found
     return tensors, about
 
@@ -216,7 +244,11 @@ def _pad(
 
 
 def analyse_parameters(
-    model: Model, x0: Tensor, seed: int = SEED, progress: Progress = silent
+    model: Model,
+    x0: Tensor,
+    seed: int = SEED,
+    shown: tuple[Tensor, Tensor] | None = None,
+    progress: Progress = silent,
 ) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """What the Parameters page shows: weights between θ0 and θ1, the error landscape, the path seen in the output.
 
@@ -224,6 +256,7 @@ def analyse_parameters(
         model: with two parameter sets.
         x0: clean samples to judge on, (n, ...), on the CPU; the halves of them choose λ* for each other.
         seed: of their noise, the halves and the bootstrap.
+        shown: samples whose pictures may be stored, and their noise; some of `x0` by default.
         progress: called once; its total is the number of steps.
 
     Returns:
@@ -235,18 +268,23 @@ def analyse_parameters(
     two_sets(model.net)
     if len(x0) < 4:
         raise ValueError(f"{len(x0)} samples were given, but λ* is chosen on one half for the other: give at least 4.")
-    steps = list(progress(_parameter_steps(model, x0, seed), _count_parameter_steps(model), "parameters"))
+    eps = torch.randn(x0.shape, generator=seeded_generator(seed, 1))
+    count = PAD_IMAGES if x0.ndim == 4 else PAD_POINTS
+    pictured = shown if shown is not None else (x0[:count], eps[:count])
+    work = _parameter_steps(model, x0, eps, pictured, seed)
+    steps = list(progress(work, _count_parameter_steps(model), "parameters"))
     found = {kind: [step for step in steps if type(step) is kind] for kind in {type(step) for step in steps}}
     spectrum, paths, gaps, kept = (found.get(kind, []) for kind in (Spectrum, OutputPath, BlendGap, CachedBlends))
     (plane,) = found[Landscape]
-    exact = next(step for step in steps if isinstance(step, np.ndarray))
+    (exact,) = found[np.ndarray]
+    (pictures,) = found[Tensor]
     sections = {
         "weights": _weights_section(model, spectrum),
         "landscape": _landscape_section(plane, _measure(x0)),
-        "paths": _paths_section(paths, gaps, kept, exact, _measure(x0)),
+        "paths": _paths_section(paths, gaps, kept, exact, _measure(x0)) | _pictures_section(pictures),
     }
     tensors = {
-        f"{section}.{name}": torch.from_numpy(np.ascontiguousarray(value, dtype=np.float32))
+        f"{section}.{name}": torch.from_numpy(value if value.dtype == np.float16 else value.astype(np.float32))
         for section, values in sections.items()
         for name, value in values.items()
         if isinstance(value, np.ndarray)
@@ -261,13 +299,14 @@ def analyse_parameters(
 def _count_parameter_steps(model: Model) -> int:
     weights = sum(value.ndim > 1 for value in two_sets(model.net).theta0.values())
     cells = PAD_CELLS**2 + 1
-    return weights + cells + 2 * len(PATH_LEVELS) + PAD_CELLS + len(KEPT_BLENDS) + 1
+    return weights + cells + 2 * len(PATH_LEVELS) + PAD_CELLS + len(KEPT_BLENDS) + 2
 
 
-def _parameter_steps(model: Model, x0: Tensor, seed: int) -> Iterator[Any]:
+def _parameter_steps(
+    model: Model, x0: Tensor, eps: Tensor, pictured: tuple[Tensor, Tensor], seed: int
+) -> Iterator[Any]:
     """Every result as it is found; one network call or a few between two of them."""
     denoiser = model.denoiser
-    eps = torch.randn(x0.shape, generator=seeded_generator(seed, 1))
     grid = np.linspace(0, 1, PAD_CELLS).tolist()
     learned = two_sets(model.net).lam(torch.tensor(grid, dtype=torch.float64)).detach().cpu().numpy()
     yield from spectra(model.net, np.linspace(0, 1, SPECTRUM_STEPS).tolist())
@@ -282,6 +321,8 @@ def _parameter_steps(model: Model, x0: Tensor, seed: int) -> Iterator[Any]:
         yield from blend_gaps(denoiser, x0, eps, [s], [lam])
     yield curve_errors(denoiser, x0, eps, LEVELS)
     yield from cached_blends(denoiser, x0, eps, LEVELS, KEPT_BLENDS)
+    rows = decoupled(denoiser, *pictured, list(PICTURE_LEVELS), np.linspace(0, 1, PICTURE_STEPS).tolist())
+    yield torch.stack([row.x0_hat for row in rows], dim=1)
 
 
 def _one_curve(learned: np.ndarray) -> np.ndarray:
@@ -376,6 +417,16 @@ def _paths_section(
         "counts": np.array([each.count for each in kept]),
         "kept_loss": np.array([each.total for each in kept_losses]),
         "kept_moved": np.array([np.sqrt((each.moved**2).mean()) for each in kept]),
+    }
+
+
+def _pictures_section(pictures: Tensor) -> dict[str, Any]:
+    """x̂0 as it is: clipped images could not be blended."""
+    values = pictures.numpy()
+    return {
+        "picture_levels": np.array(PICTURE_LEVELS),
+        "picture_lam": np.linspace(0, 1, PICTURE_STEPS),
+        "pictures": np.ascontiguousarray(np.moveaxis(values, -3, -1) if values.ndim == 6 else values, dtype=np.float16),
     }
 
 

@@ -12,12 +12,13 @@ import numpy as np
 
 from app.components.studio import StudioLandscape
 from app.figures.reproduce import _clean, _data_imports, stored_inputs
-from app.records import Inputs, PadResult, ParametersResult, StoredModel, WeightsResult
+from app.records import Inputs, ParametersResult, StoredModel, WeightsResult
 
 if TYPE_CHECKING:  # plotly takes half a second to import, which the start page need not wait for
     from plotly.graph_objects import Figure
 
 THETA0, THETA1, LAMBDA, THIS = "#0072B2", "#D55E00", "#CC79A7", "#009E73"
+CURSOR = "#17A08F"  # between the theme's primary on light and on dark
 MIDWAY = "#6A6959"  # the even blend of θ0 and θ1
 FAINT = "rgba(140, 140, 140, 0.6)"
 SERIES = ("#009E73", "#E69F00", "#56B4E9", "#8C8C8C", "#B8860B", "#4477AA", "#999933")
@@ -59,6 +60,8 @@ STATISTICS = {
     ),
 }
 """Statistic -> (axis title, name, how to read it)."""
+
+BLENDS = ("weight blend", "output blend", "difference")
 
 SPECTRAL = ("stable_rank", "spectral_norm")
 
@@ -295,7 +298,7 @@ def bars_chart(model: StoredModel, weights: WeightsResult, kind: str, statistic:
             total,
             line={"color": "#8C8C8C", "dash": "dash"},
             annotation_text="total",
-            annotation_position="top",
+            annotation_position="bottom",
         )
         caption += " Dashed: all parameters as one vector."
     _categories(figure)
@@ -553,7 +556,8 @@ def blend_loss_chart(model: StoredModel, result: ParametersResult, inputs: Input
         "",
         *_inputs_lines(model, inputs, device),
         f"s = {cursor:.4g}",
-        "(found,) = blend_gaps(model.denoiser, x0, eps, [s], [float(model.net.lam(s).mean())])",
+        "lam = model.net.lam(s).detach().mean().item()",
+        "(found,) = blend_gaps(model.denoiser, x0, eps, [s], [lam])",
         f'measure = "{result.landscape.measure}"',
         "lost = quality_db(found.weight_mse, measure) - quality_db(found.output_mse, measure)",
     ]  # fmt: skip
@@ -569,27 +573,33 @@ def blend_loss_chart(model: StoredModel, result: ParametersResult, inputs: Input
     )
 
 
-def blend_pictures(model: StoredModel, pad: PadResult, s: float, lam: float, device: str) -> Chart:
-    """The two blends of the stored inputs at one noise level and λ, and their difference."""
-    i, j = int(np.argmin(np.abs(pad.s - s))), int(np.argmin(np.abs(pad.lam - lam)))
-    s, lam = float(pad.s[i]), float(pad.lam[j])
-    weights, start, end = (_in_unit(pad.x0_hat[row, i]) for row in (j, 0, -1))
+def blend_pictures(
+    model: StoredModel, result: ParametersResult, inputs: Inputs, device: str, s: float, lam: float
+) -> Chart:
+    """The two blends of a few inputs at the noise level nearest to s, and their difference."""
+    paths = result.paths
+    i, j = int(np.argmin(np.abs(paths.picture_levels - s))), int(np.argmin(np.abs(paths.picture_lam - lam)))
+    s, lam = float(paths.picture_levels[i]), float(paths.picture_lam[j])
+    weights, start, end = (paths.pictures[i, row].astype(np.float64) for row in (j, 0, -1))
     outputs = (1 - lam) * start + lam * end
     figure = _image_panels(weights, outputs) if model.is_image else _point_panels(weights, outputs)
     gap = float(np.sqrt(np.mean((weights - outputs) ** 2)))
+    shown, stream = (stored_inputs(model), "") if result is model.parameters else (inputs, ", 1")
     lines = [
-        *_imports(stored_inputs(model), "from dpi_core.analysis.paths import denoised"),
+        *_imports(shown, "from dpi_core.analysis.paths import denoised"),
         "",
         _load_line(model, device),
-        _clean(model, stored_inputs(model)),
-        f"eps = torch.randn(x0.shape, generator=seeded_generator({stored_inputs(model).seed}))",
+        _clean(model, shown),
+        f"eps = torch.randn(x0.shape, generator=seeded_generator({shown.seed}{stream}))",
         f"s, lam = {s:.5g}, {lam:.5g}",
         "def at(lam):",
         "    with model.net.using(dpi_core.FixedSchedule(lam)):",
         "        return denoised(model.denoiser, x0, eps, s, 0.0)",
         f"difference = (at(lam) - torch.lerp(at(0.0), at(1.0), lam))[:{len(weights)}]",
     ]
-    what = "Red: the weight blend is brighter; blue: darker." if model.is_image else "Lines join what belongs together."
+    what = "Lines join what belongs together."
+    if model.is_image:
+        what = "Red: the weight blend is brighter, blue: darker, in the unit of the images, which reach from −1 to 1."
     return Chart(
         "blend-pictures",
         f"Both blends at t = {s:.2f}, λ = {lam:.2f}",
@@ -602,16 +612,17 @@ def blend_pictures(model: StoredModel, pad: PadResult, s: float, lam: float, dev
 
 
 def _image_panels(weights: np.ndarray, outputs: np.ndarray) -> Figure:
-    titles = ("weight blend f(θ_λ)", "output blend", "difference")
-    figure = _subplots(titles)
+    figure = _subplots(BLENDS)
+    # A colour image's difference is the mean over its channels.
     difference = (weights - outputs).mean(axis=-1)
     reach = float(np.quantile(np.abs(difference), 0.995)) or 1.0
     for column, images in enumerate((weights, outputs), start=1):
-        tiles = _tiles(np.clip((images + 1) * 127.5, 0, 255))
+        tiles = _tiles(np.clip((images + 1) * 127.5, 0, 255), 128)
         figure.add_image(z=np.broadcast_to(tiles, (*tiles.shape[:2], 3)).astype(np.uint8), row=1, col=column)
     figure.add_heatmap(
-        z=_tiles(difference[..., None])[..., 0], colorscale=DIVERGING, zmin=-reach, zmax=reach, zmid=0,
-        colorbar={"thickness": 10, "title": "of [−1, 1]"}, row=1, col=3,
+        z=_tiles(difference[..., None], np.nan)[..., 0], colorscale=DIVERGING, zmin=-reach, zmax=reach, zmid=0,
+        colorbar={"thickness": 8, "orientation": "h", "x": 0.84, "len": 0.3, "y": -0.02, "yanchor": "top", "nticks": 3},
+        row=1, col=3,
     )  # fmt: skip
     figure.update_xaxes(visible=False)
     figure.update_yaxes(visible=False, autorange="reversed", scaleanchor="x")
@@ -620,20 +631,20 @@ def _image_panels(weights: np.ndarray, outputs: np.ndarray) -> Figure:
     return figure
 
 
-def _tiles(images: np.ndarray) -> np.ndarray:
-    """(n, h, w, c) -> two columns of tiles, (h', w', c)."""
+def _tiles(images: np.ndarray, gap: float) -> np.ndarray:
+    """(n, h, w, c) -> two columns of tiles with a pixel of `gap` between them, (h', w', c)."""
     n, height, width, channels = images.shape
     columns = min(n, 2)
     rows = -(-n // columns)
-    canvas = np.zeros((rows * height, columns * width, channels), dtype=images.dtype)
+    canvas = np.full((rows * (height + 1) - 1, columns * (width + 1) - 1, channels), gap, dtype=images.dtype)
     for at, image in enumerate(images):
-        row, column = divmod(at, columns)
-        canvas[row * height : (row + 1) * height, column * width : (column + 1) * width] = image
+        top, left = (height + 1) * (at // columns), (width + 1) * (at % columns)
+        canvas[top : top + height, left : left + width] = image
     return canvas
 
 
 def _point_panels(weights: np.ndarray, outputs: np.ndarray) -> Figure:
-    figure = _subplots(("weight blend f(θ_λ)", "output blend", "difference"))
+    figure = _subplots(BLENDS)
     for column, points, colour in ((1, weights, THIS), (2, outputs, "#E69F00")):
         figure.add_scatter(
             x=points[:, 0], y=points[:, 1], mode="markers", marker={"color": colour, "size": 4}, row=1, col=column
@@ -643,17 +654,13 @@ def _point_panels(weights: np.ndarray, outputs: np.ndarray) -> Figure:
         x=joined[:, 0], y=joined[:, 1], mode="lines", line={"color": "#8C8C8C", "width": 1}, row=1, col=3
     )
     reach = 1.05 * float(np.abs(np.stack([weights, outputs])).max())
-    figure.update_xaxes(range=[-reach, reach])
+    figure.update_xaxes(range=[-reach, reach], title="first coordinate", title_font_size=12)
     figure.update_yaxes(range=[-reach, reach])
+    figure.update_yaxes(title="second coordinate", title_font_size=12, col=1)
     for column in (1, 2, 3):
         figure.update_yaxes(scaleanchor="x" if column == 1 else f"x{column}", col=column)
     figure.update_layout(showlegend=False)
     return figure
-
-
-def _in_unit(values: np.ndarray) -> np.ndarray:
-    """Stored bytes back to [-1, 1]."""
-    return values.astype(np.float64) / 127.5 - 1 if values.dtype == np.uint8 else values.astype(np.float64)
 
 
 # Helpers ---------------------------------------------------------------------------------------------------------
@@ -678,7 +685,8 @@ def _subplots(titles: tuple[str, ...]) -> Figure:
     from plotly.subplots import make_subplots
 
     figure = make_subplots(rows=1, cols=len(titles), subplot_titles=titles, horizontal_spacing=0.04)
-    figure.update_layout(height=300, margin={"l": 10, "r": 10, "t": 40, "b": 10})
+    figure.update_layout(height=320, margin={"l": 10, "r": 10, "t": 40, "b": 40})
+    figure.update_annotations(font_size=13)
     return figure
 
 
@@ -691,12 +699,14 @@ def _band(figure: Figure, x: np.ndarray, low: np.ndarray, high: np.ndarray, colo
 
 
 def _cursor(figure: Figure, s: float) -> None:
-    figure.add_vline(s, line={"color": "#FF4B4B", "width": 1.5})
+    figure.add_vline(s, line={"color": CURSOR, "width": 1.5})
 
 
 def _categories(figure: Figure) -> None:
     figure.update_yaxes(autorange="reversed", type="category", tickmode="linear", title=None)
-    figure.update_layout(bargap=0.25)
+    # At the top, where it stays in sight while a long list scrolls.
+    figure.update_xaxes(side="top")
+    figure.update_layout(bargap=0.25, margin={"t": 60}, legend={"y": -0.02, "yanchor": "top"})
 
 
 def _bar_height(count: int) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,7 @@ SAMPLER_NAMES = {
     "edm": "EDM stochastic",
 }
 GRID_NAMES = {"uniform": "even in s", "karras": "Karras ρ = 7", "log_snr": "even in log-SNR"}
+FINE_STEPS = 64
 CURVE_NAMES = {"learned": "learned", "linear": "linear", "frozen": "frozen", "reversed": "reversed"}
 
 
@@ -33,6 +35,11 @@ def run_name(request: TrajectoryRequest) -> str:
     elif request.lam != "learned":
         parts.append(f"λ {CURVE_NAMES[request.lam]}")
     return ", ".join(parts)
+
+
+def fine_run(request: TrajectoryRequest) -> TrajectoryRequest:
+    """The run that the ODE's samplers approach: RK4 in many steps with the learned λ, from the same noise."""
+    return replace(request, sampler="rk4", steps=FINE_STEPS, grid="uniform", lam="learned", frozen_at=0.5)
 
 
 def run_figure(request: TrajectoryRequest, result: TrajectoryResult) -> Run:
@@ -65,9 +72,11 @@ def run_figure(request: TrajectoryRequest, result: TrajectoryResult) -> Run:
     )
 
 
-def summary_rows(runs: Sequence[tuple[TrajectoryRequest, TrajectoryResult]]) -> list[dict[str, str]]:
-    """One row of numbers for each run, for a table."""
-    first = runs[0][1]
+def summary_rows(
+    runs: Sequence[tuple[TrajectoryRequest, TrajectoryResult]],
+    reference: tuple[TrajectoryRequest, TrajectoryResult] | None = None,
+) -> list[dict[str, str]]:
+    """One row of numbers for each run, for a table; with a fine run to compare with, the distance of the ends to its."""
     rows = []
     for letter, (request, result) in zip("ABCD", runs, strict=False):
         row = {
@@ -76,8 +85,10 @@ def summary_rows(runs: Sequence[tuple[TrajectoryRequest, TrajectoryResult]]) -> 
             "Time (ms)": f"{result.ms[-1]:.0f}",
             "Straightness": f"{result.straightness.mean():.3f}",
             "Turning (rad)": f"{result.turning.mean():.2f}",
-            "End, RMS from A": f"{end_distance(result, first):.3f}",
+            "End, RMS from A": f"{end_distance(result, runs[0][1]):.3f}",
         }
+        if reference is not None:
+            row["End, RMS from the fine run"] = f"{end_distance(result, reference[1]):.4f}"
         if result.energy is not None:
             row["Energy distance to data"] = f"{result.energy[-1]:.4f}"
         rows.append(row)

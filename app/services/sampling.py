@@ -61,7 +61,7 @@ def _result(model: Model, states: list[State], clock: list[float], schedule: Lam
     s = np.array([state.s for state in states])
     c = model.process.coefficients(torch.from_numpy(s))
     scale = torch.hypot(c.alpha, c.sigma).clamp(min=1)
-    x = torch.stack([state.x.double().cpu() / factor for state, factor in zip(states, scale, strict=True)])
+    x = torch.stack([state.x.cpu().double() / factor for state, factor in zip(states, scale, strict=True)])
     x0_hat = torch.stack([state.x0_hat.float().cpu() for state in states])
     paths = path_statistics(x)
     return TrajectoryResult(
@@ -128,11 +128,11 @@ def _lattice(extent: float, count: int) -> Tensor:
 def _velocity(model: Model, points: Tensor, s: float, schedule: LambdaSchedule | None) -> np.ndarray:
     """dx/ds of the network under the run's λ; NaN where it is undefined."""
     if schedule is None:
-        velocity = model.predict(points, s).velocity
+        velocity = model.predict(points.float(), s).velocity
     else:
         assert isinstance(model.net, DPI)
         with model.net.using(schedule):
-            velocity = model.predict(points, s).velocity
+            velocity = model.predict(points.float(), s).velocity
     return np.full(points.shape, np.nan) if velocity is None else velocity.cpu().numpy()
 
 

@@ -38,25 +38,28 @@ STORED = "Stored"
 
 def page(model: StoredModel, seed: int, device: str) -> None:
     """Draws the page for one model."""
-    row = st.container(horizontal=True, vertical_alignment="center")
-    inputs = _choose_inputs(row, model, seed)
-    sweep, pad, source = model.sweep, model.pad, None
-    if inputs is not None:
-        with row:
-            found = _computed(model, inputs, device)
-        if found is not None:
-            sweep, pad, source = found
-    if sweep is None:
-        st.info(
-            "This model has no stored frames yet; choose other inputs, and they appear as soon as they are computed."
-        )
-        return
-    try:
-        sweep_hash = store("sweep", cache.packed_sweep(model, sweep, source))
-        pad_hash = None if pad is None else store("pad", cache.packed_pad(model, pad, source))
-    except ValueError as error:
-        st.error(f"These frames cannot be drawn: {error}.")
-        return
+    # What comes and goes above the figure has a place of its own: a figure that moves among its siblings is built anew.
+    with st.container():
+        row = st.container(horizontal=True, vertical_alignment="center", key="inputs_row")
+        inputs = _choose_inputs(row, model, seed)
+        sweep, pad, source = model.sweep, model.pad, None
+        if inputs is not None:
+            with row:
+                found = _computed(model, inputs, device)
+            if found is not None:
+                sweep, pad, source = found
+        if sweep is None:
+            st.info(
+                "This model has no stored frames yet; choose other inputs, and they appear as soon as they are"
+                " computed."
+            )
+            return
+        try:
+            sweep_hash = store("sweep", cache.packed_sweep(model, sweep, source))
+            pad_hash = None if pad is None else store("pad", cache.packed_pad(model, pad, source))
+        except ValueError as error:
+            st.error(f"These frames cannot be drawn: {error}.")
+            return
     shown = stored_inputs(model) if source is None else source.inputs
     _figure(model, sweep, pad, sweep_hash, pad_hash, shown, device)
 
@@ -91,7 +94,7 @@ def _choose_upload(model: StoredModel) -> Upload | None:
     channels, height, width = model.recipe["shape"]
     gray = " gray" if channels == 1 else ""
     file = st.file_uploader(
-        f"Any image: it is cropped to {width} × {height}{gray} pixels and kept for this session only."
+        f"Any image: it is cropped, resized to {width} × {height}{gray} pixels, and kept for this session only."
     )
     if file is not None:
         try:
@@ -139,11 +142,11 @@ def _progress(label: str, job: Job) -> None:
     def watch() -> None:
         if job.finished:
             st.rerun()
-        row = st.container(horizontal=True, vertical_alignment="center")
-        row.progress(job.progress, label if job.total else f"{label}: waiting for the engine")
-        row.button("Cancel", key=f"cancel {label}", on_click=_cancel, args=(job,))
+        st.progress(job.progress, label if job.total else f"{label}: waiting for the engine")
 
     watch()
+    # Not in the fragment: what a callback there sets is overwritten by the browser's own state of the inputs.
+    st.button("Cancel", key=f"cancel {label}", on_click=_cancel, args=(job,))
 
 
 def _cancel(job: Job) -> None:

@@ -33,8 +33,15 @@ from app.services import cache
 from app.services.inference import Job
 
 JUDGED_IMAGES, JUDGED_POINTS = 64, 2048
-STORED_IMAGES, STORED_POINTS = 128, 2048
 STORED = "Stored"
+NOTHING_STORED = (
+    "Nothing is stored for this model: choose the samples to judge on, and the page is computed (minutes on a CPU)."
+)
+DISTANCE_TAB, PATH_TAB, BLEND_TAB, REGRET_TAB = "Distance and angle", "Path", "Two ways to blend", "Regret"
+FOLLOW_THE_CURSOR = (PATH_TAB, BLEND_TAB)
+SAME_CURSOR = 1e-3
+"""The URL keeps four digits."""
+
 INPUTS, TABS, STATISTIC, GROUPING, SORTING = "judged_on", "parameters_tab", "statistic", "by", "sort"
 
 
@@ -52,7 +59,6 @@ def page(model: StoredModel, seed: int, device: str) -> None:
         if found is not None:
             result, used = found, inputs
     if result is None:
-        st.info("Nothing is stored for this model yet; the page appears as soon as the analysis above is computed.")
         return
     _headline(model, result)
     _studio(model, result, used, device)
@@ -64,19 +70,26 @@ def _choose_inputs(row: DeltaGenerator, model: StoredModel, seed: int) -> Inputs
     kinds: tuple[InputKind, ...] = (
         ("held-out", "digits", "photos", "samples") if model.is_image else ("held-out", "samples")
     )
-    options = [*([STORED] if model.parameters is not None else []), *(kind.capitalize() for kind in kinds)]
+    has_stored = model.parameters is not None
+    options = [*([STORED] if has_stored else []), *(kind.capitalize() for kind in kinds)]
     chosen = row.segmented_control(
-        "Judged on", options, default=options[0], required=True, key=INPUTS, bind="query-params",
+        "Judged on",
+        options,
+        default=STORED if has_stored else None,
+        required=has_stored,
+        key=INPUTS,
+        bind="query-params",
         label_visibility="collapsed",
-    )  # fmt: skip
-    if chosen in (STORED, None):
-        row.caption(f"Errors are judged on {_in_words(_stored_inputs(model))}.")
+    )
+    if chosen is None or chosen == STORED:
+        row.caption(f"Errors are judged on {_in_words(_stored_inputs(model))}." if has_stored else NOTHING_STORED)
         return None
     return Inputs(cast(InputKind, chosen.lower()), JUDGED_IMAGES if model.is_image else JUDGED_POINTS, seed)
 
 
 def _stored_inputs(model: StoredModel) -> Inputs:
-    return Inputs("held-out", STORED_IMAGES if model.is_image else STORED_POINTS, 0)
+    """What the stored results were judged on."""
+    return Inputs("held-out", 0 if model.parameters is None else model.parameters.landscape.samples, 0)
 
 
 def _in_words(inputs: Inputs) -> str:
@@ -87,37 +100,34 @@ def _computed(model: StoredModel, inputs: Inputs, device: str) -> ParametersResu
     """What the engine has for these inputs; while it works, its progress is shown and the old results stay."""
     job = cache.engine().submit(state.session_id(), ParametersRequest(model.key, inputs, device))
     if job.result is None:
-        _progress(job)
+        _progress(model, job)
         return None
     assert isinstance(job.result, ParametersResult)
     return job.result
 
 
-def _progress(job: Job) -> None:
+def _progress(model: StoredModel, job: Job) -> None:
     """Shows a job until it is finished, then draws the page again."""
     if job.status == "failed":
         st.error(job.error)
-        return
-    if job.finished:
-        st.caption(f"The analysis was {job.status}.")
+        st.button("Try again", key="again parameters", on_click=cache.engine().cancel, args=(state.session_id(), job))
         return
 
     @st.fragment(run_every=0.3)
     def watch() -> None:
         if job.finished:
             st.rerun()
-        row = st.container(horizontal=True, vertical_alignment="center")
-        label = f"Error at {job.total or 'every'} steps" if job.total else "Waiting for the engine"
-        row.progress(job.progress, label)
-        row.button("Cancel", key="cancel parameters", on_click=_cancel, args=(job,))
+        st.progress(job.progress, f"Step {job.done} of {job.total}" if job.total else "Waiting for the engine")
 
     watch()
+    # Not in the fragment: what a callback there sets is overwritten by the browser's own state of the inputs.
+    st.button("Cancel", key="cancel parameters", on_click=_cancel, args=(model, job))
 
 
-def _cancel(job: Job) -> None:
-    """Gives the computation up and goes back to the stored results."""
+def _cancel(model: StoredModel, job: Job) -> None:
+    """Gives the computation up and goes back to the stored results, if there are any."""
     cache.engine().cancel(state.session_id(), job)
-    st.session_state[INPUTS] = STORED
+    st.session_state[INPUTS] = STORED if model.parameters is not None else None
 
 
 def _headline(model: StoredModel, result: ParametersResult) -> None:
@@ -145,17 +155,19 @@ def _studio(model: StoredModel, result: ParametersResult, inputs: Inputs, device
         }
     now = studio("studio", studio_landscape(model, result), start=StudioState(start.s), **pictures)
     state.write_cursor(state.Cursor(now.s, start.lam))
+    if abs(now.s - start.s) > SAME_CURSOR and st.session_state.get(TABS) in FOLLOW_THE_CURSOR:
+        st.rerun()
     with st.expander("Python that measures this curve"):
-        st.code(studio_lines(model, result, inputs, now.curve, device), language="python")
+        st.code(studio_lines(model, result, inputs, now.curve, device), language="python", wrap_lines=True)
 
 
 def _details(model: StoredModel, result: ParametersResult, inputs: Inputs, device: str) -> None:
     st.markdown("#### In detail")
     bodies: dict[str, Callable[[StoredModel, ParametersResult, Inputs, str], None]] = {
-        "Distance and angle": _distance_tab,
-        "Path": _path_tab,
-        "Two ways to blend": _blend_tab,
-        "Regret": _regret_tab,
+        DISTANCE_TAB: _distance_tab,
+        PATH_TAB: _path_tab,
+        BLEND_TAB: _blend_tab,
+        REGRET_TAB: _regret_tab,
     }
     tabs = st.tabs(list(bodies), key=TABS, on_change="rerun", bind="query-params")
     for tab, body in zip(tabs, bodies.values(), strict=True):
@@ -205,11 +217,10 @@ def _blend_tab(model: StoredModel, result: ParametersResult, inputs: Inputs, dev
         _show(gap_chart(model, result, inputs, device))
     with right:
         _show(blend_loss_chart(model, result, inputs, device, cursor))
-    if model.pad is None:
-        st.caption("No pictures are stored with this model; `python -m dpi_core analyse` adds them.")
-        return
-    lam = st.slider("λ of the pictures; their t is the cursor of the λ studio", 0.0, 1.0, 0.5, 1 / 32, key="blend_lam")
-    _show(blend_pictures(model, model.pad, cursor, lam, device))
+    lam = st.slider(
+        "λ of the pictures; their t is near the cursor of the λ studio", 0.0, 1.0, 0.5, 1 / 8, key="blend_lam"
+    )
+    _show(blend_pictures(model, result, inputs, device, cursor, lam))
 
 
 @st.fragment
@@ -226,7 +237,7 @@ def _show(chart: Chart, height: int | None = None) -> None:
             "CSV", chart.csv, f"{chart.name}.csv", "text/csv", key=f"csv {chart.name}", on_click="ignore"
         )
         svg = st.toggle("The camera saves SVG instead of PNG", key=f"svg {chart.name}")
-        st.code(chart.lines, language="python")
+        st.code(chart.lines, language="python", wrap_lines=True)
     picture = {"format": "svg" if svg else "png", "filename": chart.name, "scale": 1 if svg else 3}
     config = {"toImageButtonOptions": picture, "displaylogo": False}
     frame: int | Literal["content"] = (

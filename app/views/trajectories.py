@@ -14,6 +14,7 @@ from app.figures.trajectories import (
     CURVE_NAMES,
     GRID_NAMES,
     SAMPLER_NAMES,
+    fine_run,
     run_name,
     sampling_lines,
     sentence,
@@ -38,26 +39,32 @@ DEFAULTS_ONE_SET = (
 
 _CANCELLED = "_cancelled_run"
 
-Found = list[tuple[TrajectoryRequest, TrajectoryResult]]
+Run = tuple[TrajectoryRequest, TrajectoryResult]
+Found = list[Run]
 
 
 def page(model: StoredModel, seed: int, device: str) -> None:
     """Draws the page for one model."""
-    requests = _choose_runs(model, seed, device)
+    requests, with_reference = _choose_runs(model, seed, device)
     slot = st.container()
-    found = _computed(slot, requests)
+    wanted = [(f"Run {letter}", request) for letter, request in zip("ABCD", requests, strict=False)]
+    if with_reference:
+        wanted.append(("Fine run", fine_run(requests[0])))
+    found = _computed(slot, wanted)
     if not found:
         return
+    runs, reference = found[: len(requests)], (found[len(requests)] if len(found) > len(requests) else None)
     try:
-        hashes = [store(f"run {index}", cache.packed_run(*run)) for index, run in enumerate(found)]
+        hashes = [store(f"run {index}", cache.packed_run(*run)) for index, run in enumerate(runs)]
+        fine_hash = None if reference is None else store("reference run", cache.packed_run(*reference))
     except ValueError as error:
         st.error(f"These runs cannot be drawn: {error}.")
         return
-    _figure(model, found, hashes)
+    _figure(model, runs, hashes, reference, fine_hash)
 
 
-def _choose_runs(model: StoredModel, seed: int, device: str) -> list[TrajectoryRequest]:
-    """How many runs, and the settings of each."""
+def _choose_runs(model: StoredModel, seed: int, device: str) -> tuple[list[TrajectoryRequest], bool]:
+    """How many runs, the settings of each, and whether a fine run is computed to compare with."""
     row = st.container(horizontal=True, vertical_alignment="center")
     row.markdown("Runs from the same noise")
     count = row.segmented_control(
@@ -69,9 +76,15 @@ def _choose_runs(model: StoredModel, seed: int, device: str) -> list[TrajectoryR
         bind="query-params",
         label_visibility="collapsed",
     )
+    with_reference = row.toggle(
+        "Compare with a fine run",
+        key=state.REFERENCE,
+        bind="query-params",
+        help="RK4 in many steps with the learned λ, from the same noise: what the ODE's samplers approach.",
+    )
     with st.expander("Choose samplers, steps and λ"):
         columns = st.columns(int(count or 1))
-    return [_choose_run(column, model, index, seed, device) for index, column in enumerate(columns)]
+    return [_choose_run(column, model, index, seed, device) for index, column in enumerate(columns)], with_reference
 
 
 def _choose_run(column: Any, model: StoredModel, index: int, seed: int, device: str) -> TrajectoryRequest:
@@ -108,23 +121,22 @@ def _select(place: Any, label: str, names: dict[str, str], default: str, setting
     return str(chosen)
 
 
-def _computed(slot: Any, requests: Sequence[TrajectoryRequest]) -> Found:
+def _computed(slot: Any, wanted: Sequence[tuple[str, TrajectoryRequest]]) -> Found:
     """The runs that the engine has; the first that is missing is computed while the others are shown."""
     engine, found = cache.engine(), []
-    for index, request in enumerate(requests):
+    for name, request in wanted:
         result = engine.cache.get(request)
         if result is None:
             with slot:
-                _compute(request, index, len(requests))
+                _compute(request, f"{name}: {run_name(request)}")
             break
         assert isinstance(result, TrajectoryResult)
         found.append((request, result))
     return found
 
 
-def _compute(request: TrajectoryRequest, index: int, count: int) -> None:
+def _compute(request: TrajectoryRequest, label: str) -> None:
     """Asks for a run and shows how far it is, unless it was cancelled."""
-    label = f"Run {'ABCD'[index]} of {'ABCD'[count - 1]}: {run_name(request)}"
     if st.session_state.get(_CANCELLED) == request:
         row = st.container(horizontal=True, vertical_alignment="center")
         row.caption(f"{label}: cancelled.")
@@ -134,7 +146,7 @@ def _compute(request: TrajectoryRequest, index: int, count: int) -> None:
     if job.result is not None:
         st.rerun()
     if job.status == "failed":
-        st.error(f"Run {'ABCD'[index]}: {job.error}")
+        st.error(f"{label}: {job.error}")
         return
     _watch(label, job)
 
@@ -163,12 +175,14 @@ def _forget_cancelled() -> None:
 
 
 @st.fragment
-def _figure(model: StoredModel, found: Found, hashes: list[str]) -> None:
+def _figure(
+    model: StoredModel, found: Found, hashes: list[str], reference: Run | None, reference_hash: str | None
+) -> None:
     """The player, what is seen, and the files; only this part runs when t comes to rest."""
-    s = player("player", run_hashes=hashes, s=state.read_cursor().s)
+    s = player("player", run_hashes=hashes, reference_hash=reference_hash, s=state.read_cursor().s)
     state.write_cursor(state.Cursor(s))
     st.markdown(sentence(found, s))
-    st.dataframe(summary_rows(found), hide_index=True)
+    st.dataframe(summary_rows(found, reference), hide_index=True)
     st.caption(
         "NFE: network evaluations per sample. Straightness: distance from start to end over the length of the way, mean"
         " over samples. Turning: the sum of the angles between steps."

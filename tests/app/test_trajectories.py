@@ -274,6 +274,16 @@ def test_a_link_shows_the_runs_it_names():
     assert app.dataframe[0].value["Run"].tolist() == ["A: RK4, 2 steps, even in log-SNR, λ = 0.25"]
 
 
+def test_a_fine_run_is_computed_beside_the_others():
+    app = open_page("digits-vp-dpi", runs="1", steps_a="3", reference="true")
+    for _ in range(4):
+        _finish_jobs()
+        app.run()
+    table = app.dataframe[0].value
+    assert 0 < float(table["End, RMS from the fine run"][0]) < 1
+    assert float(table["End, RMS from A"][0]) == 0
+
+
 def test_a_model_with_one_parameter_set_has_no_choice_of_curve():
     app = open_page("digits-vp-none", runs="1", steps_a="2")
     assert [box.label for box in app.selectbox] == ["A: sampler", "Steps lie"]

@@ -1,5 +1,6 @@
 """The Denoise page in a real browser: scrubbing, the pad, links, other inputs, uploads, downloads."""
 
+import base64
 import csv
 import io
 import re
@@ -9,6 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 from playwright.sync_api import expect
+
+from app.services import stored
 
 pytestmark = pytest.mark.e2e
 
@@ -89,15 +92,26 @@ class Denoise:
         box = self.slider.bounding_box()
         return box["x"] + 10 + (box["width"] - 20) * k / 100, box["y"] + box["height"] / 2
 
-    def pixels(self, name):
-        """(h, w, 4), what a canvas shows."""
-        read = "c => [c.width, c.height, Array.from(c.getContext('2d').getImageData(0, 0, c.width, c.height).data)]"
-        width, height, values = self.canvas(name).evaluate(read)
-        return np.array(values, np.uint8).reshape(height, width, 4)
-
     def picture(self, name):
         """A canvas as text, to tell whether two are the same."""
-        return self.canvas(name).evaluate("c => c.toDataURL()")
+        return self.canvas(name).evaluate("canvas => canvas.toDataURL()")
+
+    def pixels(self, name):
+        """(h, w, 4), what a canvas shows."""
+        encoded = self.picture(name).partition(",")[2]
+        return np.asarray(Image.open(io.BytesIO(base64.b64decode(encoded))).convert("RGBA"))
+
+    def wait_for_other_picture(self, name, than):
+        """Until a canvas shows something else."""
+        self._wait_for_picture(name, "!==", than)
+
+    def wait_for_same_picture(self, name, as_):
+        """Until a canvas shows what it has shown."""
+        self._wait_for_picture(name, "===", as_)
+
+    def _wait_for_picture(self, name, compare, picture):
+        found = f"({FIND})('[data-panel={name}] canvas').toDataURL()"
+        self.page.wait_for_function(f"picture => {found} {compare} picture", arg=picture)
 
     def parameters(self):
         return {name: values[0] for name, values in parse_qs(urlparse(self.page.url).query).items()}
@@ -146,9 +160,11 @@ def test_the_first_picture_comes_soon_after_a_cold_start(server, record_property
     assert server.cold_start < 8
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("model", ["digits-vp-dpi", "digits-vp-none", "mixture2d-flow-dpi"])
-def test_every_figure_is_drawn_in_both_themes(denoise, model, scheme):
+LOOKS = [*((name, "light") for name in stored.model_names()), ("digits-vp-dpi", "dark"), ("mixture2d-flow-dpi", "dark")]
+
+
+@pytest.mark.parametrize(("model", "scheme"), LOOKS)
+def test_every_figure_is_drawn_in_light_and_dark(denoise, model, scheme):
     page = denoise(f"?model={model}", color_scheme=scheme)
     page.expect_frame(35)
     names = [*PANELS, "score", *(["lambda", "pad"] if model.endswith("-dpi") else [])]
@@ -156,7 +172,7 @@ def test_every_figure_is_drawn_in_both_themes(denoise, model, scheme):
     for name in names:
         colours = np.unique(page.pixels(name).reshape(-1, 4), axis=0)
         assert len(colours) > 5, f"{name} is blank"
-    background = page.page.evaluate("getComputedStyle(document.querySelector('[data-testid=stApp]')).backgroundColor")
+    background = page.page.get_by_test_id("stApp").evaluate("app => getComputedStyle(app).backgroundColor")
     brightness = np.mean([int(value) for value in re.findall(r"\d+", background)[:3]])
     assert brightness > 200 if scheme == "light" else brightness < 60
 
@@ -412,9 +428,9 @@ def test_a_copied_link_shows_the_same_screen(denoise):
     seed.fill("3")
     seed.press("Enter")
     page.expect_parameters(seed="3")
-    stored = page.picture("clean")
+    before = page.picture("clean")
     page.choose_inputs("Held-out")
-    page.page.wait_for_function(f"({FIND})('[data-panel=clean] canvas').toDataURL() !== {stored!r}")
+    page.wait_for_other_picture("clean", than=before)
     expect(page.progress).to_have_count(0)
     page.hold(0.5, 0.25)
     page.expect_parameters(model="mixture2d-flow-dpi", inputs="Held-out", seed="3", t="0.5", lam="0.25")
@@ -459,27 +475,43 @@ def test_a_blind_model_follows_the_cursor_of_a_held_pad(denoise):
 @pytest.mark.parametrize("kind", ["Digits", "Samples"])
 def test_other_inputs_are_computed_with_progress_and_shown(denoise, kind):
     page = denoise("?seed=11")
-    stored = {name: page.picture(name) for name in PANELS}
+    before = {name: page.picture(name) for name in PANELS}
     page.choose_inputs(kind)
     expect(page.progress).to_be_visible()
     expect(page.progress).to_have_count(0)
     for name in PANELS:
-        assert page.picture(name) != stored[name], name
+        assert page.picture(name) != before[name], name
     expect(page.pad).to_be_visible()
     page.expect_frame(35)
     page.expect_parameters(inputs=kind)
     page.choose_inputs("Stored")
-    page.page.wait_for_function(f"({FIND})('[data-panel=clean] canvas').toDataURL() === {stored['clean']!r}")
+    page.wait_for_same_picture("clean", before["clean"])
+
+
+def test_the_figure_stays_while_controls_come_and_go_above_it(denoise):
+    page = denoise("?seed=13")
+    figure = page.page.locator(".scrubber").element_handle()
+    page.choose_inputs("Held-out")
+    expect(page.progress).to_be_visible()
+    expect(page.progress).to_have_count(0)
+    page.choose_inputs("Upload")
+    expect(page.page.get_by_test_id("stFileUploader")).to_be_visible()
+    page.wait_for_python()
+    page.choose_inputs("Stored")
+    expect(page.page.get_by_test_id("stFileUploader")).to_have_count(0)
+    page.wait_for_python()
+    assert figure.evaluate("figure => figure.isConnected"), "it was built anew, which blinks"
+    expect(page.page.locator(".scrubber")).to_have_count(1)
 
 
 def test_a_computation_is_cancelled_and_the_page_stays_usable(denoise):
     page = denoise("?seed=12")
-    stored = page.picture("clean")
+    before = page.picture("clean")
     page.choose_inputs("Samples")
     page.page.get_by_role("button", name="Cancel").click()
     expect(page.chosen_inputs()).to_have_text("Stored")
     expect(page.progress).to_have_count(0)
-    assert page.picture("clean") == stored
+    assert page.picture("clean") == before
     page.slider.focus()
     page.press("ArrowRight")
     page.expect_frame(36)
@@ -491,11 +523,11 @@ def test_a_computation_is_cancelled_and_the_page_stays_usable(denoise):
 
 def test_an_upload_is_shown_and_left_out_of_the_link(denoise):
     page = denoise("?inputs=Upload")
-    stored = page.picture("clean")
+    before = page.picture("clean")
     left_black = np.zeros((80, 80), np.uint8)
     left_black[:, 40:] = 255
     upload(page, "mine.png", png(left_black))
-    page.page.wait_for_function(f"({FIND})('[data-panel=clean] canvas').toDataURL() !== {stored!r}")
+    page.wait_for_other_picture("clean", than=before)
     expect(page.progress).to_have_count(0)
     clean = page.pixels("clean")[..., :3].mean((0, 2))
     assert clean[: len(clean) * 2 // 5].max() < 40 and clean[len(clean) * 3 // 5 :].min() > 215
@@ -515,9 +547,9 @@ def test_an_upload_is_shown_and_left_out_of_the_link(denoise):
 
 def test_sessions_do_not_share_uploads_or_cursors(denoise):
     mine, other = denoise("?inputs=Upload"), denoise("?inputs=Upload")
-    stored = other.picture("clean")
+    before = other.picture("clean")
     upload(mine, "mine.png", png(np.full((20, 20), 200, np.uint8)))
-    mine.page.wait_for_function(f"({FIND})('[data-panel=clean] canvas').toDataURL() !== {stored!r}")
+    mine.wait_for_other_picture("clean", than=before)
     mine.slider.focus()
     mine.press("End")
     expect(mine.sentence).to_contain_text("At t = 1.00")
@@ -525,7 +557,7 @@ def test_sessions_do_not_share_uploads_or_cursors(denoise):
     other.press("ArrowLeft")
     expect(other.sentence).to_contain_text("At t = 0.34")
     other.expect_frame(34)
-    assert mine.picture("clean") != other.picture("clean") == stored
+    assert mine.picture("clean") != other.picture("clean") == before
 
 
 # Downloads -------------------------------------------------------------------------------------------------------

@@ -32,12 +32,15 @@ SHARED_MODULE = ("blobs.js", "decode.js", "color.js", "plot.js", "panels.js", "c
 OWN_MODULE = ("clock.js", "columns.js", "strip.js", "curves.js", "player.js")
 
 
-def player(key: str, *, run_hashes: Sequence[str], s: float, revision: int = 0) -> float:
+def player(
+    key: str, *, run_hashes: Sequence[str], reference_hash: str | None = None, s: float, revision: int = 0
+) -> float:
     """Mount the view and return the s it rests at.
 
     Args:
         key: the element's key.
         run_hashes: what `store` returned for each run, from left to right.
+        reference_hash: of a fine run that distances are measured from; None measures them from the first run.
         s: where to start, in [0, 1]; later values count only together with a higher `revision`.
         revision: raise it to move the view from Python.
 
@@ -52,7 +55,7 @@ def player(key: str, *, run_hashes: Sequence[str], s: float, revision: int = 0) 
     start = s if start is None else start
     result = _view(
         key=key,
-        data={"runs": list(run_hashes), "start": start, "revision": revision},
+        data={"runs": list(run_hashes), "reference": reference_hash, "start": start, "revision": revision},
         default={"position": None},
         height="content",
         # Streamlit keeps only the states that have a callback.
@@ -71,7 +74,7 @@ def standalone_page(blobs: Sequence[bytes], s: float, title: str, about: Mapping
         title: of the page.
         about: seed and settings, written into the page's metadata.
     """
-    data = {"runs": [blob_hash(blob) for blob in blobs], "start": s, "revision": 0}
+    data = {"runs": [blob_hash(blob) for blob in blobs], "reference": None, "start": s, "revision": 0}
     encoded = json.dumps([base64.b64encode(blob).decode() for blob in blobs])
     settings = html.escape(json.dumps(about, ensure_ascii=False), quote=True)
     return _read(Path(__file__).parent, "standalone.html").format(
@@ -79,7 +82,7 @@ def standalone_page(blobs: Sequence[bytes], s: float, title: str, about: Mapping
         settings=settings,
         css=CSS,
         body=HTML,
-        js=_module().replace("</", "<\\/"),
+        js=JS.replace("</", "<\\/"),
         blobs=encoded,
         data=json.dumps(data),
     )
@@ -107,5 +110,6 @@ def _module() -> str:
 
 HTML = _read(Path(__file__).parent, "player.html")
 CSS = _read(Path(scrubber.__file__).parent, "scrubber.css") + "\n" + _read(Path(__file__).parent, "player.css")
+JS = _module()
 
-_view = st.components.v2.component("dpi_player_view", html=HTML, css=CSS, js=_module())
+_view = st.components.v2.component("dpi_player_view", html=HTML, css=CSS, js=JS)

@@ -33,8 +33,7 @@ class Clock {
     const sign = this.isReversed ? 1 : -1;
     this.s += (sign * this.speed * (high - low) * Math.max(0, now - this.last)) / (1000 * RUN_SECONDS);
     this.last = now;
-    const isOver = this.s <= low || this.s >= high;
-    const hasEnded = isOver && (this.isReversed ? this.s >= high : this.s <= low);
+    const hasEnded = this.isReversed ? this.s >= high : this.s <= low;
     if (hasEnded && this.isLooping) this.s = this.begin();
     this.s = clamp(this.s, low, high);
     this.show(this.s);

@@ -95,39 +95,85 @@ class RunPoints extends PointPanels {
     this.run = run;
     this.count = run.arrays.x.shape[1];
     this.field = "learned";
+    this.bitmaps = new Map();
+    this.colors = new Map();
   }
 
   setTheme(theme) {
     super.setTheme(theme);
+    this.shown = null;
     this.density = this.paintDensity();
   }
 
   draw({ k, fraction }) {
     const { x, x0_hat: x0, lam } = this.run.arrays;
     const tint = lam ? parameterColor(lam.values[k]) : this.theme.primary;
-    const axes = this.frame(this.surfaces.x);
-    const { context, width, height } = this.surfaces.x;
-    if (this.density) context.drawImage(this.density, 0, 0, width, height);
-    this.drawField(context, axes, k, tint);
-    this.drawTails(context, axes, k, fraction, tint);
-    this.drawParticles(context, axes, x, k, fraction, tint);
-    this.drawParticles(this.surfaces.x0.context, this.frame(this.surfaces.x0), x0, k, fraction, tint);
+    this.drawBackground(k, tint);
+    this.drawTails(this.surfaces.x.context, this.axes, k, fraction, tint);
+    this.drawParticles(this.surfaces.x, this.axes, x, k, fraction, tint);
+    this.drawParticles(this.surfaces.x0, this.axes, x0, k, fraction, tint);
   }
 
-  drawParticles(context, axes, { values, scale }, k, fraction, color) {
+  /** Paints density and arrows once for each state; in between the layer is reused. */
+  drawBackground(k, tint) {
+    const { x, x0 } = this.surfaces;
+    const shown = `${k} ${this.field}`;
+    if (shown !== this.shown) {
+      this.shown = shown;
+      x.paintLayer((context) => {
+        this.axes = this.frame({ context, width: x.width, height: x.height, clear: () => {} });
+        if (this.density) context.drawImage(this.density, 0, 0, x.width, x.height);
+        this.drawField(context, this.axes, k, tint);
+      });
+      x0.paintLayer((context) => this.frame({ context, width: x0.width, height: x0.height, clear: () => {} }));
+    }
+    x.drawLayer();
+    x0.drawLayer();
+  }
+
+  /** Writes the particles into a bitmap of the screen's pixels: one image to draw instead of thousands of squares. */
+  drawParticles(surface, axes, { values, scale }, k, fraction, color) {
+    const { canvas, ratio, context } = surface;
+    const bitmap = this.bitmapFor(surface);
     const last = this.run.native.length - 1;
     const stride = 2 * this.count;
     const from = k * stride;
     const to = Math.min(k + 1, last) * stride;
-    const zoom = (axes.right - axes.left) / (2 * this.extent);
-    const [middleX, middleY] = [axes.px(0), axes.py(0)];
-    const [here, there] = [(1 - fraction) * scale * zoom, fraction * scale * zoom];
-    context.fillStyle = color;
+    const zoom = (ratio * scale * (axes.right - axes.left)) / (2 * this.extent);
+    const [here, there] = [(1 - fraction) * zoom, fraction * zoom];
+    const size = Math.max(2, Math.round(2 * ratio));
+    const [middleX, middleY] = [ratio * axes.px(0) - size / 2, ratio * axes.py(0) - size / 2];
+    const { pixels } = bitmap;
+    const packed = this.packed(color);
+    pixels.fill(0);
     for (let i = 0; i < stride; i += 2) {
-      const left = middleX + here * values[from + i] + there * values[to + i];
-      const top = middleY - here * values[from + i + 1] - there * values[to + i + 1];
-      context.fillRect(left - 1, top - 1, 2, 2);
+      const left = Math.round(middleX + here * values[from + i] + there * values[to + i]);
+      const top = Math.round(middleY - here * values[from + i + 1] - there * values[to + i + 1]);
+      if (left < 0 || top < 0 || left + size > canvas.width || top + size > canvas.height) continue;
+      for (let y = top; y < top + size; y++) {
+        for (let x = left; x < left + size; x++) pixels[y * canvas.width + x] = packed;
+      }
     }
+    bitmap.context.putImageData(bitmap.image, 0, 0);
+    context.drawImage(bitmap.canvas, 0, 0, surface.width, surface.height);
+  }
+
+  /** @returns {number} a CSS colour as the bitmap keeps it. */
+  packed(color) {
+    if (!this.colors.has(color)) this.colors.set(color, packPixel(...parseColor(color)));
+    return this.colors.get(color);
+  }
+
+  bitmapFor(surface) {
+    const { width, height } = surface.canvas;
+    const known = this.bitmaps.get(surface);
+    if (known && known.canvas.width === width && known.canvas.height === height) return known;
+    const canvas = newCanvas(width, height);
+    const context = canvas.getContext("2d");
+    const image = context.createImageData(width, height);
+    const bitmap = { canvas, context, image, pixels: new Uint32Array(image.data.buffer) };
+    this.bitmaps.set(surface, bitmap);
+    return bitmap;
   }
 
   /** The last three steps of some of the particles. */
@@ -267,7 +313,7 @@ class Column {
     this.part("name").title = run.name;
     this.part("note").hidden = !run.note;
     write(this.part("note"), run.note);
-    write(this.part("x-caption"), isImage ? "Shown clipped to [−1, 1]." : "Tails: the last 3 steps; grey: the target’s density.");
+    write(this.part("x-caption"), isImage ? "Shown clipped to [−1, 1]." : "x₁ across, x₂ up. Arrows: velocity −dx/ds; tails: the last 3 steps; grey: density of the target.");
     write(this.part("x0-caption"), "What the network expects at the end.");
     const path = `Mean straightness ${run.straightness.toFixed(2)} (1: a line), turning ${run.turning.toFixed(1)} rad.`;
     write(this.part("strip-caption"), `${isImage ? "First sample, x_s above x̂0; click to jump. " : "Click to jump. "}${path}`);

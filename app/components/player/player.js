@@ -112,18 +112,22 @@ class PlayerView {
 
   /** Takes the runs that Python named as soon as all have arrived; until then the old ones stay. */
   receive() {
-    const held = new Map(this.runs.map((run) => [run.hash, run]));
-    const runs = this.data.runs.map((hash) => getBlob(hash) ?? held.get(hash));
-    if (runs.every(Boolean) && !this.isShown(runs)) this.takeRuns(runs);
+    const held = new Map([...this.runs, this.reference].filter(Boolean).map((run) => [run.hash, run]));
+    const find = (hash) => getBlob(hash) ?? held.get(hash);
+    const runs = this.data.runs.map(find);
+    const reference = this.data.reference ? find(this.data.reference) : null;
+    if (runs.every(Boolean) && reference !== undefined && !this.isShown(runs, reference)) this.takeRuns(runs, reference);
     this.relayout();
   }
 
-  isShown(runs) {
+  isShown(runs, reference) {
+    if (reference?.hash !== this.reference?.hash) return false;
     return runs.length === this.runs.length && runs.every((run, i) => run.hash === this.runs[i].hash);
   }
 
-  takeRuns(runs) {
+  takeRuns(runs, reference) {
     this.runs = runs;
+    this.reference = reference;
     this.range = [Math.min(...runs.map((run) => run.arrays.s.values.at(-1))), Math.max(...runs.map((run) => run.arrays.s.values[0]))];
     this.levels = [...new Set(runs.flatMap((run) => [...run.arrays.s.values]))].sort((a, b) => b - a);
     // One scale for all columns, that of the first: colours compare.
@@ -169,17 +173,28 @@ class PlayerView {
       const of = ({ arrays }) => ({ s: backwards(arrays.s.values), y: backwards(arrays.energy.values) });
       energy.setCurves(curves(of), "energy distance");
     }
-    if (this.runs.length > 1) distance.setCurves(curves((run) => distanceBetween(run, this.runs[0])), "RMS difference");
+    const withDistance = this.runs.length > 1 || this.reference;
+    if (withDistance) {
+      const from = this.reference ?? this.runs[0];
+      distance.setCurves(curves((run) => distanceBetween(run, from)), "RMS difference");
+      write(this.part("distance-title"), this.reference ? "Distance from the fine run" : "Distance from column A");
+      write(this.part("distance-caption"), this.distanceCaption());
+    }
     this.shown = [
       ...(this.runs.some((run) => run.arrays.curve) ? ["lambda"] : []),
       ...(withEnergy ? ["energy"] : []),
-      ...(this.runs.length > 1 ? ["distance"] : []),
+      ...(withDistance ? ["distance"] : []),
     ];
     for (const name of Object.keys(this.charts)) this.find(`[data-chart="${name}"]`).hidden = !this.shown.includes(name);
     for (const name of ["energy", "distance"]) {
       const legend = this.find(`[data-chart="${name}"] .legend`);
       legend.replaceChildren(...(this.shown.includes(name) ? this.charts[name].curves.map(legendEntry) : []));
     }
+  }
+
+  distanceCaption() {
+    const what = "Root mean square difference of x_s at equal s; all runs start from the same noise, at 0.";
+    return this.reference ? `${what} Fine run: ${this.reference.name}.` : what;
   }
 
   // Moving

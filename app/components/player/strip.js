@@ -22,6 +22,7 @@ class FilmStrip {
 
   prepare(theme) {
     this.theme = theme;
+    this.present = null;
     this.tile = this.surface.width / KEY_FRAMES;
     this.surface.paintLayer((context) => {
       context.imageSmoothingEnabled = false;
@@ -32,14 +33,14 @@ class FilmStrip {
     });
   }
 
+  /** Marks the key frame that the run has reached; draws only if that is another one. */
   draw(s) {
+    const { k } = momentOf(this.run, s);
+    const present = this.s.findLastIndex((at) => momentOf(this.run, at).k <= k);
+    if (present === this.present) return;
+    this.present = present;
     const { context } = this.surface;
     this.surface.drawLayer();
-    const { k } = momentOf(this.run, s);
-    let present = 0;
-    this.s.forEach((at, i) => {
-      if (momentOf(this.run, at).k <= k) present = i;
-    });
     context.strokeStyle = this.theme.primary;
     context.lineWidth = 2;
     context.strokeRect(present * this.tile, 1, this.tile - 2, this.surface.height - 2);

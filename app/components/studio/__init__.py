@@ -24,7 +24,17 @@ __all__ = ["StudioLandscape", "StudioState", "studio"]
 
 SHARED = Path(__file__).parents[1] / "scrubber"
 OWN = Path(__file__).parent
-SHARED_MODULES = ("blobs.js", "color.js", "plot.js", "moment.js", "panels.js", "charts.js", "pad.js", "texts.js")
+SHARED_MODULES = (
+    "blobs.js",
+    "color.js",
+    "plot.js",
+    "moment.js",
+    "panels.js",
+    "charts.js",
+    "pad.js",
+    "texts.js",
+    "export.js",
+)
 OWN_MODULES = ("curve.js", "figures.js", "studio.js")
 
 
@@ -169,5 +179,5 @@ _view = st.components.v2.component(
     "dpi_lambda_studio",
     html=_read(OWN, ["studio.html"]),
     css=_read(SHARED, ["scrubber.css"]) + _read(OWN, ["studio.css"]),
-    js=_read(SHARED, [*SHARED_MODULES, "export.js"]) + "\n" + _read(OWN, OWN_MODULES),
+    js=_read(SHARED, SHARED_MODULES) + "\n" + _read(OWN, OWN_MODULES),
 )

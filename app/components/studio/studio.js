@@ -4,6 +4,9 @@
 const KEY_REST = 250;
 const KEY_STEP = 0.02;
 
+/** In the saved picture: two charts are as wide as the four panels. */
+const CHART_WIDTH = 2 * EXPORT.panel + EXPORT.gap;
+
 const INSTANCES = new WeakMap();
 
 /** Mounts the studio, or brings it up to date: Streamlit calls this for new data and for a new theme. */
@@ -276,7 +279,7 @@ class Studio {
 
   savePicture() {
     const figures = (selector) => [...this.element.querySelectorAll(`${selector} figure`)];
-    const charts = figures(".charts").map((figure) => figureCell(figure, EXPORT.chart.width));
+    const charts = figures(".charts").map((figure) => figureCell(figure, CHART_WIDTH));
     const rows = [charts.slice(0, 2), charts.slice(2)];
     if (this.pad) rows.push(figures(".panels").map((figure) => figureCell(figure, EXPORT.panel)));
     const heading = `${this.data.title}  ·  ${this.part("headline").textContent}`;

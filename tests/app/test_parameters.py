@@ -1,0 +1,289 @@
+"""The Parameters page without a browser: what opens, what its numbers are, and that its lines of Python reproduce them."""
+
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from streamlit.testing.v1 import AppTest
+
+import dpi_core
+from app.components.studio import StudioLandscape, StudioState, _parse
+from app.figures import parameters as figures
+from app.records import Inputs, ParametersRequest, size_in_bytes
+from app.services import stored
+from dpi_core.analysis.landscape import lookup
+from dpi_core.analysis.weights import weight_distances
+from dpi_core.reports import analyse_parameters
+
+MODELS = ["digits-vp-dpi", "mixture2d-flow-dpi"]
+HELD_OUT = Inputs("held-out", 16, 0)
+
+
+@pytest.fixture(scope="module", params=MODELS)
+def model(request):
+    return stored.read_model(request.param)
+
+
+@pytest.fixture(scope="module")
+def loaded(model):
+    return dpi_core.load(model.key.folder)
+
+
+def draw(name):
+    from app.services import cache
+    from app.views import parameters
+
+    parameters.page(cache.model(name), 0, "cpu")
+
+
+def open_page(name, **query):
+    app = AppTest.from_function(draw, kwargs={"name": name}, default_timeout=60)
+    for key, value in query.items():
+        app.query_params[key] = value
+    return checked(app.run())
+
+
+def checked(app):
+    assert not app.exception, app.exception[0].stack_trace
+    return app
+
+
+def run(lines):
+    """The lines as a reader would run them, from the folder of the project."""
+    names = {}
+    exec(lines, names)
+    return names
+
+
+# The page --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_it_opens_on_what_is_stored(name):
+    app = open_page(name)
+    labels = [metric.label for metric in app.metric]
+    assert labels == [
+        "λ(s)",
+        "Mean regret against λ*(s)",
+        "Relative distance of the sets",
+        "Angle between θ0 and θ1",
+    ]
+    assert app.metric[0].value == "spread out" and app.metric[1].value.endswith(" dB")
+    assert not app.error and not app.info
+    assert "studio" in {getattr(node, "key", None) for node in app.main}
+
+
+def test_a_model_with_one_set_gets_one_sentence():
+    app = open_page("digits-vp-none")
+    (info,) = app.info
+    assert info.value.startswith("This model has one parameter set") and not app.metric
+
+
+@pytest.mark.parametrize("tab", ["Distance and angle", "Path", "Two ways to blend", "Regret"])
+@pytest.mark.parametrize("name", MODELS)
+def test_every_tab_draws_its_figures(name, tab):
+    app = open_page(name, parameters_tab=tab)
+    assert {"Distance and angle": 3, "Path": 2, "Two ways to blend": 3, "Regret": 1}[tab] == len(
+        app.get("plotly_chart")
+    )
+
+
+@pytest.mark.parametrize("statistic", figures.STATISTICS)
+def test_every_statistic_is_offered_by_stage_layer_and_parameter(model, statistic):
+    for kind in ("stage", "layer", "parameter"):
+        by_depth, by_value = (
+            figures.bars_chart(model, model.parameters.weights, kind, statistic, by_value) for by_value in (False, True)
+        )
+        assert sorted(by_depth.rows) == sorted(by_value.rows)
+        assert by_depth.figure.layout.xaxis.title.text and by_depth.caption.endswith(".")
+    bars = by_value.figure.data[0].x
+    if statistic not in figures.SPECTRAL:
+        assert (np.diff(bars) <= 0).all()
+
+
+def test_a_drawn_curve_is_written_down_as_python():
+    app = open_page("digits-vp-dpi")
+    revision = app.session_state["studio"] if "studio" in app.session_state else None
+    assert revision is None or revision["position"] is None
+    assert "curve = None  # the learned one" in app.code[0].value
+
+
+def test_without_stored_results_nothing_is_computed_unasked(copy_checkpoint):
+    (copy_checkpoint("mixture2d-flow-dpi") / "analysis.safetensors").unlink()
+    app = open_page("mixture2d-flow-dpi")
+    assert any("Nothing is stored for this model" in caption.value for caption in app.caption)
+    assert not app.metric and not app.error
+
+
+def test_the_engine_computes_what_is_not_stored(copy_checkpoint, engine):
+    (copy_checkpoint("mixture2d-flow-dpi") / "analysis.safetensors").unlink()
+    model = stored.read_model("mixture2d-flow-dpi")
+    job = engine.submit("a", ParametersRequest(model.key, Inputs("held-out", 8, 0), "cpu"))
+    assert job.wait(250) and job.error == "", job.error
+    assert job.result.landscape.samples == 8
+    assert job.done == job.total > 33 * 33
+    assert size_in_bytes(job.result) > job.result.landscape.quality.nbytes
+
+
+def test_the_engine_stops_when_told(engine):
+    model = stored.read_model("digits-vp-dpi")
+    job = engine.submit("a", ParametersRequest(model.key, Inputs("held-out", 64, 0), "cpu"))
+    deadline = time.monotonic() + 120
+    while job.done < 3 and time.monotonic() < deadline:
+        time.sleep(0.02)
+    engine.cancel("a", job)
+    assert job.wait(60) and job.status == "cancelled"
+
+
+# The numbers -----------------------------------------------------------------------------------------------------
+
+
+def test_stored_distances_are_those_of_the_weights(model, loaded):
+    weights, found = model.parameters.weights, weight_distances(loaded.net)
+    assert weights.kinds[0] == "total" and weights.distance[0] == pytest.approx(found.total.distance, rel=1e-6)
+    for kind, parts in (("stage", found.stages), ("layer", found.layers), ("parameter", found.parameters)):
+        rows = [i for i, each in enumerate(weights.kinds) if each == kind]
+        assert [weights.names[i] for i in rows] == [part.name for part in parts]
+        for column in ("norm0", "distance", "relative", "angle", "dip"):
+            expected = [getattr(part, column) for part in parts]
+            np.testing.assert_allclose(getattr(weights, column)[rows], expected, rtol=1e-5, atol=1e-5)
+    assert weights.residual < 1e-6
+
+
+def test_the_stored_landscape_holds_the_learned_curve(model):
+    plane = model.parameters.landscape
+    judged = figures.judged_levels(plane.s)
+    found = lookup(plane.lam.astype(float), plane.quality.astype(float), plane.learned.astype(float))
+    np.testing.assert_allclose(found[judged], plane.learned_quality[judged], atol=plane.residual + 1e-4)
+    assert plane.residual < 0.03
+    assert plane.regret_total[1] <= plane.regret_total[0] <= plane.regret_total[2]
+    assert plane.regret_total[0] == pytest.approx(plane.regret[judged].mean(), abs=1e-5)
+
+
+def test_blends_agree_at_both_ends(model):
+    paths = model.parameters.paths
+    assert (paths.gap[:, [0, -1]] == 0).all()
+    assert (paths.arc >= paths.distance - 1e-6).all()
+    assert paths.kept_loss[-1, 0] < paths.kept_loss[1, 0]
+
+
+def test_too_few_samples_are_refused_in_one_sentence(loaded):
+    with pytest.raises(ValueError, match="3 samples were given.*at least 4"):
+        analyse_parameters(loaded, torch.zeros(3, *loaded.recipe.shape))
+
+
+def test_a_blind_network_is_refused_in_one_sentence():
+    blind = dpi_core.load(stored.read_model("digits-vp-none").key.folder)
+    with pytest.raises(ValueError, match="one parameter set"):
+        analyse_parameters(blind, torch.zeros(8, 1, 8, 8))
+
+
+# The lines of Python ---------------------------------------------------------------------------------------------
+
+
+def test_lines_of_the_weights_reproduce_the_figures(model, monkeypatch):
+    monkeypatch.chdir(Path(stored.CHECKPOINTS).parent)
+    weights = model.parameters.weights
+    chart = figures.bars_chart(model, weights, "layer", "relative", False)
+    np.testing.assert_allclose(list(run(chart.lines)["values"].values()), chart.figure.data[0].x, rtol=1e-4)
+    chart = figures.bars_chart(model, weights, "layer", "stable_rank", False)
+    values = np.stack(list(run(chart.lines)["values"].values()))
+    np.testing.assert_allclose(values, [row[1:] for row in chart.rows], rtol=1e-4)
+    chart = figures.norm_chart(model, weights)
+    np.testing.assert_allclose(run(chart.lines)["values"], chart.figure.data[-1].y, rtol=1e-5)
+    chart = figures.histogram_chart(model, weights, "head")
+    np.testing.assert_array_equal(run(chart.lines)["values"], chart.figure.data[0].y)
+
+
+def test_lines_of_the_paths_reproduce_the_figures(model, monkeypatch):
+    monkeypatch.chdir(Path(stored.CHECKPOINTS).parent)
+    inputs = Inputs("held-out", figures_count(model), 0)
+    result = model.parameters
+    names = run(figures.blend_loss_chart(model, result, inputs, "cpu", 0.5).lines)
+    middle = int(np.argmin(np.abs(result.paths.blend_s - 0.5)))
+    assert float(names["lost"][0]) == pytest.approx(float(result.paths.blend_loss[middle]), abs=2e-3)
+    names = run(figures.studio_lines(model, result, inputs, None, "cpu"))
+    assert names["gain_db"] == 0
+    np.testing.assert_allclose(names["learned"], result.landscape.learned_quality, atol=1e-3)
+
+
+def test_lines_of_the_studio_measure_what_it_looks_up(model, monkeypatch):
+    monkeypatch.chdir(Path(stored.CHECKPOINTS).parent)
+    plane = model.parameters.landscape
+    curve = np.clip(plane.learned.astype(float) + 0.1 * np.sin(np.pi * plane.s), 0, 1)
+    inputs = Inputs("held-out", figures_count(model), 0)
+    measured = run(figures.studio_lines(model, model.parameters, inputs, curve.tolist(), "cpu"))["gain_db"]
+    found = lookup(plane.lam.astype(float), plane.quality.astype(float), curve) - plane.learned_quality
+    assert found[figures.judged_levels(plane.s)].mean() == pytest.approx(measured, abs=0.02)
+
+
+def test_lines_of_the_pictures_reproduce_their_difference(model, monkeypatch):
+    monkeypatch.chdir(Path(stored.CHECKPOINTS).parent)
+    chart = figures.blend_pictures(model, model.parameters, HELD_OUT, "cpu", 0.47, 0.5)
+    difference = run(chart.lines)["difference"]
+    found = difference.square().flatten(1).mean(1).sqrt().numpy()
+    np.testing.assert_allclose([row[1] for row in chart.rows], found, atol=1e-3)  # stored in half precision
+
+
+def figures_count(model):
+    return model.parameters.landscape.samples
+
+
+# The studio ------------------------------------------------------------------------------------------------------
+
+
+def landscape_fields(**changes):
+    s, lam = np.linspace(0, 1, 4), np.linspace(0, 1, 3)
+    fields = {
+        "title": "m",
+        "s": s,
+        "lam": lam,
+        "quality": np.zeros((3, 4)),
+        "learned": s,
+        "valley": np.array([np.nan, 0.2, 0.5, 1.0]),
+        "best": np.zeros(4),
+        "judged": np.array([False, True, True, False]),
+        "gain_caption": "How to read it.",
+    }
+    return fields | changes
+
+
+def test_what_the_browser_gets_is_plain_json():
+    content = StudioLandscape(**landscape_fields()).to_json()
+    assert content["valley"] == [None, 0.2, 0.5, 1.0] and content["judged"] == [False, True, True, False]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"quality": np.zeros((4, 3))}, "quality has shape"),
+        ({"learned": np.array([0, np.nan, 1, 1])}, "learned holds NaN"),
+        ({"judged": np.zeros(4, bool)}, "judged marks no noise level"),
+    ],
+)
+def test_the_studio_refuses_what_it_cannot_draw(changes, message):
+    with pytest.raises(ValueError, match=message):
+        StudioLandscape(**landscape_fields(**changes))
+
+
+@pytest.mark.parametrize(
+    "position",
+    [
+        None,
+        "x",
+        {"revision": "old", "s": 0.5, "curve": [0, 0, 1, 1]},
+        {"revision": "r", "s": 0.5, "curve": [0, 1]},
+        {"revision": "r", "s": 0.5, "curve": "abcd"},
+        {"revision": "r", "s": 2, "curve": [0, 0, 1, 1]},
+        {"revision": "r", "s": 0.5, "curve": [0, float("nan"), 1, 1]},
+        {"revision": "r", "s": 0.5, "curve": [0, True, 1, 1]},
+    ],
+)
+def test_positions_that_are_none_are_ignored(position):
+    assert _parse(position, "r", 4) is None
+
+
+def test_a_position_comes_through():
+    assert _parse({"revision": "r", "s": 0.5, "curve": [0, 0.25, 1, 1]}, "r", 4) == StudioState(0.5, (0, 0.25, 1, 1))

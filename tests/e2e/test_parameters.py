@@ -1,0 +1,151 @@
+"""The Parameters page in a real browser: presets, dragging, keys, downloads."""
+
+import csv
+import io
+import re
+
+import numpy as np
+import pytest
+from playwright.sync_api import expect
+
+from app.figures.parameters import judged_levels
+from app.services import stored
+from dpi_core.analysis.landscape import lookup
+
+pytestmark = pytest.mark.e2e
+
+MARGIN = {"left": 36, "right": 12, "top": 24, "bottom": 40}
+
+
+class Parameters:
+    """What a reader sees and does on the page."""
+
+    def __init__(self, page):
+        self.page = page
+        # On a small screen the link lies in the closed sidebar.
+        page.get_by_role("link", name="Parameters").dispatch_event("click")
+        self.headline = page.locator("[data-part=headline][data-db]")
+        self.curve = page.locator(".studio [data-chart=curve] canvas")
+        self.cursor = page.locator(".studio input[type=range]")
+        self.lines = page.locator("code").filter(has_text="curve_errors").first
+        expect(self.headline).to_be_visible()
+        self.wait_for_python()
+
+    def wait_for_python(self):
+        expect(self.page.get_by_test_id("stApp")).to_have_attribute("data-test-script-state", "notRunning")
+
+    def gain(self):
+        return float(self.headline.get_attribute("data-db"))
+
+    def choose(self, preset):
+        button = self.page.locator(f"[data-preset={preset}]")
+        button.click()
+        expect(button).to_have_attribute("aria-pressed", "true")
+
+    def at(self, s, lam):
+        """Where (s, λ) lies on the screen."""
+        self.curve.scroll_into_view_if_needed()
+        box = self.curve.bounding_box()
+        width = box["width"] - MARGIN["left"] - MARGIN["right"]
+        height = box["height"] - MARGIN["top"] - MARGIN["bottom"]
+        return box["x"] + MARGIN["left"] + s * width, box["y"] + MARGIN["top"] + (1 - lam) * height
+
+
+@pytest.fixture
+def plane():
+    return stored.read_model("digits-vp-dpi").parameters.landscape
+
+
+def gain_of(plane, curve):
+    """What Python looks up for a curve, in dB."""
+    lam, quality = plane.lam.astype(float), plane.quality.astype(float)
+    gain = lookup(lam, quality, np.asarray(curve, dtype=float)) - lookup(lam, quality, plane.learned.astype(float))
+    return gain[judged_levels(plane.s)].mean()
+
+
+def test_presets_cost_what_python_looks_up(open_page, plane):
+    page = Parameters(open_page("?model=digits-vp-dpi&t=0.5"))
+    assert page.gain() == 0
+    middle = int(np.argmin(np.abs(plane.s - 0.5)))
+    curves = {
+        "linear": plane.s,
+        "constant": np.full_like(plane.s, plane.learned[middle]),
+        "step": (plane.s >= plane.s[middle]).astype(float),
+        "valley": np.where(np.isnan(plane.valley), plane.learned, plane.valley),
+        "learned": plane.learned,
+    }
+    for preset, curve in curves.items():
+        page.choose(preset)
+        assert page.gain() == pytest.approx(gain_of(plane, curve), abs=2e-3), preset
+    page.choose("linear")
+    assert page.gain() < -0.5
+    expect(page.headline).to_have_text(re.compile(r"^−\d+\.\d\d dB against the learned curve$"))
+
+
+def test_dragging_the_curve_changes_the_headline_while_the_hand_moves(open_page):
+    page = Parameters(open_page("?model=digits-vp-dpi&t=0.5"))
+    mouse = page.page.mouse
+    seen = []
+    mouse.move(*page.at(0.25, 0.4))
+    mouse.down()
+    for lam in (0.3, 0.2, 0.1):
+        mouse.move(*page.at(0.25, lam))
+        expect(page.curve).to_have_attribute("aria-valuetext", re.compile(f"^λ {lam:.1f}\\d? at t 0.25$"))
+        seen.append(page.gain())
+    # Python has not heard of it yet; it does when the hand lets go.
+    assert 0 > seen[0] > seen[1] > seen[2]
+    mouse.up()
+    page.wait_for_python()
+    page.page.get_by_text("Python that measures this curve").click()
+    expect(page.lines).to_contain_text("dpi_core.FixedSchedule([")
+    expect(page.page).to_have_url(re.compile(r"[?&]t=0\.25(&|$)"))
+
+
+def test_keys_move_the_cursor_and_the_curve(open_page):
+    page = Parameters(open_page("?model=digits-vp-dpi&t=0.5"))
+    page.curve.focus()
+    page.page.keyboard.press("ArrowLeft")
+    expect(page.curve).to_have_attribute("aria-valuetext", re.compile("at t 0.47$"))
+    before = page.curve.get_attribute("aria-valuenow")
+    for _ in range(5):
+        page.page.keyboard.press("ArrowUp")
+    expect(page.curve).to_have_attribute("aria-valuenow", f"{float(before) + 0.1:.2f}")
+    assert page.gain() < 0
+
+
+def test_the_table_holds_the_curves(open_page, plane):
+    page = Parameters(open_page("?model=digits-vp-dpi"))
+    page.choose("linear")
+    with page.page.expect_download() as download:
+        page.page.locator(".studio [data-action=csv]").click()
+    text = download.value.path().read_text(encoding="utf-8-sig")
+    rows = list(csv.DictReader(io.StringIO(text)))
+    assert len(rows) == len(plane.s)
+    np.testing.assert_allclose([float(row["lambda_drawn"]) for row in rows], plane.s, atol=1e-6)
+    np.testing.assert_allclose([float(row["lambda_learned"]) for row in rows], plane.learned, atol=1e-6)
+    with page.page.expect_download() as download:
+        page.page.locator(".studio [data-action=png]").click()
+    assert download.value.path().read_bytes().startswith(b"\x89PNG")
+
+
+def test_an_analysis_is_cancelled_and_the_page_stays_usable(open_page):
+    page = Parameters(open_page("?model=digits-vp-dpi"))
+    page.page.get_by_test_id("stMain").get_by_text("Samples", exact=True).click()
+    expect(page.page.get_by_test_id("stProgress")).to_be_visible()
+    page.choose("linear")  # what is stored stays on show, and usable
+    assert page.gain() < -0.5
+    page.page.get_by_role("button", name="Cancel").click()
+    expect(page.page.get_by_test_id("stProgress")).to_have_count(0)
+    expect(page.page.get_by_text("Errors are judged on 128 held-out samples")).to_be_visible()
+    page.choose("learned")
+    assert page.gain() == 0
+
+
+@pytest.mark.parametrize("size", [(1280, 720), (390, 844)])
+def test_nothing_sticks_out_of_the_screen(open_page, size):
+    page = Parameters(open_page("?model=mixture2d-flow-dpi", viewport={"width": size[0], "height": size[1]}))
+    for tab in ("Distance and angle", "Path", "Two ways to blend", "Regret"):
+        page.page.get_by_role("tab", name=tab).click()
+        expect(page.page.locator(".js-plotly-plot").first).to_be_visible()
+        main = page.page.get_by_test_id("stMain")
+        assert main.evaluate("element => element.scrollWidth <= element.clientWidth")

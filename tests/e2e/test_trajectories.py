@@ -1,0 +1,206 @@
+"""The Trajectories page in a real browser: playing, stepping, columns from one noise, files that open."""
+
+import io
+import json
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import pytest
+from PIL import Image
+from playwright.sync_api import Browser, Page, expect
+
+pytestmark = pytest.mark.e2e
+
+PATIENCE = 120_000
+
+
+@pytest.fixture
+def visit(browser: Browser, server) -> Iterator[Callable[..., Page]]:
+    """Opens the page in a browser session of its own; at the end no session may have seen an error or a foreign host."""
+    contexts, errors, foreign = [], [], []
+
+    def listen(message) -> None:
+        # Below a page's path Streamlit first looks for its server there, does not find it, and then asks at the root.
+        is_probe = "404" in message.text and "/trajectories/_stcore/" in message.location.get("url", "")
+        if message.type == "error" and not is_probe:
+            errors.append(message.text)
+
+    def visit(query: str, **options) -> Page:
+        contexts.append(browser.new_context(**({"viewport": {"width": 1280, "height": 720}} | options)))
+        page = contexts[-1].new_page()
+        page.on("pageerror", lambda error: errors.append(str(error)))
+        page.on("console", listen)
+        page.on("request", lambda request: foreign.append(request.url))
+        page.goto(f"{server.url}trajectories?{query}")
+        return page
+
+    yield visit
+    for context in contexts:
+        context.close()
+    assert errors == []
+    assert [url for url in foreign if not url.startswith((server.url, "data:", "blob:"))] == []
+
+
+@pytest.fixture
+def open_runs(visit: Callable[..., Page]) -> Callable[..., Page]:
+    """Opens the page and waits until every run is shown."""
+
+    def open_runs(model: str, query: str = "", runs: int = 2, **options) -> Page:
+        page = visit(f"model={model}&runs={runs}&{query}", **options)
+        expect(page.locator(".column")).to_have_count(runs, timeout=PATIENCE)
+        expect(page.locator(".column canvas[data-k]").first).to_be_visible(timeout=PATIENCE)
+        return page
+
+    return open_runs
+
+
+def s_of(page: Page) -> float:
+    return float(page.locator(".player").get_attribute("data-s"))
+
+
+def pixels(page: Page, column: int, panel: str) -> list[int]:
+    """What a canvas shows."""
+    canvas = page.locator(f'.column:nth-child({column}) [data-panel="{panel}"] canvas')
+    return canvas.evaluate("c => [...c.getContext('2d').getImageData(0, 0, c.width, c.height).data]")
+
+
+def to_the_noise(page: Page) -> None:
+    page.get_by_role("slider", name="t, from noise to sample").press("Home")
+    expect(page.locator(".player")).to_have_attribute("data-s", "1.000000")
+
+
+@pytest.mark.parametrize("model", ["mixture2d-flow-dpi", "digits-vp-dpi"])
+def test_play_advances_at_fifty_frames_a_second(model, open_runs):
+    page = open_runs(model, "steps_a=16&steps_b=8")
+    to_the_noise(page)
+    # Frames that the browser had time for, beside those that were drawn: a busy machine is not the player's fault.
+    measured = page.evaluate(
+        """() => new Promise((done) => {
+          const find = (root) => {
+            for (const element of root.querySelectorAll("*")) {
+              const found = element.matches(".player") ? element : element.shadowRoot && find(element.shadowRoot);
+              if (found) return found;
+            }
+          };
+          const player = find(document);
+          const frames = (seconds) => new Promise((counted) => {
+            const [from, draws] = [performance.now(), Number(player.dataset.draws)];
+            let count = 0;
+            const tick = () => {
+              count++;
+              const passed = (performance.now() - from) / 1000;
+              if (passed < seconds) requestAnimationFrame(tick);
+              else counted({ possible: count / passed, drawn: (Number(player.dataset.draws) - draws) / passed });
+            };
+            requestAnimationFrame(tick);
+          });
+          frames(1).then((idle) => {
+            player.querySelector('[data-action="play"]').click();
+            frames(2).then((busy) => done({ idle: idle.possible, ...busy, s: Number(player.dataset.s) }));
+          });
+        })"""
+    )
+    assert 0.2 < measured["s"] < 0.8
+    assert measured["drawn"] >= min(50, 0.8 * measured["idle"]), measured
+
+
+def test_space_steps_reverse_loop_and_scrub(open_runs):
+    page = open_runs("digits-vp-dpi", "steps_a=4&steps_b=2")
+    slider, player = page.get_by_role("slider", name="t, from noise to sample"), page.locator(".player")
+    to_the_noise(page)
+    # The columns' levels together: 1, 0.75, 0.5, 0.25, 0.
+    for expected in ("0.750000", "0.500000", "0.250000"):
+        slider.press("ArrowRight")
+        expect(player).to_have_attribute("data-s", expected)
+    shown = [page.locator(f'.column:nth-child({n}) [data-panel="x"] canvas').get_attribute("data-k") for n in (1, 2)]
+    assert shown == ["3", "1"]
+    slider.press("ArrowLeft")
+    expect(player).to_have_attribute("data-s", "0.500000")
+
+    play = page.get_by_role("button", name="Play", exact=True)
+    slider.press("Space")
+    expect(page.get_by_role("button", name="Pause")).to_be_visible()
+    slider.press("Space")
+    expect(play).to_be_visible()
+    rest = s_of(page)
+    assert rest < 0.5
+
+    page.get_by_role("button", name="Reverse").click()
+    play.click()
+    expect(page.get_by_role("button", name="Pause")).to_be_visible()
+    # Backwards it ends at the noise.
+    expect(player).to_have_attribute("data-s", "1.000000", timeout=30_000)
+    expect(play).to_be_visible()
+    # Python hears of it.
+    expect(page.get_by_text("At t = 1.00 run A has made 0 of 4 steps")).to_be_visible()
+
+    page.get_by_role("button", name="Loop").click()
+    page.get_by_label("Speed").select_option("2")
+    play.click()
+    page.wait_for_timeout(5000)
+    expect(page.get_by_role("button", name="Pause")).to_be_visible()
+    page.get_by_role("button", name="Pause").click()
+
+
+@pytest.mark.parametrize("model", ["digits-vp-dpi", "mixture2d-flow-dpi"])
+def test_columns_share_the_first_frame_and_part(model, open_runs):
+    query = "steps_a=4&steps_b=3&steps_c=2&steps_d=2&sampler_b=DDPM+ancestral"
+    page = open_runs(model, query, runs=4, viewport={"width": 1600, "height": 900})
+    if model.startswith("mixture"):
+        # The arrows are the network's, and each column has its own λ.
+        page.get_by_label("Vector field").select_option("off")
+    to_the_noise(page)
+    states = [pixels(page, column, "x") for column in (1, 2, 3, 4)]
+    # The colour of particles is that of their parameters, so those of reversed λ differ in it.
+    alike = states if model.startswith("digits") else states[:3]
+    assert all(state == states[0] for state in alike)
+    page.get_by_role("slider", name="t, from noise to sample").press("End")
+    expect(page.locator(".player")).to_have_attribute("data-s", "0.000000")
+    ends = [pixels(page, column, "x") for column in (1, 2, 3, 4)]
+    assert all(ends[0] != end for end in ends[1:])
+
+
+def test_every_file_opens(open_runs, tmp_path):
+    page = open_runs("digits-vp-dpi", "steps_a=6&steps_b=3&seed=5")
+    content = {}
+    for name in ("GIF", "WebP", "PNG sheet", "NPZ", "HTML"):
+        with page.expect_download(timeout=PATIENCE) as waiting:
+            page.get_by_role("button", name=name, exact=True).click()
+        content[name] = waiting.value.path().read_bytes()
+        assert waiting.value.suggested_filename == f"digits-vp-dpi-seed5.{name.split()[0].lower()}"
+    for name in ("GIF", "WebP"):
+        with Image.open(io.BytesIO(content[name])) as image:
+            assert (image.n_frames, image.size) == (7, (470, 502))
+    with Image.open(io.BytesIO(content["PNG sheet"])) as image:
+        image.load()
+        about = json.loads(image.text["dpi-explorer"])
+    assert (about["seed"], [run["steps"] for run in about["runs"]]) == (5, [6, 3])
+    with np.load(io.BytesIO(content["NPZ"])) as states:
+        assert states["a_x"].shape == (7, 16, 8, 8, 1)
+        np.testing.assert_array_equal(states["a_x"][0], states["b_x"][0])
+
+    file = tmp_path / "player.html"
+    file.write_bytes(content["HTML"])
+    offline = page.context.browser.new_context(offline=True)
+    errors = []
+    alone = offline.new_page()
+    alone.on("pageerror", lambda error: errors.append(str(error)))
+    alone.goto(file.as_uri())
+    expect(alone.locator(".column")).to_have_count(2)
+    alone.get_by_role("slider", name="t, from noise to sample").press("Home")
+    expect(alone.locator(".player")).to_have_attribute("data-s", "1.000000")
+    alone.get_by_role("slider", name="t, from noise to sample").press("ArrowRight")
+    expect(alone.locator('.column:nth-child(1) [data-panel="x"] canvas')).to_have_attribute("data-k", "1")
+    offline.close()
+    assert errors == []
+
+
+def test_a_cancelled_run_leaves_the_page_usable(visit):
+    page = visit("model=mixture2d-flow-dpi&runs=1&steps_a=200&sampler_a=RK4&seed=77")
+    page.get_by_role("button", name="Cancel").click(timeout=PATIENCE)
+    expect(page.get_by_text("Run A: RK4, 200 steps: cancelled.")).to_be_visible(timeout=PATIENCE)
+    page.get_by_text("Choose samplers, steps and λ").click()
+    page.get_by_label("Steps", exact=True).fill("2")
+    page.get_by_label("Steps", exact=True).press("Enter")
+    expect(page.locator(".column")).to_have_count(1, timeout=PATIENCE)
+    expect(page.get_by_text("RK4, 2 steps").first).to_be_visible()
