@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from importlib import import_module
 
 import streamlit as st
@@ -22,6 +23,15 @@ COMPACT = """<style>
 </style>"""
 
 
+@dataclass
+class Choices:
+    """What the sidebar holds for every page."""
+
+    model: StoredModel | None = None
+    seed: int = 0
+    device: str = "cpu"
+
+
 def main() -> None:
     """Draws the sidebar and the chosen page."""
     st.set_page_config(page_title="DPI Explorer", layout="wide")
@@ -30,21 +40,23 @@ def main() -> None:
     if not names:
         st.error("There is no model in checkpoints/; train one with `python -m dpi_core train digits-vp-dpi`.")
         return
-    model = _choose_model(names)
-    seed = _choose_seed()
-    device = _choose_device()
-    if model is not None:
-        views = [_view(name, model, seed, device) for name in VIEWS]
-        st.navigation(views, position="top").run()
+    choices = Choices()
+    page = st.navigation([_view(name, choices) for name in VIEWS], position="top")
+    state.keep_choices(page.title)
+    choices.model = _choose_model(names)
+    choices.seed = _choose_seed()
+    choices.device = _choose_device()
+    page.run()
     # After the page, so that the first picture does not wait for torch to be imported.
     cache.engine().warm_up()
 
 
-def _view(name: str, model: StoredModel, seed: int, device: str) -> StreamlitPage:
+def _view(name: str, choices: Choices) -> StreamlitPage:
     """One page; its module is imported when it is first opened, so that the start page does not wait for the others."""
 
     def draw() -> None:
-        import_module(f"app.views.{name}").page(model, seed, device)
+        if choices.model is not None:
+            import_module(f"app.views.{name}").page(choices.model, choices.seed, choices.device)
 
     return st.Page(draw, title=name.capitalize(), url_path=name, default=name == VIEWS[0])
 
@@ -52,8 +64,9 @@ def _view(name: str, model: StoredModel, seed: int, device: str) -> StreamlitPag
 def _choose_model(names: list[str]) -> StoredModel | None:
     with st.sidebar:
         st.markdown("#### DPI Explorer")
-        default = names.index(DEFAULT_MODEL) if DEFAULT_MODEL in names else 0
-        name = st.selectbox("Model", names, index=default, key=state.MODEL, bind="query-params")
+        # The default comes first: an index beside a value kept in the session would make Streamlit complain.
+        ordered = sorted(names, key=lambda name: name != DEFAULT_MODEL)
+        name = st.selectbox("Model", ordered, key=state.MODEL, bind="query-params")
         try:
             model = cache.model(name)
         except ValueError as error:
@@ -76,9 +89,8 @@ def _choose_seed() -> int:
     return int(
         st.sidebar.number_input(
             "Seed",
-            0,
-            state.MAX_SEED,
-            0,
+            min_value=0,
+            max_value=state.MAX_SEED,
             key=state.SEED,
             bind="query-params",
             help="Of the choice of inputs and of their noise. Stored frames have seed 0; others are computed.",

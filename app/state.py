@@ -30,7 +30,7 @@ T, LAM = "t", "lam"
 DEFAULT_T = 0.35
 MAX_SEED = 9999
 
-_SESSION, _UPLOAD, _CURSOR = "_session", "_upload", "_cursor"
+_SESSION, _UPLOAD, _CURSOR, _PAGE = "_session", "_upload", "_cursor", "_page"
 
 
 @dataclass(frozen=True)
@@ -83,6 +83,15 @@ def link() -> str:
     """The present URL with everything chosen in it."""
     base = (st.context.url or "").split("?")[0]
     return f"{base}?{urlencode(st.query_params.to_dict())}"
+
+
+def keep_choices(page: str) -> None:
+    """Carries the sidebar's choices to another page: the browser forgets them with the URL of the page before."""
+    if st.session_state.get(_PAGE, page) != page:
+        for key in (MODEL, SEED, DEVICE):
+            if key in st.session_state:
+                st.session_state[key] = st.session_state[key]
+    st.session_state[_PAGE] = page
 
 
 def upload() -> Upload | None:

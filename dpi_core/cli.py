@@ -113,7 +113,7 @@ def run_analyse(options: argparse.Namespace) -> None:
     """Computes what the app shows first and stores it with the checkpoint."""
     folder = _folder(options.checkpoint)
     model = checkpoint.load(folder, options.device)
-    tensors, about = analyse(model, _data(model.recipe, options), progress=_progress)
+    tensors, about = analyse(model, _data(model.recipe, options), not options.without_parameters, _progress)
     checkpoint.write_tensors(folder / checkpoint.ANALYSIS, tensors, {"about": json.dumps(about, ensure_ascii=False)})
     print(f"{folder / checkpoint.ANALYSIS}: {about['inputs']}")
 
@@ -157,6 +157,9 @@ def _parser() -> argparse.ArgumentParser:
         command = commands.add_parser(name, parents=[device, data], help=(run.__doc__ or "").rstrip("."))
         command.add_argument("checkpoint", help="a folder, or a name in checkpoints/")
         command.set_defaults(run=run)
+    commands.choices["analyse"].add_argument(
+        "--without-parameters", action="store_true", help="leave the Parameters page to be computed on demand"
+    )
 
     sample = commands.add_parser("sample", parents=[device], help="draw samples")
     sample.add_argument("checkpoint", help="a folder, or a name in checkpoints/")

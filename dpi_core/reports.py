@@ -42,7 +42,7 @@ JUDGED_IMAGES, JUDGED_POINTS = 1000, 20000
 RECOGNISED_SAMPLES, JUDGE_EPOCHS = 1000, 10
 SHOWN_IMAGES, SHOWN_POINTS = 16, 512
 PAD_IMAGES, PAD_POINTS = 4, 256
-PAD_JUDGED_IMAGES, PAD_JUDGED_POINTS = 64, 2048
+PAD_JUDGED_IMAGES, PAD_JUDGED_POINTS = 32, 2048
 SWEEP_FRAMES, PAD_CELLS = 101, 33
 PARAMETER_IMAGES, PARAMETER_POINTS = 128, 2048
 PATH_LEVELS = (0.25, 0.5, 0.75)
@@ -176,10 +176,18 @@ def _held_out(data: Data, n: int) -> Tensor:
 # What the app shows first ----------------------------------------------------------------------------------------
 
 
-def analyse(model: Model, data: Data, progress: Progress = silent) -> tuple[dict[str, Tensor], dict[str, Any]]:
+def analyse(
+    model: Model, data: Data, parameters: bool = True, progress: Progress = silent
+) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """What the pages show first: a sweep along s; for DPI models also the plane of noise level and λ, and the parameters.
 
     Pictures of data that may not be passed on are never stored: the inputs are then the model's own samples.
+
+    Args:
+        model: what is analysed.
+        data: its data set.
+        parameters: whether to analyse the parameters too, most of the work; the app does it on demand otherwise.
+        progress: shows how far it is.
 
     Returns:
         Tensors for `analysis.safetensors`, and the JSON that says what they are.
@@ -210,11 +218,13 @@ def analyse(model: Model, data: Data, progress: Progress = silent) -> tuple[dict
     if lam is not None:
         tensors["sweep.lam"] = lam.detach().float()
         pad, about["pad"] = _pad(model, data, inputs, eps, progress)
+        tensors |= pad
+    if lam is not None and parameters:
         judged = _held_out(data, PARAMETER_POINTS if points else PARAMETER_IMAGES)
         count = PAD_POINTS if points else PAD_IMAGES
         shown = (inputs[:count], eps[:count])
         found, about["parameters"] = analyse_parameters(model, judged, SEED, shown, progress)
-        tensors |= pad | found
+        tensors |= found
     return tensors, about
 
 

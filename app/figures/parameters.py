@@ -658,7 +658,8 @@ def _point_panels(weights: np.ndarray, outputs: np.ndarray) -> Figure:
     figure.update_yaxes(range=[-reach, reach])
     figure.update_yaxes(title="second coordinate", title_font_size=12, col=1)
     for column in (1, 2, 3):
-        figure.update_yaxes(scaleanchor="x" if column == 1 else f"x{column}", col=column)
+        anchor = "x" if column == 1 else f"x{column}"
+        figure.update_yaxes(scaleanchor=anchor, showticklabels=column == 1, col=column)
     figure.update_layout(showlegend=False)
     return figure
 

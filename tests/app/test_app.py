@@ -234,7 +234,6 @@ def test_a_position_that_is_none_is_ignored(position):
     ("model", "choice", "line"),
     [
         ("digits-vp-dpi", "Photos", "fit_images(photos(gray=True).held_out_batch(16, seed=3)"),
-        ("mixture2d-flow-dpi", "Held-out", "held_out_batch(512, seed=3)"),
         ("mixture2d-flow-dpi", "Samples", "model.sample(512, seed=3)"),
     ],
 )

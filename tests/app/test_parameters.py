@@ -6,6 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors import safe_open
+from safetensors.numpy import save_file
 from streamlit.testing.v1 import AppTest
 
 import dpi_core
@@ -125,6 +127,19 @@ def test_the_engine_computes_what_is_not_stored(copy_checkpoint, engine):
     assert job.result.landscape.samples == 8
     assert job.done == job.total > 33 * 33
     assert size_in_bytes(job.result) > job.result.landscape.quality.nbytes
+
+
+def test_damaged_weights_are_named_in_one_sentence(copy_checkpoint, engine):
+    file = copy_checkpoint("mixture2d-flow-dpi") / "model.safetensors"
+    with safe_open(file, "numpy") as weights:
+        metadata, tensors = weights.metadata(), {name: weights.get_tensor(name) for name in weights.keys()}
+    name = next(name for name in tensors if name.endswith("theta1.head.weight"))
+    tensors[name][0, 0] = np.nan
+    save_file(tensors, file, metadata)
+    key = stored.read_model("mixture2d-flow-dpi").key
+    job = engine.submit("a", ParametersRequest(key, Inputs("held-out", 8, 0), "cpu"))
+    assert job.wait(120) and job.status == "failed"
+    assert job.error.startswith("the parameter 'head.weight' of θ1 holds NaN") and "\n" not in job.error
 
 
 def test_the_engine_stops_when_told(engine):

@@ -108,27 +108,27 @@ class RunPoints extends PointPanels {
   draw({ k, fraction }) {
     const { x, x0_hat: x0, lam } = this.run.arrays;
     const tint = lam ? parameterColor(lam.values[k]) : this.theme.primary;
-    this.drawBackground(k, tint);
-    this.drawTails(this.surfaces.x.context, this.axes, k, fraction, tint);
-    this.drawParticles(this.surfaces.x, this.axes, x, k, fraction, tint);
-    this.drawParticles(this.surfaces.x0, this.axes, x0, k, fraction, tint);
-  }
-
-  /** Paints density and arrows once for each state; in between the layer is reused. */
-  drawBackground(k, tint) {
-    const { x, x0 } = this.surfaces;
     const shown = `${k} ${this.field}`;
     if (shown !== this.shown) {
       this.shown = shown;
-      x.paintLayer((context) => {
-        this.axes = this.frame({ context, width: x.width, height: x.height, clear: () => {} });
-        if (this.density) context.drawImage(this.density, 0, 0, x.width, x.height);
-        this.drawField(context, this.axes, k, tint);
-      });
-      x0.paintLayer((context) => this.frame({ context, width: x0.width, height: x0.height, clear: () => {} }));
+      this.paintBackground(k, tint);
+      // The network is asked at the states only, so its estimate stands still between them.
+      this.frame(this.surfaces.x0);
+      this.drawParticles(this.surfaces.x0, this.axes, x0, k, 0, tint);
     }
-    x.drawLayer();
-    x0.drawLayer();
+    this.surfaces.x.drawLayer();
+    this.drawTails(this.surfaces.x.context, this.axes, k, fraction, tint);
+    this.drawParticles(this.surfaces.x, this.axes, x, k, fraction, tint);
+  }
+
+  /** Density and arrows, painted once for each state. */
+  paintBackground(k, tint) {
+    const { x } = this.surfaces;
+    x.paintLayer((context) => {
+      this.axes = this.frame({ context, width: x.width, height: x.height, clear: () => {} });
+      if (this.density) context.drawImage(this.density, 0, 0, x.width, x.height);
+      this.drawField(context, this.axes, k, tint);
+    });
   }
 
   /** Writes the particles into a bitmap of the screen's pixels: one image to draw instead of thousands of squares. */

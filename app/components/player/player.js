@@ -3,6 +3,8 @@
 /** How long after the last key press Python hears of the position, in milliseconds. */
 const KEY_REST = 250;
 const SLIDER_STEPS = 1000;
+/** Milliseconds between texts while playing. */
+const TEXT_REST = 120;
 
 const INSTANCES = new WeakMap();
 
@@ -27,6 +29,7 @@ class PlayerView {
     this.runs = [];
     this.columns = [];
     this.draws = 0;
+    this.written = 0;
     this.clock = new Clock({
       range: () => this.range,
       show: (s) => this.showNow(s),
@@ -264,7 +267,9 @@ class PlayerView {
 
   onPlaying(isPlaying) {
     write(this.button("play"), isPlaying ? "Pause" : "Play");
-    if (!isPlaying) this.commit();
+    if (isPlaying) return;
+    this.writeTexts();
+    this.commit();
   }
 
   // Drawing
@@ -295,6 +300,14 @@ class PlayerView {
     const value = Math.round((SLIDER_STEPS * (high - this.s)) / (high - low));
     this.slider.value = value;
     this.slider.style.setProperty("--filled", `${(100 * value) / SLIDER_STEPS}%`);
+    // Texts cost the browser a layout, and nobody reads sixty of them a second.
+    const now = performance.now();
+    if (this.clock.isPlaying && now - this.written < TEXT_REST) return;
+    this.written = now;
+    this.writeTexts();
+  }
+
+  writeTexts() {
     const { k } = momentOf(this.runs[0], this.s);
     const text = [`s ${this.s.toFixed(2)}`, this.runs[0].native[k], ...this.runs.flatMap((run, i) => this.words(run, i))];
     write(this.part("readout"), text.join("  ·  "));
