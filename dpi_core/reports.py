@@ -444,7 +444,7 @@ def _shown_inputs(model: Model, data: Data, n: int) -> tuple[Tensor, str]:
     """Inputs that may be stored, and the sentence that says what they are."""
     if model.recipe.data.kind in ("idx", "image_folder"):
         samples = model.sample(n, seed=SEED).x.float().cpu().clamp(-1, 1)
-        return samples, f"{n} samples of the model itself (seed {SEED}); no picture of its training data is stored"
+        return samples, f"{n} samples of the model itself (seed {SEED})"
     if isinstance(data, ImageData):
         return data.held_out_batch(n, SEED), f"{n} held-out images of {data.name} (seed {SEED})"
     return data.held_out_batch(n, SEED), f"{n} fresh points of the {model.recipe.data.kind.replace('_', ' ')}"
