@@ -29,7 +29,9 @@ def main() -> None:
     runs = parser.parse_args().runs
     seconds: dict[str, list[float]] = {"cold": [], "next visitor": []}
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=os.environ.get("CHROMIUM", "/usr/bin/chromium"), args=FLAGS)
+        browser = playwright.chromium.launch(
+            executable_path=os.environ.get("CHROMIUM", "/usr/bin/chromium"), args=FLAGS
+        )
         for _ in range(runs):
             cold, following = one_run(browser)
             seconds["cold"].append(cold)
@@ -43,7 +45,15 @@ def one_run(browser: Browser) -> tuple[float, float]:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    command = [sys.executable, "-m", "streamlit", "run", "app/main.py", f"--server.port={port}", "--server.headless=true"]
+    command = [
+        sys.executable,
+        "-m",
+        "streamlit",
+        "run",
+        "app/main.py",
+        f"--server.port={port}",
+        "--server.headless=true",
+    ]
     began = time.perf_counter()
     server = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from app.components.studio import StudioLandscape
-from app.figures.reproduce import _clean, _data_imports, stored_inputs
+from app.figures.reproduce import clean_line, data_imports, stored_inputs
 from app.records import Inputs, ParametersResult, StoredModel, WeightsResult
 
 if TYPE_CHECKING:  # plotly takes half a second to import, which the start page need not wait for
@@ -209,7 +209,7 @@ def _imports(inputs: Inputs, *more: str) -> list[str]:
         "import numpy as np",
         "import torch",
         *more,
-        *_data_imports(inputs),
+        *data_imports(inputs),
         "from dpi_core.seeds import seeded_generator",
     ]
 
@@ -223,7 +223,7 @@ def _load_line(model: StoredModel, device: str = "cpu") -> str:
 def _inputs_lines(model: StoredModel, inputs: Inputs, device: str) -> list[str]:
     return [
         _load_line(model, device),
-        _clean(model, inputs),
+        clean_line(model, inputs),
         f"eps = torch.randn(x0.shape, generator=seeded_generator({inputs.seed}, 1))",
     ]
 
@@ -589,7 +589,7 @@ def blend_pictures(
         *_imports(shown, "from dpi_core.analysis.paths import denoised"),
         "",
         _load_line(model, device),
-        _clean(model, shown),
+        clean_line(model, shown),
         f"eps = torch.randn(x0.shape, generator=seeded_generator({shown.seed}{stream}))",
         f"s, lam = {s:.5g}, {lam:.5g}",
         "def at(lam):",

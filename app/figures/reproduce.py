@@ -16,12 +16,12 @@ def denoise_lines(model: StoredModel, inputs: Inputs, s: float, lam: float | Non
         device: where to compute.
     """
     on_device = "" if device == "cpu" else f', device="{device}"'
-    imports = ["import dpi_core", "import torch", *_data_imports(inputs), "from dpi_core.seeds import seeded_generator"]
+    imports = ["import dpi_core", "import torch", *data_imports(inputs), "from dpi_core.seeds import seeded_generator"]
     lines = [
         *imports,
         "",
         f'model = dpi_core.load("checkpoints/{model.name}"{on_device})',
-        _clean(model, inputs),
+        clean_line(model, inputs),
         f"eps = torch.randn(x0.shape, generator=seeded_generator({inputs.seed}))",
         f"s = {s:.6g}",
         "x_s = model.process.add_noise(x0, eps, s)",
@@ -40,7 +40,8 @@ def stored_inputs(model: StoredModel) -> Inputs:
     return Inputs("samples" if unstored else "held-out", len(model.sweep.clean), 0)
 
 
-def _data_imports(inputs: Inputs) -> list[str]:
+def data_imports(inputs: Inputs) -> list[str]:
+    """What the line that makes `x0` needs imported."""
     needed = {
         "held-out": "from dpi_core.data import load_data",
         "digits": "from dpi_core.data import digits, fit_images",
@@ -49,7 +50,8 @@ def _data_imports(inputs: Inputs) -> list[str]:
     return [needed[inputs.kind]] if inputs.kind in needed else []
 
 
-def _clean(model: StoredModel, inputs: Inputs) -> str:
+def clean_line(model: StoredModel, inputs: Inputs) -> str:
+    """The line that makes `x0`, the clean samples."""
     draw = f"held_out_batch({inputs.n}, seed={inputs.seed})"
     shape = tuple(model.recipe["shape"])
     if inputs.kind == "held-out":

@@ -131,7 +131,6 @@ def test_the_shipped_checkpoints_load_and_keep_their_budget():
         assert dpi_core.load(folder).recipe.name == folder.name
         assert (folder / "model.safetensors").stat().st_size <= 10e6
     assert sum(file.stat().st_size for folder in folders for file in folder.iterdir()) <= 80e6
-    assert sum(file.stat().st_size for folder in folders for file in folder.iterdir()) <= 80e6
 
 
 # Tampering -------------------------------------------------------------------------------------------------------

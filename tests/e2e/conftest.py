@@ -97,6 +97,7 @@ def open_page(browser: Browser, server: Server) -> Iterator[Callable[..., Page]]
 
     def open_page(query: str = "", **options) -> Page:
         context = browser.new_context(**({"viewport": {"width": 1280, "height": 720}} | options))
+        context.set_default_timeout(PATIENCE)
         contexts.append(context)
         page = context.new_page()
         page.on("pageerror", lambda error: errors.append(str(error)))

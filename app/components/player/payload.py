@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from app.components.scrubber.payload import _Arrays, _to_json
+from app.components.scrubber.payload import Arrays, to_json
 
 __all__ = ["Run", "pack_run"]
 
@@ -90,7 +90,7 @@ class Run:
 
 def pack_run(run: Run) -> bytes:
     """Return a run in the byte format of `scrubber.payload`."""
-    arrays = _Arrays()
+    arrays = Arrays()
     arrays.add_floats("s", run.s)
     header: dict[str, Any] = {
         "type": "run",
@@ -118,13 +118,13 @@ def pack_run(run: Run) -> bytes:
         _add_field(run, header, arrays)
     body = arrays.body()
     header["arrays"] = arrays.specs
-    digest = hashlib.sha256(_to_json(header) + body).hexdigest()[:20]
-    encoded = _to_json({"hash": digest, **header})
+    digest = hashlib.sha256(to_json(header) + body).hexdigest()[:20]
+    encoded = to_json({"hash": digest, **header})
     encoded += b" " * (-len(encoded) % 4)
     return struct.pack("<I", len(encoded)) + encoded + body
 
 
-def _add_field(run: Run, header: dict[str, Any], arrays: _Arrays) -> None:
+def _add_field(run: Run, header: dict[str, Any], arrays: Arrays) -> None:
     if run.density is not None:
         arrays.add("density", np.rint(255 * np.clip(run.density, 0, 1)).astype(np.uint8), scale=1 / 255)
     if run.lattice is None or run.learned is None:

@@ -211,8 +211,8 @@ def pack(figure: Sweep | Pad) -> bytes:
     header, arrays = _sweep_parts(figure) if isinstance(figure, Sweep) else _pad_parts(figure)
     body = arrays.body()
     header["arrays"] = arrays.specs
-    digest = hashlib.sha256(_to_json(header) + body).hexdigest()[:20]
-    encoded = _to_json({"hash": digest, **header})
+    digest = hashlib.sha256(to_json(header) + body).hexdigest()[:20]
+    encoded = to_json({"hash": digest, **header})
     encoded += b" " * (-len(encoded) % 4)
     return struct.pack("<I", len(encoded)) + encoded + body
 
@@ -232,7 +232,7 @@ def blob_hash(blob: bytes) -> str:
 
 
 @dataclass
-class _Arrays:
+class Arrays:
     """Collects arrays one after the other and remembers where each one lies."""
 
     specs: list[dict[str, Any]] = field(default_factory=list)
@@ -269,9 +269,9 @@ class _Arrays:
         return b"".join(self.chunks)
 
 
-def _sweep_parts(sweep: Sweep) -> tuple[dict[str, Any], _Arrays]:
+def _sweep_parts(sweep: Sweep) -> tuple[dict[str, Any], Arrays]:
     """Return the header and the arrays of a sweep."""
-    arrays = _Arrays()
+    arrays = Arrays()
     arrays.add_floats("s", np.clip(sweep.s, 0.0, 1.0))
     if sweep.lam is not None:
         arrays.add_floats("lam", np.clip(sweep.lam, 0.0, 1.0))
@@ -291,9 +291,9 @@ def _sweep_parts(sweep: Sweep) -> tuple[dict[str, Any], _Arrays]:
     return header, arrays
 
 
-def _pad_parts(pad: Pad) -> tuple[dict[str, Any], _Arrays]:
+def _pad_parts(pad: Pad) -> tuple[dict[str, Any], Arrays]:
     """Return the header and the arrays of a pad."""
-    arrays = _Arrays()
+    arrays = Arrays()
     for name in ("s", "lam", "learned"):
         arrays.add_floats(name, np.clip(getattr(pad, name), 0.0, 1.0))
     for name in ("score", "alpha", "sigma"):
@@ -315,7 +315,7 @@ def _pad_parts(pad: Pad) -> tuple[dict[str, Any], _Arrays]:
     return header, arrays
 
 
-def _chart_header(prefix: str, chart: Chart, arrays: _Arrays) -> dict[str, Any]:
+def _chart_header(prefix: str, chart: Chart, arrays: Arrays) -> dict[str, Any]:
     """Return a chart's header and append its curves to `arrays`."""
     curves = []
     for i, curve in enumerate(chart.curves):
@@ -328,7 +328,7 @@ def _chart_header(prefix: str, chart: Chart, arrays: _Arrays) -> dict[str, Any]:
     return {"title": chart.title, "y_label": chart.y_label, "caption": chart.caption, "curves": curves}
 
 
-def _to_json(header: dict[str, Any]) -> bytes:
+def to_json(header: dict[str, Any]) -> bytes:
     """Return `header` as compact UTF-8 JSON."""
     return json.dumps(header, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
 
