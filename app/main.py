@@ -19,7 +19,7 @@ AUTOMATIC = "auto"
 # Slider, pictures and charts fit a 1280 × 720 screen.
 COMPACT = """<style>
 .stMainBlockContainer { padding: 4.2rem clamp(1rem, 2.5vw, 2rem) 1rem }
-.st-key-inputs_row { min-height: 2.5rem } /* as high with a progress bar as without */
+.st-key-inputs_row { min-height: 2.5rem; margin: -0.25rem 0 } /* as high with a progress bar as without */
 </style>"""
 
 
