@@ -356,6 +356,7 @@ def test_space_plays_and_pauses(denoise):
     expect(page.canvas("denoised")).not_to_have_attribute("data-k", "35")
     page.press("Space")
     expect(page.button("play")).to_have_text("Play")
+    page.page.wait_for_timeout(200)  # the last frame is still to be drawn
     stopped = int(page.canvas("denoised").get_attribute("data-k"))
     page.page.wait_for_timeout(300)
     page.expect_frame(stopped)
