@@ -536,6 +536,7 @@ def test_an_upload_is_shown_and_left_out_of_the_link(denoise):
     page.slider.focus()
     page.press("ArrowRight")
     page.expect_frame(36)
+    expect(page.sentence).to_contain_text("At t = 0.36")
 
     shown = page.picture("clean")
     upload(page, "x.png", b"this is text")
