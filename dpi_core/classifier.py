@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int, Int64
 from torch import Tensor, nn
 
+from dpi_core.precision import bfloat16_where_native
 from dpi_core.seeds import seeded_generator
 
 
@@ -82,8 +83,8 @@ def train_classifier(
 ) -> Classifier:
     """Trains on images, mirrored at random, with AdamW and one learning-rate cycle.
 
-    It computes in bfloat16, which is several times faster on a CPU. Five epochs on Fashion-MNIST give 92.7 % test
-    accuracy in four minutes on one core.
+    It computes in bfloat16 on a CPU that has it, which is several times faster. Five epochs on Fashion-MNIST give
+    92.7 % test accuracy in four minutes on one such core.
 
     Args:
         images: in [-1, 1].
@@ -163,7 +164,7 @@ def _initialised(config: ClassifierConfig, seed: int) -> Classifier:
 def _step(
     classifier: Classifier, optimiser: torch.optim.Optimizer, x: Float[Tensor, "b c h w"], labels: Int64[Tensor, " b"]
 ) -> None:
-    with torch.autocast("cpu", torch.bfloat16):
+    with bfloat16_where_native(x.device):
         logits = classifier(x.to(memory_format=torch.channels_last))
     optimiser.zero_grad()
     F.cross_entropy(logits.float(), labels).backward()

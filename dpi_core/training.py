@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from dpi_core.denoiser import Denoiser
 from dpi_core.interpolation import DPI
+from dpi_core.precision import bfloat16_where_native
 from dpi_core.seeds import seeded_generator
 
 CURVE_POINTS = 17
@@ -46,7 +47,7 @@ class TrainingConfig:
         warmup_steps: linear warm-up, before a cosine decay to zero.
         clip_norm: largest gradient norm, over all parameters.
         ema_decay: of the exponential moving average of the weights, which is what is saved and judged.
-        precision: "bfloat16" computes the network under autocast; weights stay float32.
+        precision: "bfloat16" computes the network under autocast on a device that has it; weights stay float32.
         seed: of data order, noise, scalars and initial weights.
         log_every: steps between logs.
         save_every: steps between calls of the save callback.
@@ -203,8 +204,7 @@ def _train_step(
     eps = torch.randn(x0.shape, generator=generator, dtype=x0.dtype)
     s = stratified_scalars(len(x0), config.scalars_per_batch, generator)
     device = denoiser.device
-    half = config.precision == "bfloat16"
-    with torch.autocast(device.type, dtype=torch.bfloat16) if half else nullcontext():
+    with bfloat16_where_native(device) if config.precision == "bfloat16" else nullcontext():
         loss = denoising_loss(denoiser, x0.to(device), eps.to(device), s)
     optimiser.zero_grad(set_to_none=True)
     loss.backward()
