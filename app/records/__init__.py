@@ -1,0 +1,43 @@
+"""Frozen records that pass between pages, figures and the engine: requests, NumPy results, stored models.
+
+No torch, no streamlit.
+
+A request holds everything its result depends on, so it is the result's key.
+"""
+
+from __future__ import annotations
+
+from dataclasses import fields, is_dataclass
+from typing import Any
+
+import numpy as np
+
+from app.records.denoise import PadRequest as PadRequest
+from app.records.denoise import PadResult as PadResult
+from app.records.denoise import SweepRequest as SweepRequest
+from app.records.denoise import SweepResult as SweepResult
+from app.records.inputs import INPUT_KINDS as INPUT_KINDS
+from app.records.inputs import UNSTORED_DATA as UNSTORED_DATA
+from app.records.inputs import InputKind as InputKind
+from app.records.inputs import Inputs as Inputs
+from app.records.inputs import ModelKey as ModelKey
+from app.records.inputs import Upload as Upload
+from app.records.models import StoredModel as StoredModel
+from app.records.parameters import LandscapeResult as LandscapeResult
+from app.records.parameters import ParametersRequest as ParametersRequest
+from app.records.parameters import ParametersResult as ParametersResult
+from app.records.parameters import PathsResult as PathsResult
+from app.records.parameters import WeightsResult as WeightsResult
+from app.records.trajectories import TrajectoryRequest as TrajectoryRequest
+from app.records.trajectories import TrajectoryResult as TrajectoryResult
+from app.records.trajectories import VectorField as VectorField
+
+Request = SweepRequest | PadRequest | ParametersRequest | TrajectoryRequest
+Result = SweepResult | PadResult | ParametersResult | TrajectoryResult
+
+
+def size_in_bytes(result: Any) -> int:
+    """Memory a result holds, that of the results in it included."""
+    values = [getattr(result, item.name) for item in fields(result)]
+    own = sum(value.nbytes for value in values if isinstance(value, np.ndarray))
+    return own + sum(size_in_bytes(value) for value in values if is_dataclass(value))
