@@ -14,7 +14,7 @@ from urllib.parse import urlencode
 
 import streamlit as st
 
-from app.records import Upload
+from app.records import Request, Upload
 
 MODEL, INPUTS, SEED, DEVICE = "model", "inputs", "seed", "device"
 """Widgets bound to the URL."""
@@ -30,7 +30,7 @@ T, LAM = "t", "lam"
 DEFAULT_T = 0.35
 MAX_SEED = 9999
 
-_SESSION, _UPLOAD, _CURSOR, _PAGE = "_session", "_upload", "_cursor", "_page"
+_SESSION, _UPLOAD, _CURSOR, _PAGE, _CANCELLED = "_session", "_upload", "_cursor", "_page", "_cancelled"
 
 
 @dataclass(frozen=True)
@@ -102,6 +102,16 @@ def upload() -> Upload | None:
 def set_upload(image: Upload | None) -> None:
     """Keeps this session's own image."""
     st.session_state[_UPLOAD] = image
+
+
+def cancelled() -> Request | None:
+    """What this session has cancelled last."""
+    return st.session_state.get(_CANCELLED)
+
+
+def set_cancelled(request: Request | None) -> None:
+    """Keeps what was cancelled, so that it is not computed again unasked; None forgets it."""
+    st.session_state[_CANCELLED] = request
 
 
 def _unit_interval(text: str | None) -> float | None:

@@ -15,12 +15,11 @@ def denoise_lines(model: StoredModel, inputs: Inputs, s: float, lam: float | Non
         lam: the parameters' position, if it is off the learned curve.
         device: where to compute.
     """
-    on_device = "" if device == "cpu" else f', device="{device}"'
     imports = ["import dpi_core", "import torch", *data_imports(inputs), "from dpi_core.seeds import seeded_generator"]
     lines = [
         *imports,
         "",
-        f'model = dpi_core.load("checkpoints/{model.name}"{on_device})',
+        load_line(model, device),
         clean_line(model, inputs),
         f"eps = torch.randn(x0.shape, generator=seeded_generator({inputs.seed}))",
         f"s = {s:.6g}",
@@ -48,6 +47,33 @@ def data_imports(inputs: Inputs) -> list[str]:
         "photos": "from dpi_core.data import fit_images, photos",
     }
     return [needed[inputs.kind]] if inputs.kind in needed else []
+
+
+def load_line(model: StoredModel, device: str = "cpu") -> str:
+    """The line that loads the model."""
+    on_device = "" if device == "cpu" else f', device="{device}"'
+    return f'model = dpi_core.load("checkpoints/{model.name}"{on_device})'
+
+
+def judged_imports(inputs: Inputs, *more: str) -> list[str]:
+    """What `judged_lines` need imported, and more lines of imports."""
+    return [
+        "import dpi_core",
+        "import numpy as np",
+        "import torch",
+        *more,
+        *data_imports(inputs),
+        "from dpi_core.seeds import seeded_generator",
+    ]
+
+
+def judged_lines(model: StoredModel, inputs: Inputs, device: str) -> list[str]:
+    """The lines that make `model`, `x0` and `eps`: the samples that errors are judged on, and their noise."""
+    return [
+        load_line(model, device),
+        clean_line(model, inputs),
+        f"eps = torch.randn(x0.shape, generator=seeded_generator({inputs.seed}, 1))",
+    ]
 
 
 def clean_line(model: StoredModel, inputs: Inputs) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import cast
 
 import numpy as np
@@ -24,8 +25,8 @@ from app.records import (
     Upload,
 )
 from app.services import cache
-from app.services.inference import Job
 from app.services.uploads import read_upload
+from app.views.progress import computed
 
 SWEEP_GRID = tuple(np.linspace(0, 1, 101).tolist())
 PAD_GRID = tuple(np.linspace(0, 1, 33).tolist())
@@ -110,12 +111,8 @@ def _computed(
 ) -> tuple[SweepResult, PadResult | None, SweepRequest] | None:
     """What the engine has for these inputs; while it works, its progress is shown and the old picture stays."""
     request = SweepRequest(model.key, inputs, SWEEP_GRID, device)
-    job = cache.engine().submit(state.session_id(), request)
-    if job.result is None:
-        _progress("Denoising at every t", job)
-        return None
-    assert isinstance(job.result, SweepResult)
-    return job.result, _computed_pad(model, inputs, device), request
+    sweep = computed(request, SweepResult, "Denoising at every t", _back(model))
+    return None if sweep is None else (sweep, _computed_pad(model, inputs, device), request)
 
 
 def _computed_pad(model: StoredModel, inputs: Inputs, device: str) -> PadResult | None:
@@ -123,36 +120,17 @@ def _computed_pad(model: StoredModel, inputs: Inputs, device: str) -> PadResult 
     if not model.has_two_sets:
         return None
     count = min(inputs.n, PAD_IMAGES if model.is_image else PAD_POINTS)
-    job = cache.engine().submit(state.session_id(), PadRequest(model.key, inputs, count, PAD_GRID, PAD_GRID, device))
-    if job.result is None:
-        _progress("Noise level × parameters", job)
-        return None
-    assert isinstance(job.result, PadResult)
-    return job.result
+    request = PadRequest(model.key, inputs, count, PAD_GRID, PAD_GRID, device)
+    return computed(request, PadResult, "Noise level × parameters", _back(model))
 
 
-def _progress(label: str, job: Job) -> None:
-    """Shows a job until it is finished, then draws the page again."""
-    if job.status == "failed":
-        st.error(f"{label}: {job.error}")
-        st.button("Try again", key=f"again {label}", on_click=cache.engine().cancel, args=(state.session_id(), job))
-        return
+def _back(model: StoredModel) -> Callable[[], None] | None:
+    """Chooses the stored frames, if there are any."""
 
-    @st.fragment(run_every=0.3)
-    def watch() -> None:
-        if job.finished:
-            st.rerun()
-        st.progress(job.progress, label if job.total else f"{label}: waiting for the engine")
+    def back() -> None:
+        st.session_state[state.INPUTS] = STORED
 
-    watch()
-    # Not in the fragment: what a callback there sets is overwritten by the browser's own state of the inputs.
-    st.button("Cancel", key=f"cancel {label}", on_click=_cancel, args=(job,))
-
-
-def _cancel(job: Job) -> None:
-    """Gives the computation up and goes back to the stored frames."""
-    cache.engine().cancel(state.session_id(), job)
-    st.session_state[state.INPUTS] = STORED
+    return back if model.sweep is not None else None
 
 
 @st.fragment

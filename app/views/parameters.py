@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Literal, cast
+from typing import cast
 
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
@@ -11,26 +11,13 @@ from streamlit.delta_generator import DeltaGenerator
 from app import state
 from app.components.scrubber import store
 from app.components.studio import StudioState, studio
-from app.figures.parameters import (
-    SPECTRAL,
-    STATISTICS,
-    Chart,
-    bars_chart,
-    blend_loss_chart,
-    blend_pictures,
-    gap_chart,
-    headlines,
-    histogram_chart,
-    kept_chart,
-    landscape_chart,
-    norm_chart,
-    path_chart,
-    studio_landscape,
-    studio_lines,
-)
+from app.figures.distances import SPECTRAL, STATISTICS, bars_chart, histogram_chart, norm_chart
+from app.figures.parameters import headlines, landscape_chart, studio_landscape, studio_lines
+from app.figures.paths import blend_loss_chart, blend_pictures, gap_chart, kept_chart, path_chart
 from app.records import InputKind, Inputs, ParametersRequest, ParametersResult, StoredModel
 from app.services import cache
-from app.services.inference import Job
+from app.views.charts import show
+from app.views.progress import computed
 
 JUDGED_IMAGES, JUDGED_POINTS = 64, 2048
 STORED = "Stored"
@@ -55,7 +42,8 @@ def page(model: StoredModel, seed: int, device: str) -> None:
     result, used = model.parameters, _stored_inputs(model)
     if inputs is not None:
         with row:
-            found = _computed(model, inputs, device)
+            request = ParametersRequest(model.key, inputs, device)
+            found = computed(request, ParametersResult, "Analysing the parameters", _back(model))
         if found is not None:
             result, used = found, inputs
     if result is None:
@@ -96,38 +84,13 @@ def _in_words(inputs: Inputs) -> str:
     return f"{inputs.n} {inputs.kind} samples (seed {inputs.seed})"
 
 
-def _computed(model: StoredModel, inputs: Inputs, device: str) -> ParametersResult | None:
-    """What the engine has for these inputs; while it works, its progress is shown and the old results stay."""
-    job = cache.engine().submit(state.session_id(), ParametersRequest(model.key, inputs, device))
-    if job.result is None:
-        _progress(model, job)
-        return None
-    assert isinstance(job.result, ParametersResult)
-    return job.result
+def _back(model: StoredModel) -> Callable[[], None]:
+    """Chooses the stored results, or nothing where there are none."""
 
+    def back() -> None:
+        st.session_state[INPUTS] = STORED if model.parameters is not None else None
 
-def _progress(model: StoredModel, job: Job) -> None:
-    """Shows a job until it is finished, then draws the page again."""
-    if job.status == "failed":
-        st.error(job.error)
-        st.button("Try again", key="again parameters", on_click=cache.engine().cancel, args=(state.session_id(), job))
-        return
-
-    @st.fragment(run_every=0.3)
-    def watch() -> None:
-        if job.finished:
-            st.rerun()
-        st.progress(job.progress, f"Step {job.done} of {job.total}" if job.total else "Waiting for the engine")
-
-    watch()
-    # Not in the fragment: what a callback there sets is overwritten by the browser's own state of the inputs.
-    st.button("Cancel", key="cancel parameters", on_click=_cancel, args=(model, job))
-
-
-def _cancel(model: StoredModel, job: Job) -> None:
-    """Gives the computation up and goes back to the stored results, if there are any."""
-    cache.engine().cancel(state.session_id(), job)
-    st.session_state[INPUTS] = STORED if model.parameters is not None else None
+    return back
 
 
 def _headline(model: StoredModel, result: ParametersResult) -> None:
@@ -192,21 +155,21 @@ def _distance_tab(model: StoredModel, result: ParametersResult, inputs: Inputs, 
         "Sorted by", ["Depth", "Value"], default="Depth", required=True, key=SORTING, bind="query-params"
     )
     layer = row.selectbox("Histogram of", weights.histogram_names, key="histogram_layer", width=260)
-    _show(bars_chart(model, weights, kind, statistic, order == "Value"), height=460)
+    show(bars_chart(model, weights, kind, statistic, order == "Value"), height=460)
     left, right = st.columns(2)
     with left:
-        _show(norm_chart(model, weights))
+        show(norm_chart(model, weights))
     with right:
-        _show(histogram_chart(model, weights, layer))
+        show(histogram_chart(model, weights, layer))
 
 
 @st.fragment
 def _path_tab(model: StoredModel, result: ParametersResult, inputs: Inputs, device: str) -> None:
     left, right = st.columns([3, 2])
     with left:
-        _show(path_chart(model, result, inputs, device, state.read_cursor().s))
+        show(path_chart(model, result, inputs, device, state.read_cursor().s))
     with right:
-        _show(kept_chart(model, result, inputs, device))
+        show(kept_chart(model, result, inputs, device))
 
 
 @st.fragment
@@ -214,35 +177,15 @@ def _blend_tab(model: StoredModel, result: ParametersResult, inputs: Inputs, dev
     cursor = state.read_cursor().s
     left, right = st.columns(2)
     with left:
-        _show(gap_chart(model, result, inputs, device))
+        show(gap_chart(model, result, inputs, device))
     with right:
-        _show(blend_loss_chart(model, result, inputs, device, cursor))
+        show(blend_loss_chart(model, result, inputs, device, cursor))
     lam = st.slider(
         "λ of the pictures; their t is near the cursor of the λ studio", 0.0, 1.0, 0.5, 1 / 8, key="blend_lam"
     )
-    _show(blend_pictures(model, result, inputs, device, cursor, lam))
+    show(blend_pictures(model, result, inputs, device, cursor, lam))
 
 
 @st.fragment
 def _regret_tab(model: StoredModel, result: ParametersResult, inputs: Inputs, device: str) -> None:
-    _show(landscape_chart(model, result, inputs, device))
-
-
-def _show(chart: Chart, height: int | None = None) -> None:
-    """A figure with its heading, caption, data and lines of Python; a tall one scrolls in a frame of its own."""
-    row = st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute")
-    row.markdown(f"**{chart.title}**")
-    with row.popover("Save"):
-        st.download_button(
-            "CSV", chart.csv, f"{chart.name}.csv", "text/csv", key=f"csv {chart.name}", on_click="ignore"
-        )
-        svg = st.toggle("The camera saves SVG instead of PNG", key=f"svg {chart.name}")
-        st.code(chart.lines, language="python", wrap_lines=True)
-    picture = {"format": "svg" if svg else "png", "filename": chart.name, "scale": 1 if svg else 3}
-    config = {"toImageButtonOptions": picture, "displaylogo": False}
-    frame: int | Literal["content"] = (
-        height if height is not None and (chart.figure.layout.height or 0) > height else "content"
-    )
-    with st.container(height=frame, border=False):
-        st.plotly_chart(chart.figure, config=config, key=f"figure {chart.name}", alt=chart.caption)
-    st.caption(chart.caption)
+    show(landscape_chart(model, result, inputs, device))

@@ -12,6 +12,7 @@ from streamlit.testing.v1 import AppTest
 
 import dpi_core
 from app.components.studio import StudioLandscape, StudioState, _parse
+from app.figures import distances, paths
 from app.figures import parameters as figures
 from app.records import Inputs, ParametersRequest, size_in_bytes
 from app.services import stored
@@ -92,16 +93,17 @@ def test_every_tab_draws_its_figures(name, tab):
     )
 
 
-@pytest.mark.parametrize("statistic", figures.STATISTICS)
+@pytest.mark.parametrize("statistic", distances.STATISTICS)
 def test_every_statistic_is_offered_by_stage_layer_and_parameter(model, statistic):
     for kind in ("stage", "layer", "parameter"):
         by_depth, by_value = (
-            figures.bars_chart(model, model.parameters.weights, kind, statistic, by_value) for by_value in (False, True)
+            distances.bars_chart(model, model.parameters.weights, kind, statistic, by_value)
+            for by_value in (False, True)
         )
         assert sorted(by_depth.rows) == sorted(by_value.rows)
         assert by_depth.figure.layout.xaxis.title.text and by_depth.caption.endswith(".")
     bars = by_value.figure.data[0].x
-    if statistic not in figures.SPECTRAL:
+    if statistic not in distances.SPECTRAL:
         assert (np.diff(bars) <= 0).all()
 
 
@@ -178,10 +180,10 @@ def test_the_stored_landscape_holds_the_learned_curve(model):
 
 
 def test_blends_agree_at_both_ends(model):
-    paths = model.parameters.paths
-    assert (paths.gap[:, [0, -1]] == 0).all()
-    assert (paths.arc >= paths.distance - 1e-6).all()
-    assert paths.kept_loss[-1, 0] < paths.kept_loss[1, 0]
+    found = model.parameters.paths
+    assert (found.gap[:, [0, -1]] == 0).all()
+    assert (found.arc >= found.distance - 1e-6).all()
+    assert found.kept_loss[-1, 0] < found.kept_loss[1, 0]
 
 
 def test_too_few_samples_are_refused_in_one_sentence(loaded):
@@ -201,14 +203,14 @@ def test_a_blind_network_is_refused_in_one_sentence():
 def test_lines_of_the_weights_reproduce_the_figures(model, monkeypatch):
     monkeypatch.chdir(Path(stored.CHECKPOINTS).parent)
     weights = model.parameters.weights
-    chart = figures.bars_chart(model, weights, "layer", "relative", False)
+    chart = distances.bars_chart(model, weights, "layer", "relative", False)
     np.testing.assert_allclose(list(run(chart.lines)["values"].values()), chart.figure.data[0].x, rtol=1e-4)
-    chart = figures.bars_chart(model, weights, "layer", "stable_rank", False)
+    chart = distances.bars_chart(model, weights, "layer", "stable_rank", False)
     values = np.stack(list(run(chart.lines)["values"].values()))
     np.testing.assert_allclose(values, [row[1:] for row in chart.rows], rtol=1e-4)
-    chart = figures.norm_chart(model, weights)
+    chart = distances.norm_chart(model, weights)
     np.testing.assert_allclose(run(chart.lines)["values"], chart.figure.data[-1].y, rtol=1e-5)
-    chart = figures.histogram_chart(model, weights, "head")
+    chart = distances.histogram_chart(model, weights, "head")
     np.testing.assert_array_equal(run(chart.lines)["values"], chart.figure.data[0].y)
 
 
@@ -216,7 +218,7 @@ def test_lines_of_the_paths_reproduce_the_figures(model, monkeypatch):
     monkeypatch.chdir(Path(stored.CHECKPOINTS).parent)
     inputs = Inputs("held-out", figures_count(model), 0)
     result = model.parameters
-    names = run(figures.blend_loss_chart(model, result, inputs, "cpu", 0.5).lines)
+    names = run(paths.blend_loss_chart(model, result, inputs, "cpu", 0.5).lines)
     middle = int(np.argmin(np.abs(result.paths.blend_s - 0.5)))
     assert float(names["lost"][0]) == pytest.approx(float(result.paths.blend_loss[middle]), abs=2e-3)
     names = run(figures.studio_lines(model, result, inputs, None, "cpu"))
@@ -236,7 +238,7 @@ def test_lines_of_the_studio_measure_what_it_looks_up(model, monkeypatch):
 
 def test_lines_of_the_pictures_reproduce_their_difference(model, monkeypatch):
     monkeypatch.chdir(Path(stored.CHECKPOINTS).parent)
-    chart = figures.blend_pictures(model, model.parameters, HELD_OUT, "cpu", 0.47, 0.5)
+    chart = paths.blend_pictures(model, model.parameters, HELD_OUT, "cpu", 0.47, 0.5)
     difference = run(chart.lines)["difference"]
     found = difference.square().flatten(1).mean(1).sqrt().numpy()
     np.testing.assert_allclose([row[1] for row in chart.rows], found, atol=1e-3)  # stored in half precision

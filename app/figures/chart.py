@@ -1,0 +1,124 @@
+"""What every chart has: axis titles, a caption, its data as CSV, the lines of Python behind it; and the colours."""
+
+from __future__ import annotations
+
+import csv
+import io
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:  # plotly takes half a second to import, which the start page need not wait for
+    from plotly.graph_objects import Figure
+
+THETA0, THETA1, LAMBDA, THIS = "#0072B2", "#D55E00", "#CC79A7", "#009E73"
+CURSOR = "#17A08F"  # between the theme's primary on light and on dark
+MIDWAY = "#6A6959"  # the even blend of θ0 and θ1
+GUIDE = "#8C8C8C"
+FAINT = "rgba(140, 140, 140, 0.6)"
+SERIES = ("#009E73", "#E69F00", "#56B4E9", "#8C8C8C", "#B8860B", "#4477AA", "#999933")
+DIVERGING = "RdBu_r"
+
+
+@dataclass(frozen=True, eq=False)
+class Chart:
+    """A figure with all that stands around it.
+
+    Attributes:
+        name: of its files.
+        title: the heading.
+        figure: for Plotly.
+        caption: one sentence that says how to read it.
+        header: names of the table's columns.
+        rows: its data.
+        lines: Python that reproduces it.
+    """
+
+    name: str
+    title: str
+    figure: Figure
+    caption: str
+    header: tuple[str, ...]
+    rows: list[tuple[Any, ...]]
+    lines: str
+
+    def csv(self) -> str:
+        """The table, readable by spreadsheets."""
+        stream = io.StringIO()
+        csv.writer(stream).writerows([self.header, *self.rows])
+        return "\ufeff" + stream.getvalue()
+
+
+def plot(x_title: str, y_title: str, height: int) -> Figure:
+    """An empty figure with its axis titles."""
+    import plotly.graph_objects as go
+
+    figure = go.Figure()
+    figure.update_layout(
+        height=height,
+        margin={"l": 10, "r": 10, "t": 30, "b": 10},
+        xaxis={"title": x_title, "automargin": True},
+        yaxis={"title": y_title, "automargin": True},
+        legend={"orientation": "h", "yanchor": "bottom", "y": 1.0, "x": 0},
+        hoverlabel={"namelength": -1},
+    )
+    return figure
+
+
+def subplots(titles: tuple[str, ...]) -> Figure:
+    """Panels side by side, each with its title."""
+    from plotly.subplots import make_subplots
+
+    figure = make_subplots(rows=1, cols=len(titles), subplot_titles=titles, horizontal_spacing=0.04)
+    figure.update_layout(height=320, margin={"l": 10, "r": 10, "t": 40, "b": 40})
+    figure.update_annotations(font_size=13)
+    return figure
+
+
+def band(figure: Figure, x: np.ndarray, low: np.ndarray, high: np.ndarray, colour: str) -> None:
+    """Draws an interval around a line."""
+    red, green, blue = (int(colour[at : at + 2], 16) for at in (1, 3, 5))
+    figure.add_scatter(
+        x=np.concatenate([x, x[::-1]]), y=np.concatenate([high, low[::-1]]), fill="toself", mode="lines",
+        line={"width": 0}, fillcolor=f"rgba({red}, {green}, {blue}, 0.25)", hoverinfo="skip", showlegend=False,
+    )  # fmt: skip
+
+
+def mark_cursor(figure: Figure, s: float) -> None:
+    """Draws the shared cursor."""
+    figure.add_vline(s, line={"color": CURSOR, "width": 1.5})
+
+
+def categories(figure: Figure) -> None:
+    """Makes the vertical axis a list of names, the first on top."""
+    figure.update_yaxes(autorange="reversed", type="category", tickmode="linear", title=None)
+    # At the top, where it stays in sight while a long list scrolls.
+    figure.update_xaxes(side="top")
+    figure.update_layout(bargap=0.25, margin={"t": 60}, legend={"y": -0.02, "yanchor": "top"})
+
+
+def bar_height(count: int) -> int:
+    """Of a figure with that many rows, in pixels."""
+    return 90 + 20 * max(count, 3)
+
+
+def order_of(values: np.ndarray, by_value: bool) -> np.ndarray:
+    """Rows of a list: as they come, or the largest first."""
+    return np.argsort(-np.nan_to_num(values), kind="stable") if by_value else np.arange(len(values))
+
+
+def share_of_last(values: np.ndarray) -> np.ndarray:
+    """Values divided by the last one."""
+    return values / (values[-1] or 1.0)
+
+
+def rows_of(*columns: np.ndarray) -> list[tuple[Any, ...]]:
+    """Columns as the rows of a table."""
+    return [tuple(float(value) for value in row) for row in zip(*columns, strict=True)]
+
+
+def signed(value: float, digits: int) -> str:
+    """A number with a true minus sign; what rounds to nothing has none."""
+    text = f"{value:.{digits}f}"
+    return "0." + "0" * digits if float(text) == 0 else text.replace("-", "−")

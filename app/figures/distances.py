@@ -1,0 +1,203 @@
+"""θ0 against θ1 in figures: distances, spectra, the norm along the path, the histogram of the difference."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from app.figures.chart import (
+    FAINT,
+    GUIDE,
+    LAMBDA,
+    MIDWAY,
+    SERIES,
+    THETA0,
+    THETA1,
+    THIS,
+    Chart,
+    bar_height,
+    categories,
+    order_of,
+    plot,
+    rows_of,
+)
+from app.figures.reproduce import load_line
+from app.records import StoredModel, WeightsResult
+
+STATISTICS = {
+    "distance": (
+        "‖θ1 − θ0‖",
+        "Distance",
+        "Long bars moved far in absolute terms, which large layers do easily; the relative distance divides by ‖θ0‖.",
+    ),
+    "relative": (
+        "‖θ1 − θ0‖ / ‖θ0‖",
+        "Relative distance",
+        "A bar of 1 means that the two sets differ by as much as θ0 is long.",
+    ),
+    "angle": (
+        "angle between θ0 and θ1 (degrees)",
+        "Angle",
+        "0° is the same direction; at 90° the two sets have nothing in common.",
+    ),
+    "dip": (
+        "norm dip at λ = 1/2 (share)",
+        "Norm dip",
+        "How far the norm half-way falls short of the mean of both ends; 0.29 would be two orthogonal sets of equal norm.",
+    ),
+    "stable_rank": (
+        "stable rank at λ = 0, 1/2, 1",
+        "Stable rank",
+        "How many directions a weight uses, ‖W‖² / σ_max², at θ0 (blue), half-way (their blend) and θ1 (vermilion).",
+    ),
+    "spectral_norm": (
+        "spectral norm at λ = 0, 1/2, 1",
+        "Spectral norm",
+        "The largest factor by which a weight stretches an input, at θ0 (blue), half-way (their blend) and θ1 (vermilion).",
+    ),
+}
+"""Statistic -> (axis title, name, how to read it)."""
+
+SPECTRAL = ("stable_rank", "spectral_norm")
+
+
+def bars_chart(model: StoredModel, weights: WeightsResult, kind: str, statistic: str, by_value: bool) -> Chart:
+    """One statistic of θ0 and θ1 for each stage, layer, parameter, or weight matrix.
+
+    Args:
+        model: on show.
+        weights: its results.
+        kind: "stage", "layer" or "parameter"; spectra are of parameters whatever it is.
+        statistic: a key of `STATISTICS`.
+        by_value: largest first, instead of the order of the network.
+    """
+    axis, name, caption = STATISTICS[statistic]
+    if statistic in SPECTRAL:
+        return _spectrum_chart(model, weights, statistic, by_value)
+    rows = [i for i, row in enumerate(weights.kinds) if row == kind]
+    names, values = [weights.names[i] for i in rows], getattr(weights, statistic)[rows]
+    order = order_of(values, by_value)
+    figure = plot(axis, "", height=bar_height(len(rows)))
+    figure.add_bar(
+        y=[names[i] for i in order],
+        x=values[order],
+        orientation="h",
+        marker_color=THIS,
+        customdata=weights.numel[rows][order],
+        hovertemplate="%{y}: %{x:.3g}<br>%{customdata:,} numbers<extra></extra>",
+    )
+    total = float(getattr(weights, statistic)[0])
+    if statistic != "distance" and np.isfinite(total):
+        figure.add_vline(
+            total,
+            line={"color": GUIDE, "dash": "dash"},
+            annotation_text="total",
+            annotation_position="bottom",
+        )
+        caption += " Dashed: all parameters as one vector."
+    categories(figure)
+    columns = ("numel", "norm0", "norm1", "distance", "relative", "angle", "dip")
+    table = [(names[i], *(float(getattr(weights, column)[rows[i]]) for column in columns)) for i in order]
+    lines = [
+        "import dpi_core",
+        "from dpi_core.analysis.weights import weight_distances",
+        "",
+        load_line(model),
+        f"{kind}s = weight_distances(model.net).{kind}s",
+        f"values = {{part.name: part.{statistic} for part in {kind}s}}",
+    ]
+    return Chart(
+        f"{statistic}-by-{kind}", f"{name} by {kind}", figure, caption, ("name", *columns), table, "\n".join(lines)
+    )
+
+
+def _spectrum_chart(model: StoredModel, weights: WeightsResult, statistic: str, by_value: bool) -> Chart:
+    axis, name, caption = STATISTICS[statistic]
+    values = getattr(weights, statistic)
+    shown = (0, values.shape[1] // 2, values.shape[1] - 1)
+    order = order_of(values[:, shown[1]], by_value)
+    figure = plot(axis, "", height=bar_height(len(values)))
+    names = [weights.spectrum_names[i] for i in order]
+    for column, colour, symbol in zip(shown, (THETA0, MIDWAY, THETA1), ("circle", "diamond", "square"), strict=True):
+        lam = float(weights.spectrum_lam[column])
+        figure.add_scatter(
+            y=names, x=values[order, column], mode="markers", name=f"λ = {lam:.2g}",
+            marker={"color": colour, "size": 8, "symbol": symbol},
+        )  # fmt: skip
+    categories(figure)
+    lines = [
+        "import dpi_core",
+        "from dpi_core.analysis.weights import spectra",
+        "",
+        load_line(model),
+        f"lam = {[float(v) for v in weights.spectrum_lam]}",
+        f"values = {{each.name: each.{statistic} for each in spectra(model.net, lam)}}",
+    ]
+    header = ("parameter", *(f"lambda_{float(lam):.2g}" for lam in weights.spectrum_lam))
+    rows = [(weights.spectrum_names[i], *values[i].tolist()) for i in order]
+    return Chart(statistic, f"{name} of each weight", figure, caption, header, rows, "\n".join(lines))
+
+
+def norm_chart(model: StoredModel, weights: WeightsResult) -> Chart:
+    """‖θ‖ along the path, of all parameters and of the stages, relative to ‖θ0‖."""
+    figure = plot("position λ: 0 at θ0, 1 at θ1", "‖θ‖ / ‖θ0‖", height=380)
+    stages = [i for i, kind in enumerate(weights.kinds) if kind == "stage" and weights.norm0[i] > 0]
+    bent = sorted(stages, key=lambda i: -abs(weights.norm_path[i] / weights.norm0[i] - 1).max())[: len(SERIES) - 2]
+    for i in sorted(stages, key=lambda i: i in bent):
+        colour = SERIES[bent.index(i)] if i in bent else FAINT
+        figure.add_scatter(
+            x=weights.norm_lam, y=weights.norm_path[i] / weights.norm0[i], name=weights.names[i],
+            line={"color": colour, "width": 2 if i in bent else 1}, showlegend=i in bent,
+        )  # fmt: skip
+    scale = weights.norm0[0] or 1.0
+    figure.add_scatter(
+        x=weights.norm_lam, y=weights.norm_path[0] / scale, name="total", line={"color": LAMBDA, "width": 4}
+    )
+    lines = [
+        "import dpi_core",
+        "import numpy as np",
+        "from dpi_core.analysis.weights import weight_distances",
+        "",
+        load_line(model),
+        "total = weight_distances(model.net).total",
+        f"values = [total.norm_at(lam) / total.norm0 for lam in np.linspace(0, 1, {len(weights.norm_lam)})]",
+    ]
+    rows = [(float(lam), *weights.norm_path[[0, *stages], k].tolist()) for k, lam in enumerate(weights.norm_lam)]
+    return Chart(
+        "norm-along-path",
+        "Norm along the path",
+        figure,
+        "A line that sags has smaller weights half-way than at either end; named are the stages that change most, thin grey"
+        " lines are the others.",
+        ("lambda", "total", *(weights.names[i] for i in stages)),
+        rows,
+        "\n".join(lines),
+    )
+
+
+def histogram_chart(model: StoredModel, weights: WeightsResult, name: str) -> Chart:
+    """The entries of θ1 − θ0 of one layer, or of all."""
+    at = weights.histogram_names.index(name)
+    edges, counts = weights.histogram_edges[at], weights.histogram_counts[at]
+    figure = plot("entry of θ1 − θ0", "count (log)", height=380)
+    figure.add_bar(
+        x=(edges[1:] + edges[:-1]) / 2, y=counts, width=np.diff(edges), marker_color=THIS, marker_line_width=0
+    )
+    figure.update_layout(bargap=0, showlegend=False)
+    figure.update_yaxes(type="log", dtick=1)
+    lines = [
+        "import dpi_core",
+        "from dpi_core.analysis.weights import histograms",
+        "",
+        load_line(model),
+        f'(found,) = [each for each in histograms(model.net) if each.name == "{name}"]',
+        "values = found.counts",
+    ]
+    return Chart(
+        "difference-histogram",
+        "Entries of θ1 − θ0",
+        figure,
+        "A peak at zero with long arms means that few entries carry the difference; counts are on a logarithmic axis.",
+        ("low", "high", "count"),
+        rows_of(edges[:-1], edges[1:], counts),
+        "\n".join(lines),
+    )
