@@ -22,6 +22,12 @@ from app.records.inputs import InputKind as InputKind
 from app.records.inputs import Inputs as Inputs
 from app.records.inputs import ModelKey as ModelKey
 from app.records.inputs import Upload as Upload
+from app.records.layers import LayerDetailRequest as LayerDetailRequest
+from app.records.layers import LayerDetailResult as LayerDetailResult
+from app.records.layers import LayersRequest as LayersRequest
+from app.records.layers import LayersResult as LayersResult
+from app.records.layers import ReceptiveFieldRequest as ReceptiveFieldRequest
+from app.records.layers import ReceptiveFieldResult as ReceptiveFieldResult
 from app.records.models import StoredModel as StoredModel
 from app.records.parameters import LandscapeResult as LandscapeResult
 from app.records.parameters import ParametersRequest as ParametersRequest
@@ -32,8 +38,24 @@ from app.records.trajectories import TrajectoryRequest as TrajectoryRequest
 from app.records.trajectories import TrajectoryResult as TrajectoryResult
 from app.records.trajectories import VectorField as VectorField
 
-Request = SweepRequest | PadRequest | ParametersRequest | TrajectoryRequest
-Result = SweepResult | PadResult | ParametersResult | TrajectoryResult
+Request = (
+    SweepRequest
+    | PadRequest
+    | ParametersRequest
+    | TrajectoryRequest
+    | LayersRequest
+    | LayerDetailRequest
+    | ReceptiveFieldRequest
+)
+Result = (
+    SweepResult
+    | PadResult
+    | ParametersResult
+    | TrajectoryResult
+    | LayersResult
+    | LayerDetailResult
+    | ReceptiveFieldResult
+)
 
 
 def size_in_bytes(result: Any) -> int:

@@ -7,6 +7,7 @@ from typing import Any
 
 from app.records.denoise import PadResult, SweepResult
 from app.records.inputs import ModelKey
+from app.records.layers import LayersResult
 from app.records.parameters import ParametersResult
 
 
@@ -23,6 +24,7 @@ class StoredModel:
         pad: stored frames over (noise level, λ), if any.
         shown: what the stored inputs are, in one phrase.
         parameters: what the Parameters page shows first, if it is stored.
+        layers: what the Layers page shows first, if it is stored.
     """
 
     key: ModelKey
@@ -33,6 +35,7 @@ class StoredModel:
     pad: PadResult | None
     shown: str
     parameters: ParametersResult | None = None
+    layers: LayersResult | None = None
 
     @property
     def is_image(self) -> bool:
