@@ -34,6 +34,10 @@ from app.records.parameters import ParametersRequest as ParametersRequest
 from app.records.parameters import ParametersResult as ParametersResult
 from app.records.parameters import PathsResult as PathsResult
 from app.records.parameters import WeightsResult as WeightsResult
+from app.records.trajectories import PlaneRequest as PlaneRequest
+from app.records.trajectories import PlaneResult as PlaneResult
+from app.records.trajectories import QualityRequest as QualityRequest
+from app.records.trajectories import QualityResult as QualityResult
 from app.records.trajectories import TrajectoryRequest as TrajectoryRequest
 from app.records.trajectories import TrajectoryResult as TrajectoryResult
 from app.records.trajectories import VectorField as VectorField
@@ -43,6 +47,8 @@ Request = (
     | PadRequest
     | ParametersRequest
     | TrajectoryRequest
+    | PlaneRequest
+    | QualityRequest
     | LayersRequest
     | LayerDetailRequest
     | ReceptiveFieldRequest
@@ -52,6 +58,8 @@ Result = (
     | PadResult
     | ParametersResult
     | TrajectoryResult
+    | PlaneResult
+    | QualityResult
     | LayersResult
     | LayerDetailResult
     | ReceptiveFieldResult

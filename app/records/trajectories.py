@@ -16,13 +16,16 @@ class TrajectoryRequest:
 
     Attributes:
         model: the model that samples.
-        inputs: of kind "samples": how many, and the seed of their noise; runs of one seed start from the same noise.
+        inputs: of kind "samples": how many, and the seed of their noise; runs of one seed start from the same noise. Of
+            another kind: these clean samples, carried to noise by the run's own solver, and from there back.
         sampler: a name of the library's samplers.
-        steps: how many steps.
+        steps: how many steps; of no account to a sampler that chooses its own.
         grid: a name of the library's grids of s.
-        lam: "learned", "linear", "frozen" or "reversed".
+        lam: "learned", "linear", "frozen", "reversed" or "table".
         frozen_at: where λ stands if it is frozen.
         device: where to compute.
+        table: λ at equally spaced s from 0 to 1, for "table".
+        between: start on the great circle between the noise of these two samples, or None.
     """
 
     model: ModelKey
@@ -34,6 +37,67 @@ class TrajectoryRequest:
     frozen_at: float
     device: str
     dtype: Literal["float32"] = "float32"
+    table: tuple[float, ...] = ()
+    between: tuple[int, int] | None = None
+
+
+@dataclass(frozen=True)
+class QualityRequest:
+    """How good the samples get with more network evaluations: several samplers, each with several numbers of steps.
+
+    Attributes:
+        model: the model that samples.
+        inputs: of kind "samples": how many are judged, and the seed of their noise.
+        samplers: names of the library's samplers.
+        steps: how many, for each of them.
+        grid: a name of the library's grids of s.
+        device: where to compute.
+    """
+
+    model: ModelKey
+    inputs: Inputs
+    samplers: tuple[str, ...]
+    steps: tuple[int, ...]
+    grid: str
+    device: str
+    dtype: Literal["float32"] = "float32"
+
+
+@dataclass(frozen=True)
+class PlaneRequest:
+    """The plane in which a model's samples spread most.
+
+    Attributes:
+        model: the model that samples.
+        inputs: of kind "samples": how many, and the seed of their noise.
+        sampler: a name of the library's samplers.
+        steps: how many steps.
+        device: where to compute.
+    """
+
+    model: ModelKey
+    inputs: Inputs
+    sampler: str
+    steps: int
+    device: str
+    dtype: Literal["float32"] = "float32"
+
+
+@dataclass(frozen=True, eq=False)
+class PlaneResult:
+    """The answer to a `PlaneRequest`: a sample x, flattened with its channels first, lies at axes @ (x − mean).
+
+    Attributes:
+        mean: (d,) of the samples.
+        axes: (2, d) of length 1, that of the largest variance first.
+        shares: (2,) of the samples' variance along each axis, in [0, 1].
+        samples: (m, 2) where they lie.
+    """
+
+    mean: np.ndarray
+    axes: np.ndarray
+    shares: np.ndarray
+    samples: np.ndarray
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,7 +137,9 @@ class TrajectoryResult:
         turning: (n,) sum of the angles between steps, in radians.
         energy: (k,) energy distance between the points and fresh data, or None for images.
         field: for points in the plane.
+        origin: (n, ...) the clean samples that the run's noise was made of, or None.
         error: why the run stopped early, in one sentence, or empty.
+        ended: whether no more states are to come.
     """
 
     s: np.ndarray
@@ -89,4 +155,27 @@ class TrajectoryResult:
     turning: np.ndarray
     energy: np.ndarray | None = None
     field: VectorField | None = None
+    origin: np.ndarray | None = None
     error: str = ""
+    ended: bool = True
+
+
+@dataclass(frozen=True, eq=False)
+class QualityResult:
+    """The answer to a `QualityRequest`, or its first p points.
+
+    Attributes:
+        samplers: p names.
+        steps: p numbers of steps; 0 for a sampler that chose its own.
+        nfe: (p,) network evaluations per sample.
+        error: (p,) root mean square distance per entry from a fine run's ends; NaN for samplers that draw noise.
+        energy: (p,) energy distance to fresh data, for points in the plane, or None.
+        floor: what 5 % and 95 % of equally many fresh data reach in place of the samples, or None.
+    """
+
+    samplers: tuple[str, ...]
+    steps: tuple[int, ...]
+    nfe: np.ndarray
+    error: np.ndarray
+    energy: np.ndarray | None
+    floor: tuple[float, float] | None

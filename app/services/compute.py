@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -20,13 +20,16 @@ from app.records import (
     PadResult,
     ParametersRequest,
     ParametersResult,
+    PlaneRequest,
+    QualityRequest,
     Request,
     Result,
     SweepRequest,
     SweepResult,
     TrajectoryRequest,
 )
-from app.services.sampling import trajectory
+from app.services.reporting import Report
+from app.services.sampling import plane, quality, trajectory
 from app.services.stored import digest, parameters_result
 from dpi_core.analysis.denoising import decoupled, sweep
 from dpi_core.data import Data, digits, fit_images, load_data, photos
@@ -39,8 +42,6 @@ DATA_ROOT = Path(os.environ.get("DPI_DATA", Path(__file__).parents[2] / "data"))
 """Folders of data sets that are not bundled, one per model family: data/fashion for fashion-flow-dpi."""
 
 T = TypeVar("T")
-Report = Callable[[int, int], None]
-"""Called with (done, total) between network calls; raises to stop the computation."""
 
 
 def devices() -> tuple[str, ...]:
@@ -69,9 +70,15 @@ def answer(model: Model, request: Request, report: Report) -> Result:
     Raises:
         ValueError: the inputs are not to be had, or the model cannot do what is asked; one sentence.
     """
-    if isinstance(request, TrajectoryRequest):
+    if isinstance(request, PlaneRequest):
+        return plane(model, request, report)
+    if isinstance(request, QualityRequest):
+        return quality(model, request, report)
+    if isinstance(request, TrajectoryRequest) and request.inputs.kind == "samples":
         return trajectory(model, request, report)
     x0 = _clean_inputs(model, request.inputs, report)
+    if isinstance(request, TrajectoryRequest):
+        return trajectory(model, request, report, x0)
     if isinstance(request, ParametersRequest):
         return _parameters(model, request, x0, report)
     eps = torch.randn(x0.shape, generator=seeded_generator(request.inputs.seed))

@@ -19,11 +19,13 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from app.records import ModelKey, Request, Result, size_in_bytes
+from app.services.reporting import Report
 
 log = logging.getLogger(__name__)
 
 Status = Literal["waiting", "running", "done", "failed", "cancelled"]
 CACHE_BYTES = 512 * 2**20
+PARTIAL_BYTES = 64 * 2**20
 MODELS_IN_MEMORY = 4
 
 
@@ -108,10 +110,15 @@ class Engine:
 
     Args:
         cache_bytes: bound of the result cache.
+
+    Attributes:
+        cache: the results.
+        partials: what computations have found so far; kept when one is cancelled.
     """
 
     def __init__(self, cache_bytes: int = CACHE_BYTES) -> None:
         self.cache = ResultCache(cache_bytes)
+        self.partials = ResultCache(PARTIAL_BYTES)
         self._lock = threading.Lock()
         self._jobs: dict[Request, Job] = {}
         self._latest: dict[tuple[str, type], Job] = {}
@@ -276,8 +283,10 @@ class Worker:
         self._models.move_to_end(key)
         return self._models[key]
 
-    def _reporter(self, job: Job) -> Callable[[int, int], None]:
-        def report(done: int, total: int) -> None:
+    def _reporter(self, job: Job) -> Report:
+        def report(done: int, total: int, partial: Result | None = None) -> None:
+            if partial is not None:
+                self.engine.partials.put(job.request, partial)
             if not self.engine._wanted(job):
                 raise Cancelled
             job.done, job.total = done, total

@@ -1,82 +1,195 @@
-"""One sampling run with all that is shown of it, computed with torch; part of `compute`."""
+"""Sampling runs with all that is shown of them, computed with torch; part of `compute`."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import replace
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from app.records import TrajectoryRequest, TrajectoryResult, VectorField
-from dpi_core.analysis.trajectories import energy_distance, path_statistics
+from app.records import PlaneRequest, PlaneResult, QualityRequest, QualityResult, TrajectoryRequest, TrajectoryResult
+from app.services.planes import Plane
+from app.services.reporting import Report
+from dpi_core.analysis.trajectories import path_statistics
 from dpi_core.data import load_data
 from dpi_core.interpolation import DPI
 from dpi_core.lambda_schedules import LambdaSchedule
-from dpi_core.mixtures import GaussianMixture
 from dpi_core.model import Model, what_if
 from dpi_core.samplers import State
 
-Report = Callable[[int, int], None]
+ADAPTIVE = ()
 
-ARROWS = 17
-DENSITY_CELLS = 72
-JUDGED_POINTS, DATA_POINTS = 600, 1200
-LARGEST_EXTENT = 4.0
+PARTIAL_SECONDS = 0.5
+"""How often the states so far are handed over."""
+
+WHOLE = 1000
+"""Progress is told in thousandths of the way."""
 
 
-def trajectory(model: Model, request: TrajectoryRequest, report: Report) -> TrajectoryResult:
+def trajectory(model: Model, request: TrajectoryRequest, report: Report, clean: Tensor | None = None) -> TrajectoryResult:
     """Runs a sampler; a run that breaks keeps the states so far and says why.
+
+    Args:
+        model: what samples.
+        request: what is asked for.
+        report: hears how far the run is, and every half second the states so far.
+        clean: samples to carry to noise and back, (n, ...); None starts from noise.
 
     Raises:
         ValueError: the sampler, the grid, the steps or λ do not fit the model.
         FloatingPointError: the model's first answer was not finite.
     """
     schedule = what_if(model.net, request.lam, request.frozen_at)
-    states, clock, error = [], [], ""
-    started = time.perf_counter()
+    start = _start(model, request, schedule, report, clean)
+    recording = _Recording(model, schedule, clean)
+    handed_over = time.perf_counter()
     try:
-        for state in _states(model, request, schedule):
-            states.append(state)
-            clock.append(1000 * (time.perf_counter() - started))
-            report(len(states), request.steps + 1)
+        for state, ms in _timed(_states(model, request, schedule, start)):
+            recording.add(state, ms)
+            is_due = len(recording.states) > 1 and time.perf_counter() - handed_over > PARTIAL_SECONDS
+            report(*_progress(model, state, clean is not None), recording.result(ended=False) if is_due else None)
+            handed_over = time.perf_counter() if is_due else handed_over
     except FloatingPointError as broken:
-        if len(states) < 2:
+        if len(recording.states) < 2:
             raise
-        error = f"The run stopped at step {len(states)} of {request.steps}: {broken} What came before is shown."
-    result = _result(model, states, clock, schedule)
-    return replace(result, **_planar(model, states, schedule), error=error)
+        steps = "" if request.sampler in ADAPTIVE else f" of {request.steps}"
+        where = f"The run stopped at step {len(recording.states)}{steps}"
+        return recording.result(error=f"{where}: {broken} What came before is shown.")
+    return recording.result()
 
 
-def _states(model: Model, request: TrajectoryRequest, schedule: LambdaSchedule | None) -> Iterator[State]:
+def plane(model: Model, request: PlaneRequest, report: Report) -> PlaneResult:
+    """The plane in which samples of the model spread most."""
     inputs = request.inputs
-    return model.sample_states(
-        range(inputs.n), request.sampler, request.steps, inputs.seed, grid=request.grid, schedule=schedule
+    states = model.sample_states(range(inputs.n), request.sampler, request.steps, inputs.seed)
+    for state in states:
+        report(*_progress(model, state))
+    from dpi_core.analysis.trajectories import principal_plane
+    found = principal_plane(state.x.double().cpu())
+    samples = found.project(state.x.double().cpu())
+    return PlaneResult(found.mean.numpy(), found.axes.numpy(), found.shares.numpy(), samples.numpy())
+
+
+def quality(model: Model, request: QualityRequest, report: Report) -> QualityResult:
+    """Error and distance to the data of several samplers, each with several numbers of steps."""
+    from dpi_core.quality import quality_against_nfe
+    inputs, result = request.inputs, None
+    runs = [(name, steps) for name in request.samplers for steps in _step_counts(name, request.steps)]
+    data = load_data(model.recipe.data) if model.recipe.shape == (2,) else None
+    for progress in quality_against_nfe(model, runs, inputs.n, inputs.seed, data=data):
+        is_new = result is None or len(progress.found) > len(result.samplers)
+        result = _quality_result(progress) if is_new else result
+        report(round(WHOLE * progress.share), WHOLE, result if is_new and progress.found else None)
+    assert result is not None
+    return result
+
+
+def _step_counts(sampler: str, steps: tuple[int, ...]) -> tuple[int | None, ...]:
+    return (None,) if sampler in ADAPTIVE else steps
+
+
+def _quality_result(progress: QualityProgress) -> QualityResult:
+    found = progress.found
+    energies = [point.energy for point in found]
+    return QualityResult(
+        samplers=tuple(point.sampler for point in found),
+        steps=tuple(point.steps or 0 for point in found),
+        nfe=np.array([point.nfe for point in found]),
+        error=np.array([np.nan if point.error is None else point.error for point in found]),
+        energy=None if None in energies else np.array(energies),
+        floor=progress.floor,
     )
 
 
-def _result(model: Model, states: list[State], clock: list[float], schedule: LambdaSchedule | None) -> TrajectoryResult:
-    s = np.array([state.s for state in states])
-    c = model.process.coefficients(torch.from_numpy(s))
-    scale = torch.hypot(c.alpha, c.sigma).clamp(min=1)
-    x = torch.stack([state.x.cpu().double() / factor for state, factor in zip(states, scale, strict=True)])
-    x0_hat = torch.stack([state.x0_hat.float().cpu() for state in states])
-    paths = path_statistics(x)
-    return TrajectoryResult(
-        s=s,
-        lam=_lambdas(states),
-        curve=_curve(model, schedule),
-        native=tuple(model.process.describe(value) for value in s.tolist()),
-        scale=scale.numpy(),
-        x=_channels_last(x.float()),
-        x0_hat=_channels_last(x0_hat),
-        nfe=np.array([state.nfe for state in states]),
-        ms=np.array([0.0, *clock[1:]]),
-        straightness=paths.straightness.numpy(),
-        turning=paths.turning.numpy(),
-    )
+def _states(
+    model: Model, request: TrajectoryRequest, schedule: LambdaSchedule | None, start: Tensor | None
+) -> Iterator[State]:
+    inputs, sampler = request.inputs, request.sampler
+    steps, grid = (None, "uniform") if sampler in ADAPTIVE else (request.steps, request.grid)
+    return model.sample_states(range(inputs.n), sampler, steps, inputs.seed, grid=grid, schedule=schedule)
+
+
+def _start(
+    model: Model, request: TrajectoryRequest, schedule: LambdaSchedule | None, report: Report, clean: Tensor | None
+) -> Tensor | None:
+    """Where the run starts: from the seed's noise (None), from clean samples' own noise, or between two samples."""
+    if request.between is not None:
+        from dpi_core.samplers import slerp
+        first, second = model.noise(list(request.between), request.inputs.seed)
+        return slerp(first, second, torch.linspace(0, 1, request.inputs.n, dtype=torch.float64))
+    if clean is None:
+        return None
+    steps, grid = (None, "uniform") if request.sampler in ADAPTIVE else (request.steps, request.grid)
+    for state in model.invert(clean, request.sampler, steps, grid=grid, schedule=schedule):
+        report(WHOLE // 2 - _progress(model, state)[0] // 2, WHOLE)
+    return state.x
+
+
+def _progress(model: Model, state: State, is_second_half: bool = False) -> tuple[int, int]:
+    """How far a run is: by s, for not every sampler knows its steps."""
+    low, high = model.process.sampling_range
+    done = round(WHOLE * (high - state.s) / (high - low))
+    return (WHOLE + done) // 2 if is_second_half else done, WHOLE
+
+
+def _timed(states: Iterator[State]) -> Iterator[tuple[State, float]]:
+    """Each state with the milliseconds spent on it and those before, without what happens to them in between."""
+    spent = 0.0
+    while True:
+        started = time.perf_counter()
+        state = next(states, None)
+        spent += 1000 * (time.perf_counter() - started)
+        if state is None:
+            return
+        yield state, spent
+
+
+@dataclass
+class _Recording:
+    """The states of one run as they come."""
+
+    model: Model
+    schedule: LambdaSchedule | None
+    clean: Tensor | None
+    states: list[State] = field(default_factory=list)
+    clock: list[float] = field(default_factory=list)
+    plane: Plane | None = None
+
+    def add(self, state: State, ms: float) -> None:
+        self.states.append(state)
+        self.clock.append(ms)
+        if self.model.recipe.shape == (2,):
+            self.plane = self.plane or Plane(self.model, self.schedule, state)
+            self.plane.add(state)
+
+    def result(self, error: str = "", ended: bool = True) -> TrajectoryResult:
+        states, process = self.states, self.model.process
+        s = np.array([state.s for state in states])
+        c = process.coefficients(torch.from_numpy(s))
+        scale = torch.hypot(c.alpha, c.sigma).clamp(min=1)
+        x = torch.stack([state.x.cpu().double() / factor for state, factor in zip(states, scale, strict=True)])
+        paths = path_statistics(x)
+        return TrajectoryResult(
+            s=s,
+            lam=_lambdas(states),
+            curve=_curve(self.model, self.schedule),
+            native=tuple(process.describe(value) for value in s.tolist()),
+            scale=scale.numpy(),
+            x=_channels_last(x.float()),
+            x0_hat=_channels_last(torch.stack([state.x0_hat.float().cpu() for state in states])),
+            nfe=np.array([state.nfe for state in states]),
+            ms=np.array([0.0, *self.clock[1:]]),
+            straightness=paths.straightness.numpy(),
+            turning=paths.turning.numpy(),
+            energy=None if self.plane is None else np.array(self.plane.energy),
+            field=None if self.plane is None else self.plane.field(),
+            origin=None if self.clean is None else _channels_last(self.clean.float().cpu()),
+            error=error,
+            ended=ended,
+        )
 
 
 def _lambdas(states: list[State]) -> np.ndarray | None:
@@ -93,69 +206,7 @@ def _curve(model: Model, schedule: LambdaSchedule | None) -> np.ndarray | None:
     return np.stack([s.numpy(), (lam if lam.ndim == 1 else lam.mean(1)).numpy()])
 
 
-# Points in the plane ----------------------------------------------------------------------------------------------
-
-
-def _planar(model: Model, states: list[State], schedule: LambdaSchedule | None) -> dict:
-    if model.recipe.shape != (2,):
-        return {}
-    data = load_data(model.recipe.data)
-    fresh = data.held_out_batch(20_000, 0).double()
-    some = [state.x[:JUDGED_POINTS].cpu() for state in states]
-    energy = np.array([energy_distance(x, fresh[:DATA_POINTS]) for x in some])
-    extent = _extent([*some, fresh])
-    mixture = getattr(data, "distribution", None)
-    known = mixture if isinstance(mixture, GaussianMixture) else None
-    points = _lattice(extent, ARROWS)
-    learned = [_velocity(model, points, state.s, schedule) for state in states]
-    exact = None if known is None else [_exact_velocity(model, known, points, state.s) for state in states]
-    density = _density(known, fresh, extent)
-    field = VectorField(extent, points.numpy(), np.stack(learned), None if exact is None else np.stack(exact), density)
-    return {"energy": energy, "field": field}
-
-
-def _extent(points: list[Tensor]) -> float:
-    largest = max(x.abs().quantile(0.99).item() for x in points)
-    return min(LARGEST_EXTENT, float(np.ceil(2 * largest) / 2))
-
-
-def _lattice(extent: float, count: int) -> Tensor:
-    """Centres of count × count cells, rows from the top."""
-    centres = extent * ((torch.arange(count, dtype=torch.float64) + 0.5) / count * 2 - 1)
-    return torch.cartesian_prod(centres.flip(0), centres).flip(1)
-
-
-def _velocity(model: Model, points: Tensor, s: float, schedule: LambdaSchedule | None) -> np.ndarray:
-    """dx/ds of the network under the run's λ; NaN where it is undefined."""
-    if schedule is None:
-        velocity = model.predict(points.float(), s).velocity
-    else:
-        assert isinstance(model.net, DPI)
-        with model.net.using(schedule):
-            velocity = model.predict(points.float(), s).velocity
-    return np.full(points.shape, np.nan) if velocity is None else velocity.cpu().numpy()
-
-
-def _exact_velocity(model: Model, mixture: GaussianMixture, points: Tensor, s: float) -> np.ndarray:
-    c = model.process.coefficients(s)
-    if not model.process.exists("velocity", s):
-        return np.full(points.shape, np.nan)
-    x0 = mixture.posterior_mean(points, c.alpha, c.sigma)
-    return model.process.convert(x0, "x0", "velocity", points, s).numpy()
-
-
-def _density(mixture: GaussianMixture | None, fresh: Tensor, extent: float) -> np.ndarray:
-    """Of the target on a raster, 1 at its highest: the closed form's, or a histogram of fresh data."""
-    if mixture is not None:
-        log_density = mixture.log_prob(_lattice(extent, DENSITY_CELLS))
-        found = log_density.exp().reshape(DENSITY_CELLS, DENSITY_CELLS).numpy()
-    else:
-        ends = [[-extent, extent]] * 2
-        counts, _, _ = np.histogram2d(fresh[:, 0].numpy(), fresh[:, 1].numpy(), DENSITY_CELLS, ends)
-        found = counts.T[::-1]
-    return (found / max(found.max(), 1e-12)).astype(np.float32)
-
-
 def _channels_last(values: Tensor) -> np.ndarray:
+    """Images (..., c, h, w) as (..., h, w, c); points as they are."""
     array = values.numpy()
-    return np.moveaxis(array, -3, -1) if array.ndim == 5 else array
+    return np.moveaxis(array, -3, -1) if array.ndim >= 4 else array

@@ -46,11 +46,13 @@ def computed(request: Request, answer: type[T], label: str, back: Callable[[], N
 
 
 def _watch(label: str, job: Job, back: Callable[[], None] | None) -> None:
-    """Shows a job until it is finished, then draws the page again."""
+    """Shows a job until it is finished, then draws the page again; so it does for what is found on the way."""
+    partials = cache.engine().partials
+    drawn = partials.get(job.request)
 
     @st.fragment(run_every=0.3)
     def watch() -> None:
-        if job.finished:
+        if job.finished or partials.get(job.request) is not drawn:
             st.rerun()
         st.progress(job.progress, label if job.total else f"{label}: waiting for the engine")
 

@@ -17,7 +17,7 @@ from app.services import compute, stored
 SHIPPED = {"digits-vp-dpi": 4, "digits-vp-none": 4, "mixture2d-flow-dpi": 100}
 
 
-def silent(done: int, total: int) -> None:
+def silent(done: int, total: int, partial: object = None) -> None:
     """A report nobody reads."""
 
 
