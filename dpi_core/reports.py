@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from dpi_core.analysis.denoising import decoupled, sweep
@@ -28,7 +27,15 @@ from dpi_core.analysis.weights import (
     weight_distances,
     weight_path,
 )
-from dpi_core.classifier import Classifier, ClassifierConfig, accuracy, recognition, train_classifier
+from dpi_core.classifier import (
+    Classifier,
+    ClassifierConfig,
+    accuracy,
+    load_classifier,
+    recognition,
+    save_classifier,
+    train_classifier,
+)
 from dpi_core.data import Data, DistributionData, GaussianMixture, ImageData, Labels, idx_labels
 from dpi_core.evaluation import LEVELS, ErrorCurve, denoising_errors, excess_over_optimum, psnr, summarise
 from dpi_core.interpolation import DPI
@@ -46,8 +53,11 @@ PAD_JUDGED_IMAGES, PAD_JUDGED_POINTS = 32, 2048
 SWEEP_FRAMES, PAD_CELLS = 101, 33
 PARAMETER_IMAGES, PARAMETER_POINTS = 128, 2048
 PATH_LEVELS = (0.25, 0.5, 0.75)
-PATH_STEPS, SPECTRUM_STEPS = 65, 5
+PATH_STEPS, SPECTRUM_STEPS = 65, 9
 PICTURE_LEVELS, PICTURE_STEPS = (0.1, 0.3, 0.5, 0.7, 0.9), 9
+PARTS_UNIT = 256
+"""The landscape's parts are stored as integers, this many to a decibel."""
+
 KEPT_BLENDS = (1, 2, 3, 5, 9, 17, 33)
 SEED = 0
 
@@ -160,11 +170,8 @@ def _judge(data: ImageData, labels: Labels, folder: Path | None) -> Classifier:
     digest = hashlib.sha256(labels.train.numpy().tobytes()).hexdigest()[:12]
     file = folder / f"judge-{digest}-{JUDGE_EPOCHS}-epochs.safetensors"
     if not file.is_file():
-        folder.mkdir(parents=True, exist_ok=True)
-        save_file(_judge(data, labels, None).state_dict(), file)
-    judge = Classifier(ClassifierConfig(in_channels=data.shape[0]))
-    judge.load_state_dict(load_file(file))
-    return judge.eval()
+        save_classifier(_judge(data, labels, None), file)
+    return load_classifier(file, ClassifierConfig(in_channels=data.shape[0]))
 
 
 def _held_out(data: Data, n: int) -> Tensor:
@@ -290,11 +297,11 @@ def analyse_parameters(
     (pictures,) = found[Tensor]
     sections = {
         "weights": _weights_section(model, spectrum),
-        "landscape": _landscape_section(plane, _measure(x0)),
+        "landscape": _landscape_section(model, plane, _measure(x0)),
         "paths": _paths_section(paths, gaps, kept, exact, _measure(x0)) | _pictures_section(pictures),
     }
     tensors = {
-        f"{section}.{name}": torch.from_numpy(value if value.dtype == np.float16 else value.astype(np.float32))
+        f"{section}.{name}": torch.from_numpy(value if value.dtype in STORED_AS_THEY_ARE else value.astype(np.float32))
         for section, values in sections.items()
         for name, value in values.items()
         if isinstance(value, np.ndarray)
@@ -368,6 +375,7 @@ def _weights_section(model: Model, spectrum: list[Spectrum]) -> dict[str, Any]:
         **{column: np.array([getattr(part, column) for _, part in rows], dtype=np.float64) for column in columns},
         "norm_lam": lam,
         "norm_path": np.array([[part.norm_at(position) for position in lam] for _, part in rows]),
+        "angle_path": np.array([[part.angle_at(position) for position in lam] for _, part in rows]),
         "s": path.s,
         "lam": _one_curve(path.lam),
         "moved": path.moved,
@@ -380,6 +388,8 @@ def _weights_section(model: Model, spectrum: list[Spectrum]) -> dict[str, Any]:
         "spectrum_lam": np.linspace(0, 1, SPECTRUM_STEPS),
         "spectral_norm": np.array([each.spectral_norm for each in spectrum]),
         "stable_rank": np.array([each.stable_rank for each in spectrum]),
+        "singular_values": np.concatenate([each.singular_values.T for each in spectrum]),
+        "spectrum_sizes": [each.singular_values.shape[1] for each in spectrum],
         "histogram_names": [each.name for each in counted],
         "histogram_edges": np.array([each.edges for each in counted]),
         "histogram_counts": np.array([each.counts for each in counted]),
@@ -392,13 +402,18 @@ def _stage(kind: str, name: str) -> str:
     return stage_of(layer_of(name) if kind == "parameter" else name)
 
 
-def _landscape_section(plane: Landscape, measure: Measure) -> dict[str, Any]:
+def _landscape_section(model: Model, plane: Landscape, measure: Measure) -> dict[str, Any]:
+    net = two_sets(model.net)
+    curves = net.lam(torch.from_numpy(plane.s)).detach().cpu().reshape(len(plane.s), -1).T
     names = ("s", "lam", "quality", "learned", "learned_quality", "valley", "valley_quality", "residual", "samples")
     lost = plane.regret
     return {
         **{name: getattr(plane, name) for name in names},
         **{"regret": lost.mean, "regret_low": lost.low, "regret_high": lost.high, "regret_total": list(lost.total)},
         "measure": measure,
+        "parts": np.round(plane.parts * PARTS_UNIT).astype(np.int16),
+        "curves": curves.numpy(),
+        "group_names": list(net.group_names),
     }
 
 
