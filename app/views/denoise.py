@@ -22,10 +22,9 @@ from app.records import (
     StoredModel,
     SweepRequest,
     SweepResult,
-    Upload,
 )
 from app.services import cache
-from app.services.uploads import read_upload
+from app.views.own_image import choose_upload
 from app.views.progress import computed
 
 SWEEP_GRID = tuple(np.linspace(0, 1, 101).tolist())
@@ -82,28 +81,12 @@ def _choose_inputs(row: DeltaGenerator, model: StoredModel, seed: int) -> Inputs
         row.caption(model.shown)
         return None
     if chosen == "Upload":
-        image = _choose_upload(model)
+        image = choose_upload(model)
         if image is not None:
             return Inputs("upload", 1, seed, image)
         row.caption(f"Shown until then: {model.shown}")
         return None
     return Inputs(cast(InputKind, chosen.lower()), SHOWN_IMAGES if model.is_image else SHOWN_POINTS, seed)
-
-
-def _choose_upload(model: StoredModel) -> Upload | None:
-    """This session's own image in the model's shape; a file that is none leaves the last one in place."""
-    channels, height, width = model.recipe["shape"]
-    gray = " gray" if channels == 1 else ""
-    file = st.file_uploader(
-        f"Any image: it is cropped, resized to {width} × {height}{gray} pixels, and kept for this session only."
-    )
-    if file is not None:
-        try:
-            state.set_upload(read_upload(file.getvalue(), (channels, height, width)))
-        except ValueError as error:
-            st.error(str(error))
-    image = state.upload()
-    return image if image is not None and image.shape == (channels, height, width) else None
 
 
 def _computed(
