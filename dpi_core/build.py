@@ -12,7 +12,7 @@ from typing import Any, Literal
 import torch
 
 from dpi_core.backbones import BACKBONES
-from dpi_core.conditioning import ConditioningConfig, condition
+from dpi_core.conditioning import ConditioningConfig, condition, conditioned_process
 from dpi_core.config import from_dict
 from dpi_core.data import DataConfig
 from dpi_core.denoiser import Denoiser
@@ -24,9 +24,9 @@ RECIPES = Path(__file__).parent / "recipes"
 
 @dataclass(frozen=True)
 class SamplingConfig:
-    """The sampler a model uses unless told otherwise."""
+    """The sampler a model uses unless told otherwise; dopri5 chooses its own steps and has no use for `steps`."""
 
-    sampler: Literal["ddim", "ddpm", "euler", "heun", "dpmpp_2m", "rk4", "edm"] = "heun"
+    sampler: Literal["ddim", "ddpm", "euler", "heun", "dpmpp_2m", "rk4", "edm", "dopri5"] = "heun"
     steps: int = 32
 
 
@@ -108,7 +108,8 @@ def build_denoiser(recipe: Recipe) -> Denoiser:
         torch.manual_seed(recipe.training.seed)
         backbone = backbone_class(recipe.backbone)
     generator = torch.Generator().manual_seed(recipe.training.seed)
-    return Denoiser(condition(backbone, recipe.conditioning, generator), recipe.process)
+    process = conditioned_process(recipe.process, recipe.conditioning)
+    return Denoiser(condition(backbone, recipe.conditioning, generator), process)
 
 
 def _kind_of(backbone_config: Any) -> str:

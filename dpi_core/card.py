@@ -26,15 +26,21 @@ def _introduction(model: Model) -> str:
     shape = " × ".join(map(str, model.recipe.shape))
     process = f"{type(model.process).__name__} (predicts {model.process.prediction})"
     opening = f"A denoiser for samples of shape {shape}, trained on {process}."
-    if model.recipe.conditioning.kind == "dpi":
-        return (
-            f"{opening} The network takes no scalar: Deep Parameter Interpolation (arXiv:2511.21028) runs it at"
-            " (1 − λ(s))θ0 + λ(s)θ1, with λ a learned monotone curve of the noise level s."
-        )
-    return (
-        f"{opening} The network is blind: it has one parameter set and never sees the noise level s. The conversion from"
-        " its output to x̂0 still knows s, and the prediction target is the one of the conditioned models."
-    )
+    return f"{opening} {CONDITIONING[model.recipe.conditioning.kind]}"
+
+
+_BLIND = "The network is blind: it has one parameter set and never sees the noise level s."
+CONDITIONING = {
+    "dpi": "The network takes no scalar: Deep Parameter Interpolation (arXiv:2511.21028) runs it at (1 − λ(s))θ0 + λ(s)θ1,"
+    " with λ a learned monotone curve of the noise level s.",
+    "none": f"{_BLIND} The conversion from its output to x̂0 still knows s, and the prediction target is the one of the"
+    " conditioned models.",
+    "blind": f"{_BLIND} It predicts x̂0 itself, so that nothing knows s.",
+    "input_map": "The noise level s enters as one more input of the first operator.",
+    "embedding": "The noise level s enters as a scale and a shift inside the network, computed from Fourier features.",
+    "rescaling": f"{_BLIND} It predicts the noise ε, and the score is −ε/σ.",
+}
+"""Conditioning -> what it does, in a sentence or two."""
 
 
 def _data(metrics: dict[str, Any]) -> str:

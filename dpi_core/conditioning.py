@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import dataclasses
+import typing
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import nn
 
+from dpi_core.flat_storage import Patterns, assign_groups, parameters_in_scope
 from dpi_core.interpolation import DPI
 from dpi_core.lambda_schedules import FixedSchedule, LambdaSchedule, ScalarRange, SoftmaxSchedule
-from dpi_core.types import Scalar, as_scalar
+from dpi_core.noise_processes import NoiseProcess
+from dpi_core.one_set import Blind, Embedding, InputMap
+from dpi_core.operators import SCOPES, parameters_of
 
 
 @dataclass(frozen=True)
@@ -33,44 +38,109 @@ class ScheduleConfig:
 
 
 @dataclass(frozen=True)
+class EmbeddingConfig:
+    """The network that turns s into scales and shifts.
+
+    Attributes:
+        n_features: Fourier features of s, even.
+        width: of its two layers.
+    """
+
+    n_features: int = 64
+    width: int = 128
+
+
+Kind = Literal["dpi", "none", "blind", "input_map", "embedding", "rescaling"]
+
+
+@dataclass(frozen=True)
 class ConditioningConfig:
     """How the scalar reaches the network.
 
     Attributes:
-        kind: "dpi", or "none" for a network that is blind to the scalar.
-        scope: glob patterns of the parameters that get two sets (dpi).
+        kind: "dpi": two parameter sets.
+            "none": the network is blind; the conversion from its output to x̂0 knows s.
+            "blind": the network is blind and predicts x0 without preconditioning, so that nothing knows s.
+            "input_map": s is one more input of the first operator.
+            "embedding": scale and shift inside the network.
+            "rescaling": the network is blind and predicts ε; the score is −ε/σ.
+        scope: of the parameters that get two sets: a key of `operators.SCOPES`, or glob patterns (dpi).
         schedule: λ (dpi).
         scalar: the physical range of the scalar; None where it is s itself (dpi).
+        groups: name -> glob patterns of parameters that get a λ of their own, the first match decides; what matches none
+            has one together, "rest" (dpi).
+        embedding: sizes (embedding).
+
+    Raises:
+        ValueError: a key is set that the kind does not have.
     """
 
-    kind: Literal["dpi", "none"] = "dpi"
+    kind: Kind = "dpi"
     scope: str | tuple[str, ...] = "*"
     schedule: ScheduleConfig = ScheduleConfig()
     scalar: ScalarRange | None = None
+    groups: dict[str, tuple[str, ...]] | None = None
+    embedding: EmbeddingConfig = EmbeddingConfig()
+
+    def __post_init__(self) -> None:
+        own = {"dpi": set(_DPI_KEYS), "embedding": {"embedding"}}.get(self.kind, set())
+        for field in dataclasses.fields(self)[1:]:
+            if field.name not in own and getattr(self, field.name) != field.default:
+                raise ValueError(
+                    f"conditioning.{field.name} is set, but is without effect for the kind {self.kind!r}; remove it."
+                )
+        if self.groups is not None and self.schedule.kind != "softmax":
+            raise ValueError(
+                f"conditioning.groups gives each group a learned curve, but schedule.kind is {self.schedule.kind!r}; choose"
+                ' "softmax", or remove the groups.'
+            )
 
 
-class Blind(nn.Module):
-    """No conditioning: f(x), whatever s is; it is only checked."""
-
-    def __init__(self, backbone: nn.Module) -> None:
-        super().__init__()
-        self.backbone = backbone
-
-    def forward(self, x: Any, s: Scalar, *args: Any, **kwargs: Any) -> Any:
-        """f(x, ...); s as in `DPI.forward`."""
-        as_scalar(s)
-        return self.backbone(x, *args, **kwargs)
+_DPI_KEYS = ("scope", "schedule", "scalar", "groups")
+_PREDICTIONS = {"blind": "x0", "rescaling": "eps"}
 
 
-def build_schedule(config: ScheduleConfig, generator: torch.Generator) -> LambdaSchedule:
-    """λ from its config; `generator` draws the initial φ."""
+def build_schedule(config: ScheduleConfig, generator: torch.Generator, n_groups: int | None = None) -> LambdaSchedule:
+    """λ from its config, one for each group; `generator` draws the initial φ."""
     if config.kind == "softmax":
-        return SoftmaxSchedule(config.n_knots, config.rounding, init_std=config.init_std, generator=generator)
+        return SoftmaxSchedule(config.n_knots, config.rounding, n_groups, config.init_std, generator)
     return FixedSchedule("linear" if config.kind == "linear" else config.value)
 
 
 def condition(backbone: nn.Module, config: ConditioningConfig, generator: torch.Generator) -> nn.Module:
-    """The backbone under the contract `net(x, s)`."""
-    if config.kind == "none":
-        return Blind(backbone)
-    return DPI(backbone, build_schedule(config.schedule, generator), config.scope, scalar=config.scalar)
+    """The backbone under the contract `net(x, s)`; `generator` names the stream of what conditioning draws."""
+    if config.kind == "dpi":
+        scope, groups = _scope(backbone, config.scope), config.groups
+        names, _ = parameters_in_scope(backbone, scope)
+        n_groups = None if groups is None else len(assign_groups(names, groups)[0])
+        schedule = build_schedule(config.schedule, generator, n_groups)
+        return DPI(backbone, schedule, scope, groups=groups, scalar=config.scalar)
+    if config.kind == "input_map":
+        return InputMap(backbone)
+    if config.kind == "embedding":
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(generator.initial_seed())
+            return Embedding(backbone, config.embedding.n_features, config.embedding.width)
+    return Blind(backbone)
+
+
+def conditioned_process(process: NoiseProcess, config: ConditioningConfig) -> NoiseProcess:
+    """The process with the prediction that a conditioning implies; most leave it as it is.
+
+    Raises:
+        ValueError: the process has no such prediction: rescaling is for scores, not for flow matching.
+    """
+    wanted = _PREDICTIONS.get(config.kind)
+    if wanted is None:
+        return process
+    offered = typing.get_args(typing.get_type_hints(type(process))["prediction"])
+    if wanted not in offered:
+        raise ValueError(
+            f"conditioning {config.kind!r} needs a network that predicts {wanted}, but with {type(process).__name__} it"
+            f" predicts {' or '.join(offered)}; choose another conditioning or process."
+        )
+    return dataclasses.replace(process, prediction=wanted)  # type: ignore[type-var]
+
+
+def _scope(backbone: nn.Module, scope: Patterns) -> Patterns:
+    return parameters_of(backbone, scope) if isinstance(scope, str) and scope in SCOPES else scope

@@ -12,6 +12,7 @@ parameters (DPI), or through one of the wrappers in `dpi_core.conditioning`.
 
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -100,6 +101,9 @@ class UNet(nn.Module):
     On a CPU, train it under bfloat16 autocast in the default memory format: bfloat16 group normalisation in
     channels_last is about ten times slower there, which costs more than the faster convolutions give.
     """
+
+    modulated: ClassVar[tuple[str, ...]] = ("*.norm2",)
+    """Where ADM's embedding acts: the second normalisation of every residual block."""
 
     def __init__(self, config: UNetConfig) -> None:
         super().__init__()

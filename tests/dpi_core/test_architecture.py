@@ -22,7 +22,7 @@ ROWS = (
     {"types", "config", "precision"},
     {"lambda_schedules", "noise_processes", "backbones", "data"}
     | {"seeds", "idx_files", "images", "planar", "mixtures", "classifier"},
-    {"flat_storage", "sample_batches", "interpolation", "conditioning"},
+    {"flat_storage", "sample_batches", "operators", "interpolation", "one_set", "conditioning"},
     {"denoiser"},
     {"samplers", "training", "evaluation", "analysis"},
     {"model", "build", "checkpoint"},

@@ -48,7 +48,11 @@ CONDITIONINGS = {
     "linear": {"kind": "dpi", "schedule": {"kind": "linear"}},
     "constant": {"kind": "dpi", "schedule": {"kind": "constant", "value": 0.3}},
     "scope": {"kind": "dpi", "scope": ["*.bias"]},
+    "first and last": {"kind": "dpi", "scope": "first_last"},
     "none": {"kind": "none"},
+    "blind": {"kind": "blind"},
+    "input_map": {"kind": "input_map"},
+    "embedding": {"kind": "embedding", "embedding": {"n_features": 8, "width": 4}},
 }
 BACKBONES = {
     "mlp": (MLPConfig(width=8, depth=2), (2,)),
