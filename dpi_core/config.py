@@ -54,6 +54,8 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
         return from_dict(hint, value, where)  # type: ignore[arg-type]
     if origin is tuple:
         return _convert_tuple(typing.get_args(hint), value, where)
+    if origin is dict:
+        return _convert_dict(typing.get_args(hint)[1], value, where)
     if origin is typing.Literal:
         if value not in typing.get_args(hint):
             raise ValueError(
@@ -79,6 +81,12 @@ def _convert_union(options: tuple[Any, ...], value: Any, where: str) -> Any:
         except ValueError:
             continue
     return _convert(options[-1], value, where)
+
+
+def _convert_dict(hint: Any, value: Any, where: str) -> dict[str, Any]:
+    if not isinstance(value, Mapping):
+        raise ValueError(f"{where} is {value!r}, but has to be an object.")
+    return {str(key): _convert(hint, item, f"{where}.{key}") for key, item in value.items()}
 
 
 def _convert_tuple(items: tuple[Any, ...], value: Any, where: str) -> tuple[Any, ...]:

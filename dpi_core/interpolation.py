@@ -134,8 +134,13 @@ class DPI(nn.Module):
         """Another λ for a while: frozen, linear, reversed, any table; one curve serves all groups.
 
         Args:
-            schedule: the curve to use inside the `with` block.
+            schedule: the curve to use inside the `with` block, or one curve for each group.
+
+        Raises:
+            ValueError: there are neither one curve nor as many as groups.
         """
+        if schedule.n_groups is not None:
+            _check_groups(schedule, self.group_names)
         learned = self.schedule
         self.schedule = schedule
         try:

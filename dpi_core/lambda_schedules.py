@@ -141,8 +141,8 @@ class FixedSchedule(LambdaSchedule):
     """A curve that is not learned: the control.
 
     Args:
-        curve: "linear"; a constant in [0, 1]; a table of at least two values in [0, 1] at equally spaced s; or a
-            function s -> λ, sampled at `n_knots` points.
+        curve: "linear"; a constant in [0, 1]; a table of at least two values in [0, 1] at equally spaced s, or of rows of
+            values, one for each group; or a function s -> λ, sampled at `n_knots` points.
         n_knots: samples taken of a function.
         rounding: "linear" between the table's values, or "nearest".
 
@@ -154,19 +154,22 @@ class FixedSchedule(LambdaSchedule):
 
     def __init__(
         self,
-        curve: str | float | Sequence[float] | Callable[[float], float] = "linear",
+        curve: str | float | Sequence[float] | Sequence[Sequence[float]] | Callable[[float], float] = "linear",
         n_knots: int = 1001,
         rounding: Rounding = "linear",
     ) -> None:
         super().__init__()
-        values = _curve_values(curve, n_knots)
-        if len(values) < 2:
-            raise ValueError(f"the table of λ is {values}, but has to be a list of at least 2 numbers.")
-        for value in values:
+        values = torch.tensor(_curve_values(curve, n_knots))
+        if len(values) < 2 or values.ndim > 2:
+            raise ValueError(
+                f"the table of λ is {values.tolist()}, but has to be a list of at least 2 numbers, or of rows."
+            )
+        for value in values.flatten().tolist():
             if not 0 <= value <= 1:
                 raise ValueError(f"λ = {value:g} is not in [0, 1]; θ0 stands at 0 and θ1 at 1.")
         self.rounding = rounding
-        self.register_buffer("values", torch.tensor(values))
+        self.n_groups = values.shape[1] if values.ndim == 2 else None
+        self.register_buffer("values", values)
 
     def table(self) -> Float[Tensor, k * g]:
         """λ at the knots."""
@@ -174,7 +177,7 @@ class FixedSchedule(LambdaSchedule):
 
     def extra_repr(self) -> str:
         """Shown by `print(net)`."""
-        return f"n_knots={len(self.values)}, from {self.values[0].item():g} to {self.values[-1].item():g}"
+        return f"n_knots={len(self.values)}, from {self.values[0].tolist()} to {self.values[-1].tolist()}"
 
 
 def _wide(tensor: Tensor) -> Tensor:
@@ -182,7 +185,9 @@ def _wide(tensor: Tensor) -> Tensor:
     return tensor if tensor.device.type == "mps" else tensor.double()
 
 
-def _curve_values(curve: str | float | Sequence[float] | Callable[[float], float], n_knots: int) -> list[float]:
+def _curve_values(
+    curve: str | float | Sequence[float] | Sequence[Sequence[float]] | Callable[[float], float], n_knots: int
+) -> list[float] | list[list[float]]:
     if curve == "linear":
         return [0.0, 1.0]
     if isinstance(curve, str):
@@ -191,7 +196,7 @@ def _curve_values(curve: str | float | Sequence[float] | Callable[[float], float
         return [float(curve(s)) for s in np.linspace(0.0, 1.0, n_knots).tolist()]
     if isinstance(curve, int | float):
         return [float(curve)] * 2
-    return [float(value) for value in curve]
+    return torch.as_tensor(curve, dtype=torch.float64).tolist()
 
 
 def shortest_rise(table: np.ndarray, share: float = SATURATION_SHARE) -> Saturation:
