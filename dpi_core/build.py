@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from torch import nn
 
 from dpi_core.backbones import BACKBONES
 from dpi_core.conditioning import ConditioningConfig, condition, conditioned_process
@@ -17,6 +18,7 @@ from dpi_core.config import from_dict
 from dpi_core.data import DataConfig
 from dpi_core.denoiser import Denoiser
 from dpi_core.noise_processes import PROCESSES, NoiseProcess
+from dpi_core.one_set import Blind
 from dpi_core.training import TrainingConfig
 
 RECIPES = Path(__file__).parent / "recipes"
@@ -103,10 +105,54 @@ def load_recipe(name_or_path: str) -> Recipe:
 
 def build_denoiser(recipe: Recipe) -> Denoiser:
     """The untrained denoiser of a recipe; its initial weights come from the training seed alone."""
+    return _conditioned(_initialised_backbone(recipe), recipe)
+
+
+def warm_start(recipe: Recipe, trained: Denoiser, origin: Recipe) -> Denoiser:
+    """The denoiser of a recipe with the weights of a trained one.
+
+    A blind network becomes the backbone of any conditioning, and all start as that network: DPI with both sets equal
+    to it, as in the paper. Between networks of one conditioning all weights are taken over.
+
+    Args:
+        recipe: what is to be trained.
+        trained: where the weights come from.
+        origin: the recipe of `trained`.
+
+    Raises:
+        ValueError: the networks differ in backbone or target, or in conditioning without `trained` being blind.
+    """
+    new = build_denoiser(recipe)
+    for what, wanted, found in (
+        ("the backbone", recipe.backbone, origin.backbone),
+        ("the target", new.process, trained.process),
+    ):
+        if wanted != found:
+            raise ValueError(
+                f"{recipe.name} cannot start from {origin.name}: {what} is {wanted} here and {found} there; choose a"
+                " checkpoint that agrees, or train from scratch."
+            )
+    if recipe.conditioning == origin.conditioning:
+        new.net.load_state_dict(trained.net.state_dict())
+        return new
+    if not isinstance(trained.net, Blind):
+        raise ValueError(
+            f"{recipe.name} cannot start from {origin.name}, whose conditioning {origin.conditioning.kind!r} is another;"
+            " choose a blind network, or one of the same conditioning."
+        )
+    backbone = _initialised_backbone(recipe)
+    backbone.load_state_dict(trained.net.backbone.state_dict())
+    return _conditioned(backbone, recipe)
+
+
+def _initialised_backbone(recipe: Recipe) -> nn.Module:
     _, backbone_class = BACKBONES[_kind_of(recipe.backbone)]
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.training.seed)
-        backbone = backbone_class(recipe.backbone)
+        return backbone_class(recipe.backbone)
+
+
+def _conditioned(backbone: nn.Module, recipe: Recipe) -> Denoiser:
     generator = torch.Generator().manual_seed(recipe.training.seed)
     process = conditioned_process(recipe.process, recipe.conditioning)
     return Denoiser(condition(backbone, recipe.conditioning, generator), process)

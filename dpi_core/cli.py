@@ -12,14 +12,14 @@ from pathlib import Path
 from tqdm import tqdm
 
 from dpi_core import checkpoint
-from dpi_core.build import Recipe, build_denoiser, load_recipe, recipe_to_dict
+from dpi_core.build import Recipe, load_recipe, recipe_to_dict
 from dpi_core.card import model_card
 from dpi_core.data import Data, download_fashion_mnist, load_data
 from dpi_core.interpolation import DPI
-from dpi_core.lambda_schedules import SATURATION_WARNING
-from dpi_core.model import Model
-from dpi_core.reports import analyse, evaluate, hardware
-from dpi_core.training import StepLog, TrainingState, train
+from dpi_core.parallel import join
+from dpi_core.reports import analyse, evaluate
+from dpi_core.runs import train_run
+from dpi_core.samplers import Dopri5
 
 CHECKPOINTS = Path("checkpoints")
 RUNS = Path("runs")
@@ -38,64 +38,17 @@ def main(arguments: list[str] | None = None) -> None:
 def run_train(options: argparse.Namespace) -> None:
     """Trains a recipe, resuming the run if it was interrupted, and saves the checkpoint."""
     recipe = _with_overrides(load_recipe(options.recipe), options)
-    data = _data(recipe, options)
-    if tuple(data.shape) != recipe.shape:
-        raise ValueError(f"the data have shape {tuple(data.shape)}, but {recipe.name} expects {recipe.shape}.")
-    run = Run(options.runs / recipe.name, recipe)
-    denoiser = build_denoiser(recipe).to(options.device)
-    logs = run.record(train(denoiser, data, recipe.training, run.save_state, run.state))
-    model = Model(denoiser, recipe)
-    model.metrics["training"] = {
-        "steps": recipe.training.steps,
-        "seed": recipe.training.seed,
-        "wall_seconds": round(sum(log.seconds for log in logs), 1),
-        "final_loss": logs[-1].loss,
-        "hardware": hardware(options.device),
-        "command": f"python -m dpi_core train {recipe.name}" + (" --data PATH" if options.data else ""),
-        "note": options.note,
-    }
-    print(checkpoint.save(model, options.out / recipe.name))
+    start = None if options.init is None else checkpoint.load(_folder(options.init))
+    with join(options.device) as team:
+        model = train_run(recipe, _data(recipe, options), options.runs / recipe.name, team, start)
+        if team.leads:
+            model.metrics["training"] |= {"command": _train_command(recipe, options), "note": options.note}
+            print(checkpoint.save(model, options.out / recipe.name))
 
 
-class Run:
-    """A training run's folder: its recipe, the state to go on from, and the log as JSON lines.
-
-    Raises:
-        ValueError: the folder holds a run of another recipe.
-    """
-
-    def __init__(self, folder: Path, recipe: Recipe) -> None:
-        self.state_file, self.log_file, recipe_file = (
-            folder / name for name in ("state.safetensors", "log.jsonl", "recipe.json")
-        )
-        self.steps = recipe.training.steps
-        found = json.loads(json.dumps(recipe_to_dict(recipe)))
-        if self.state_file.is_file() and checkpoint.read_json(recipe_file) != found:
-            raise ValueError(f"{folder} holds a run of another recipe; remove it, or give another folder by --runs.")
-        folder.mkdir(parents=True, exist_ok=True)
-        checkpoint.write_json(recipe_file, found)
-        self.state = checkpoint.load_training_state(self.state_file) if self.state_file.is_file() else None
-        self.logs = _logs_up_to(self.log_file, 0 if self.state is None else self.state.step)
-
-    def save_state(self, state: TrainingState) -> None:
-        """Keeps what the run needs to go on."""
-        checkpoint.save_training_state(self.state_file, state)
-
-    def record(self, steps: Iterable[StepLog]) -> list[StepLog]:
-        """Writes and shows the logs as they come; returns all of the run, with those from before it was stopped."""
-        warned = False
-        with self.log_file.open("w") as stream, tqdm(total=self.steps, unit="step") as bar:
-            stream.writelines(_line(log) for log in self.logs)
-            for log in steps:
-                self.logs.append(log)
-                stream.write(_line(log))
-                stream.flush()
-                bar.update(log.step - bar.n)
-                bar.set_postfix_str(_summary(log))
-                if not warned and log.saturation is not None and log.saturation < SATURATION_WARNING:
-                    warned = True
-                    bar.write(f"step {log.step}: λ saturates, {_summary(log)}")
-        return self.logs
+def _train_command(recipe: Recipe, options: argparse.Namespace) -> str:
+    data = " --data PATH" if options.data else ""
+    return f"python -m dpi_core train {recipe.name}{data}" + (f" --init {options.init}" if options.init else "")
 
 
 def run_evaluate(options: argparse.Namespace) -> None:
@@ -121,7 +74,7 @@ def run_analyse(options: argparse.Namespace) -> None:
 def run_sample(options: argparse.Namespace) -> None:
     """Draws samples and writes them as safetensors."""
     model = checkpoint.load(_folder(options.checkpoint), options.device)
-    result = model.sample(options.n, options.sampler, options.steps, options.seed)
+    result = model.sample(options.n, _sampler(options), options.steps, options.seed)
     checkpoint.write_tensors(options.out, {"x": result.x}, {"seed": str(options.seed), "nfe": str(result.nfe)})
     print(f"{options.out}: x of shape {tuple(result.x.shape)}, {result.nfe} network evaluations each")
 
@@ -148,6 +101,7 @@ def _parser() -> argparse.ArgumentParser:
     training.add_argument("recipe", help="a recipe's name, or a JSON file")
     training.add_argument("--out", type=Path, default=CHECKPOINTS, help="where the checkpoint's folder is made")
     training.add_argument("--runs", type=Path, default=RUNS, help="where logs and resume states lie")
+    training.add_argument("--init", help="a trained checkpoint whose weights a new run starts with")
     training.add_argument("--steps", type=int, help="instead of the recipe's")
     training.add_argument("--seed", type=int, help="instead of the recipe's")
     training.add_argument("--note", default="", help="a remark for the model card")
@@ -166,6 +120,8 @@ def _parser() -> argparse.ArgumentParser:
     sample.add_argument("--n", type=int, default=16)
     sample.add_argument("--sampler", help="instead of the recipe's")
     sample.add_argument("--steps", type=int, help="instead of the recipe's")
+    sample.add_argument("--rtol", type=float, help="relative tolerance of --sampler dopri5")
+    sample.add_argument("--atol", type=float, help="absolute tolerance of --sampler dopri5")
     sample.add_argument("--seed", type=int, default=0)
     sample.add_argument("--out", type=Path, default=Path("samples.safetensors"))
     sample.set_defaults(run=run_sample)
@@ -181,6 +137,15 @@ def _with_overrides(recipe: Recipe, options: argparse.Namespace) -> Recipe:
     return dataclasses.replace(recipe, training=dataclasses.replace(recipe.training, **changes))
 
 
+def _sampler(options: argparse.Namespace) -> str | Dopri5 | None:
+    tolerances = {key: getattr(options, key) for key in ("rtol", "atol") if getattr(options, key) is not None}
+    if tolerances and options.sampler != "dopri5":
+        raise ValueError(
+            f"--{next(iter(tolerances))} is a tolerance of --sampler dopri5; leave it out, or take dopri5."
+        )
+    return Dopri5(**tolerances) if tolerances else options.sampler
+
+
 def _data(recipe: Recipe, options: argparse.Namespace) -> Data:
     if options.download:
         if options.data is None:
@@ -191,28 +156,6 @@ def _data(recipe: Recipe, options: argparse.Namespace) -> Data:
 
 def _folder(name: str) -> Path:
     return Path(name) if Path(name).is_dir() else CHECKPOINTS / name
-
-
-def _logs_up_to(file: Path, step: int) -> list[StepLog]:
-    """The log lines of the part of a run that is kept; a torn last line is left out."""
-    logs = []
-    for line in file.read_text().splitlines() if file.is_file() else []:
-        try:
-            log = StepLog(**json.loads(line))
-        except (json.JSONDecodeError, TypeError):
-            break
-        if log.step <= step:
-            logs.append(log)
-    return logs
-
-
-def _line(log: StepLog) -> str:
-    return json.dumps(dataclasses.asdict(log)) + "\n"
-
-
-def _summary(log: StepLog) -> str:
-    text = f"loss {log.loss:.4f}"
-    return text if log.saturation is None else f"{text}, 90 % of λ within {log.saturation:.2f} of s"
 
 
 def _progress(steps: Iterable, total: int, label: str) -> Iterable:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,12 +10,28 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from dpi_core.analysis.trajectories import distance
 from dpi_core.build import Recipe
 from dpi_core.denoiser import Denoiser, Prediction
 from dpi_core.interpolation import DPI
 from dpi_core.lambda_schedules import FixedSchedule, LambdaSchedule
 from dpi_core.noise_processes import NoiseProcess
-from dpi_core.samplers import GRIDS, SAMPLERS, SampleNoise, State, sample_states
+from dpi_core.samplers import (
+    GRIDS,
+    SAMPLERS,
+    STOCHASTIC,
+    AdaptiveSolver,
+    AnySolver,
+    SampleNoise,
+    State,
+    check_generative,
+    draws_noise,
+    invert_states,
+    name_of,
+    rising_grid,
+    sample_states,
+    slerp,
+)
 from dpi_core.types import Scalar
 
 
@@ -35,6 +51,21 @@ class Sample:
     def nfe(self) -> int:
         """Network evaluations per sample."""
         return self.states[-1].nfe
+
+
+@dataclass(frozen=True)
+class RoundTrip:
+    """Data taken to noise and back by the same sampler.
+
+    Attributes:
+        out: the states from data to noise.
+        back: the states from that noise to the samples.
+        error: root mean square difference of each sample to its data, over its entries, (n,).
+    """
+
+    out: tuple[State, ...]
+    back: tuple[State, ...]
+    error: Tensor
 
 
 @dataclass
@@ -79,7 +110,7 @@ class Model:
     def sample(
         self,
         n: int,
-        sampler: str | None = None,
+        sampler: str | AnySolver | None = None,
         steps: int | None = None,
         seed: int = 0,
         *,
@@ -90,68 +121,230 @@ class Model:
 
         Args:
             n: how many; sample i is the same whatever n is.
-            sampler: a name of `samplers.SAMPLERS`; the recipe's by default.
-            steps: solver steps; the recipe's by default.
+            sampler: a name of `samplers.SAMPLERS`, or a solver, e.g. `Dopri5(rtol=1e-6)`; the recipe's by default.
+            steps: solver steps; the recipe's by default. A sampler that chooses its own steps refuses them.
             seed: of the noise.
             grid: where the steps lie, a name of `samplers.GRIDS`.
             schedule: another λ for this run, e.g. `what_if(model.net, "linear")`; None is the model's own.
 
         Raises:
-            ValueError: an unknown name, n or steps out of range, a process without a noise end, or another λ for a
-                network with one parameter set.
+            ValueError: an unknown name, n or steps out of range, steps or a grid for a sampler that chooses its own, a
+                process without a noise end, or another λ for a network with one parameter set.
+            FloatingPointError: the model produced NaN or infinity; the message names the step.
         """
         states = tuple(self.sample_states(range(n), sampler, steps, seed, grid=grid, schedule=schedule))
         return Sample(states[-1].x.to(self.denoiser.dtype), states)
 
     def sample_states(
         self,
-        indices: range,
-        sampler: str | None = None,
+        indices: Sequence[int],
+        sampler: str | AnySolver | None = None,
+        steps: int | None = None,
+        seed: int = 0,
+        *,
+        grid: str = "uniform",
+        schedule: LambdaSchedule | None = None,
+        start: Float[Tensor, "n ..."] | None = None,
+    ) -> Iterator[State]:
+        """The states of samples `indices` of a run, one by one; see `sample`.
+
+        Args:
+            indices: which samples of the run; sample i has its own noise.
+            sampler: a name or a solver.
+            steps: solver steps.
+            seed: of the noise.
+            grid: where the steps lie.
+            schedule: another λ for this run.
+            start: x at the noise end instead of the seed's noise, one for each index, as `noise` and `invert` give it.
+        """
+        if len(indices) < 1:
+            raise ValueError(f"{len(indices)} samples were asked for; ask for at least 1.")
+        solver, levels = self._run(sampler, steps, grid)
+        if start is not None:
+            self._check_samples(start, "start", len(indices))
+        noise = SampleNoise(seed, list(indices), self.recipe.shape)
+        return self._with(schedule, sample_states(self.denoiser, solver, levels, noise, start))
+
+    def noise(self, indices: Sequence[int], seed: int = 0) -> Float[Tensor, "n ..."]:
+        """The noise that samples `indices` of a run start from, float64 on the CPU.
+
+        Raises:
+            ValueError: the process has no noise end.
+        """
+        check_generative(self.denoiser, "sample from")
+        return self.process.prior_std * SampleNoise(seed, list(indices), self.recipe.shape).draw()
+
+    def invert(
+        self,
+        x0: Float[Tensor, "n ..."],
+        sampler: str | AnySolver | None = None,
+        steps: int | None = None,
+        *,
+        grid: str = "uniform",
+        schedule: LambdaSchedule | None = None,
+    ) -> Iterator[State]:
+        """The states from data to the noise they would be sampled from, by the probability flow; the last one is the noise.
+
+        Args:
+            x0: data, shape (n, ...).
+            sampler: one that draws no noise; the recipe's by default.
+            steps: solver steps; the recipe's by default. A sampler that chooses its own steps refuses them.
+            grid: where the steps lie, a name of `samplers.GRIDS`, taken from its clean end.
+            schedule: another λ for this run.
+
+        Raises:
+            ValueError: a sampler that draws noise, data of another shape than the model's, or as for `sample`.
+            FloatingPointError: the model produced NaN or infinity; the message names the step.
+        """
+        solver, levels = self._deterministic_run(sampler, steps, grid)
+        self._check_samples(x0, "x0", len(x0))
+        return self._with(schedule, invert_states(self.denoiser, solver, rising_grid(self.denoiser, levels), x0))
+
+    def round_trip_states(
+        self,
+        x0: Float[Tensor, "n ..."],
+        sampler: str | AnySolver | None = None,
+        steps: int | None = None,
+        *,
+        grid: str = "uniform",
+        schedule: LambdaSchedule | None = None,
+    ) -> Iterator[State]:
+        """The states from data to noise, then those back to the data over the same levels; see `invert`.
+
+        The second part begins with step 0 and NFE 0 again.
+        """
+        solver, levels = self._deterministic_run(sampler, steps, grid)
+        out = self.invert(x0, solver, steps, grid=grid, schedule=schedule)
+        rising = rising_grid(self.denoiser, levels)
+        falling = [*reversed(rising), *(s for s in levels[-1:] if s < rising[0])]
+        return self._there_and_back(out, solver, falling, schedule)
+
+    def _there_and_back(
+        self, out: Iterator[State], solver: AnySolver, grid: list[float], schedule: LambdaSchedule | None
+    ) -> Iterator[State]:
+        for state in out:
+            noise = state.x
+            yield state
+        no_draws = SampleNoise(0, [], self.recipe.shape)
+        yield from self._with(schedule, sample_states(self.denoiser, solver, grid, no_draws, noise))
+
+    def round_trip(
+        self,
+        x0: Float[Tensor, "n ..."],
+        sampler: str | AnySolver | None = None,
+        steps: int | None = None,
+        *,
+        grid: str = "uniform",
+        schedule: LambdaSchedule | None = None,
+    ) -> RoundTrip:
+        """Data taken to noise and back, with the error of each sample; see `invert`."""
+        states = list(self.round_trip_states(x0, sampler, steps, grid=grid, schedule=schedule))
+        turn = next(i for i in range(1, len(states)) if states[i].step == 0)
+        error = distance(states[-1].x.cpu(), x0.cpu(), len(self.recipe.shape))
+        return RoundTrip(tuple(states[:turn]), tuple(states[turn:]), error)
+
+    def interpolate(
+        self,
+        a: Float[Tensor, ...],
+        b: Float[Tensor, ...],
+        n: int,
+        sampler: str | AnySolver | None = None,
         steps: int | None = None,
         seed: int = 0,
         *,
         grid: str = "uniform",
         schedule: LambdaSchedule | None = None,
     ) -> Iterator[State]:
-        """The states of samples `indices` of a run, one by one; see `sample`."""
-        if len(indices) < 1:
-            raise ValueError(f"{len(indices)} samples were asked for; ask for at least 1.")
+        """The states of n samples whose noise lies evenly on the great circle from a to b, both ends among them.
+
+        Args:
+            a: the noise of the first sample, in the shape of one, as `noise` and `invert` give it.
+            b: the noise of the last sample.
+            n: how many samples, at least 2.
+            sampler: as for `sample`.
+            steps: as for `sample`.
+            seed: of the noise a stochastic sampler draws on the way.
+            grid: as for `sample`.
+            schedule: as for `sample`.
+
+        Raises:
+            ValueError: n below 2, noise of another shape or of opposite directions, or as for `sample`.
+        """
+        if n < 2:
+            raise ValueError(f"{n} samples were asked for between two; ask for at least 2, the ends themselves.")
+        self._check_samples(torch.stack([a, b]), "the noise", 2)
+        start = slerp(a.cpu(), b.cpu(), torch.linspace(0, 1, n, dtype=torch.float64))
+        return self.sample_states(range(n), sampler, steps, seed, grid=grid, schedule=schedule, start=start)
+
+    def _run(self, sampler: str | AnySolver | None, steps: int | None, grid: str) -> tuple[AnySolver, list[float]]:
+        """The solver and the levels of a run."""
         name = sampler if sampler is not None else self.recipe.sampling.sampler
         for what, given, known in (("sampler", name, SAMPLERS), ("grid", grid, GRIDS)):
-            if given not in known:
+            if isinstance(given, str) and given not in known:
                 raise ValueError(f"the {what} is {given!r}, but has to be one of {', '.join(sorted(known))}.")
-        levels = GRIDS[grid](self.denoiser, steps if steps is not None else self.recipe.sampling.steps)
-        noise = SampleNoise(seed, list(indices), self.recipe.shape)
-        states = sample_states(self.denoiser, SAMPLERS[name], levels, noise)
+        solver = SAMPLERS[name] if isinstance(name, str) else name
+        if isinstance(solver, AdaptiveSolver):
+            if steps is not None or grid != "uniform":
+                what = f"steps is {steps}" if steps is not None else f"the grid is {grid!r}"
+                raise ValueError(
+                    f"{what}, but {name_of(solver)} chooses its own steps; leave steps and grid out: its tolerance decides."
+                )
+            return solver, GRIDS["uniform"](self.denoiser, 1)
+        return solver, GRIDS[grid](self.denoiser, steps if steps is not None else self.recipe.sampling.steps)
+
+    def _deterministic_run(
+        self, sampler: str | AnySolver | None, steps: int | None, grid: str
+    ) -> tuple[AnySolver, list[float]]:
+        solver, levels = self._run(sampler, steps, grid)
+        if draws_noise(solver):
+            follow = ", ".join(sorted(set(SAMPLERS) - set(STOCHASTIC)))
+            raise ValueError(f"{name_of(solver)} draws noise on the way, so it has no inverse; take one of {follow}.")
+        return solver, levels
+
+    def _check_samples(self, x: Tensor, name: str, n: int) -> None:
+        expected = (n, *self.recipe.shape)
+        if tuple(x.shape) != expected:
+            raise ValueError(f"{name} has shape {tuple(x.shape)}, but has to have shape {expected} for this model.")
+
+    def _with(self, schedule: LambdaSchedule | None, states: Iterator[State]) -> Iterator[State]:
         return states if schedule is None else _under(_two_sets(self.net), schedule, states)
 
 
-WHAT_IFS = ("learned", "linear", "frozen", "reversed")
+WHAT_IFS = ("learned", "linear", "frozen", "reversed", "table")
 
 
-def what_if(net: nn.Module, name: str, lam: float = 0.5) -> LambdaSchedule | None:
+def what_if(net: nn.Module, name: str, lam: float = 0.5, table: Sequence[float] | None = None) -> LambdaSchedule | None:
     """Another λ to sample with; None for "learned".
 
     Args:
         net: the conditioned network.
-        name: "learned"; "linear", λ = s; "frozen" at `lam`; or "reversed", 1 − λ(s), which swaps the parameter sets
-            (with groups, of their mean λ).
+        name: "learned"; "linear", λ = s; "frozen" at `lam`; "reversed", 1 − λ(s), which swaps the parameter sets
+            (with groups, of their mean λ); or "table".
         lam: where "frozen" stands, in [0, 1].
+        table: of "table": at least 2 values in [0, 1] at equally spaced s from 0 to 1, straight lines between them.
 
     Raises:
-        ValueError: an unknown name, `lam` outside [0, 1], or a network with one parameter set.
+        ValueError: an unknown name, a value of λ that is no number in [0, 1], "table" without a table of at least 2
+            entries, a table for another name, or a network with one parameter set.
     """
     if name not in WHAT_IFS:
         raise ValueError(f"λ is {name!r}, but has to be one of {', '.join(WHAT_IFS)}.")
+    if (name == "table") != (table is not None):
+        raise ValueError(f'λ is {name!r} {"without" if table is None else "with"} a table; give a table with "table".')
     if name == "learned":
         return None
-    learned = _two_sets(net).schedule
+    net = _two_sets(net)
     if name == "reversed":
-        with torch.no_grad():
-            table = learned.table().cpu()
-        mirrored = 1 - (table if table.ndim == 1 else table.mean(1))
-        return FixedSchedule(mirrored.clamp(0, 1).tolist(), rounding=learned.rounding).to(_two_sets(net).flat0.device)
-    return FixedSchedule("linear" if name == "linear" else lam).to(_two_sets(net).flat0.device)
+        return _mirrored(net.schedule).to(net.flat0.device)
+    curve = table if table is not None else lam if name == "frozen" else "linear"
+    return FixedSchedule(curve).to(net.flat0.device)
+
+
+def _mirrored(learned: LambdaSchedule) -> FixedSchedule:
+    with torch.no_grad():
+        table = learned.table().cpu()
+    mirrored = 1 - (table if table.ndim == 1 else table.mean(1))
+    return FixedSchedule(mirrored.clamp(0, 1).tolist(), rounding=learned.rounding)
 
 
 def _two_sets(net: nn.Module) -> DPI:

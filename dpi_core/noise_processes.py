@@ -76,6 +76,9 @@ class NoiseProcess(ABC):
     def _coefficients(self, s: Tensor) -> Coefficients: ...
 
     @abstractmethod
+    def _s_at_ratio(self, ratio: float) -> float: ...
+
+    @abstractmethod
     def to_native(self, s: Scalar) -> Tensor:
         """Maps s to the literature's time (DDPM step, σ, flow time), float64."""
 
@@ -203,12 +206,20 @@ class NoiseProcess(ABC):
             return "α = 0, so the sample carries nothing of x0"
         return None
 
+    def s_at_ratio(self, ratio: float) -> float:
+        """The s where σ/α takes a value of at least 0; the nearest end of [0, 1] where it never does."""
+        return min(max(self._s_at_ratio(ratio), 0.0), 1.0)
+
     # The probability-flow ODE in the coordinates samplers integrate in ----------------------------------------------
 
     def ode_time(self, s: float) -> float:
         """Diffusion ODEs run in τ = σ/α, where x/α has the derivative ε (Song et al. 2021; Karras et al. 2022)."""
         c = self.coefficients(s)
         return (c.sigma / c.alpha).item()
+
+    def s_at_ode_time(self, time: float) -> float:
+        """The inverse of `ode_time`; the nearest end of [0, 1] for a time the process never takes."""
+        return self.s_at_ratio(time)
 
     def ode_scale(self, s: float) -> float:
         """The state in those coordinates is x_s divided by this."""
@@ -268,6 +279,15 @@ class VPDiffusion(NoiseProcess):
         d_alpha = -speed * torch.cos(speed * (1 - s)) / scale
         return Coefficients(alpha, sigma, d_alpha, -alpha * d_alpha / sigma)
 
+    def _s_at_ratio(self, ratio: float) -> float:
+        if self.schedule == "cosine":
+            scale = math.cos(0.5 * math.pi * self.cosine_offset / (1 + self.cosine_offset))
+            return 1 - math.asin(scale / math.hypot(1, ratio)) * (1 + self.cosine_offset) / (0.5 * math.pi)
+        # −log α is quadratic in s; this form of the root does not cancel near s = 0.
+        minus_log_alpha, half_low = 0.5 * math.log1p(ratio**2), 0.5 * self.beta_low
+        curvature = self.beta_high - self.beta_low
+        return 2 * minus_log_alpha / (half_low + math.sqrt(half_low**2 + curvature * minus_log_alpha))
+
     def to_native(self, s: Scalar) -> Tensor:
         """Maps s to the DDPM step in [0, 1000]."""
         return as_scalar(s).double() * self.n_steps
@@ -323,6 +343,10 @@ class VEDiffusion(NoiseProcess):
         x_s = self.add_noise(x0, eps, s)
         return (x0 - per_sample(pre.c_skip, x0) * x_s) / per_sample(pre.c_out, x0)
 
+    def _s_at_ratio(self, ratio: float) -> float:
+        low, high = self.sigma_min ** (1 / self.rho), self.sigma_max ** (1 / self.rho)
+        return (ratio ** (1 / self.rho) - low) / (high - low)
+
     def to_native(self, s: Scalar) -> Tensor:
         """Maps s to σ."""
         return self.coefficients(s).sigma
@@ -362,6 +386,9 @@ class AWGN(NoiseProcess):
             torch.ones_like(s), self.sigma_max * s, torch.zeros_like(s), torch.full_like(s, self.sigma_max)
         )
 
+    def _s_at_ratio(self, ratio: float) -> float:
+        return ratio / self.sigma_max
+
     def to_native(self, s: Scalar) -> Tensor:
         """Maps s to σ on 0..255."""
         return as_scalar(s).double() * self.sigma_max * 127.5
@@ -393,6 +420,9 @@ class FlowMatching(NoiseProcess):
     def _coefficients(self, s: Tensor) -> Coefficients:
         return Coefficients(1 - s, s.clone(), -torch.ones_like(s), torch.ones_like(s))
 
+    def _s_at_ratio(self, ratio: float) -> float:
+        return ratio / (1 + ratio)
+
     def to_native(self, s: Scalar) -> Tensor:
         """Maps s to the flow time 1 − s."""
         return 1 - as_scalar(s).double()
@@ -408,6 +438,10 @@ class FlowMatching(NoiseProcess):
     def ode_time(self, s: float) -> float:
         """The flow's ODE is dx/ds = velocity as it stands."""
         return s
+
+    def s_at_ode_time(self, time: float) -> float:
+        """Flow runs in s."""
+        return min(max(time, 0.0), 1.0)
 
     def ode_scale(self, s: float) -> float:
         """No rescaling."""

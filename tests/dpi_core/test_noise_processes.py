@@ -241,6 +241,22 @@ def test_the_literatures_time_maps_back(process):
     assert_close(process.to_native(process.from_native(native)), native, rtol=1e-12, atol=1e-12)
 
 
+@every_process
+@pytest.mark.parametrize("s", [0.0, 1e-6, 0.03, 0.4, 0.9, 0.996])
+def test_noise_to_signal_and_the_time_of_the_ode_map_back(process, s):
+    c = process.coefficients(s)
+    assert process.s_at_ratio((c.sigma / c.alpha).item()) == pytest.approx(s, rel=1e-6, abs=1e-12)
+    assert process.s_at_ode_time(process.ode_time(s)) == pytest.approx(s, rel=1e-6, abs=1e-12)
+
+
+@every_process
+def test_a_ratio_the_process_never_takes_gives_the_nearest_end(process):
+    highest = process.coefficients(process.sampling_range[1])
+    beyond = 1e6 * (highest.sigma / highest.alpha.clamp(min=1e-3)).item()
+    assert process.s_at_ratio(beyond) == pytest.approx(1, abs=1e-3)
+    assert process.s_at_ratio(0.0) == 0
+
+
 @pytest.mark.parametrize("seed", range(20))
 def test_the_ends_of_any_edm_range_map_back(seed):
     rng = np.random.default_rng(seed)

@@ -16,6 +16,7 @@ from dpi_core.mixtures import GaussianMixture, ring_mixture
 from dpi_core.model import Model, what_if
 from dpi_core.noise_processes import FlowMatching, VEDiffusion, VPDiffusion
 from dpi_core.samplers import (
+    ADAPTIVE,
     GRIDS,
     HIGHEST_RATIO,
     LOWEST_RATIO,
@@ -24,12 +25,12 @@ from dpi_core.samplers import (
     SampleNoise,
     log_snr,
     noise_to_signal,
-    s_at,
     sample_states,
     uniform_grid,
 )
 
 PROCESSES = {"vp": VPDiffusion(), "vp cosine": VPDiffusion("cosine"), "edm": VEDiffusion(), "flow": FlowMatching()}
+FIXED = sorted(set(SAMPLERS) - set(ADAPTIVE))
 every_process = pytest.mark.parametrize("process", PROCESSES.values(), ids=PROCESSES.keys())
 three_families = pytest.mark.parametrize("name", ["vp", "edm", "flow"])
 
@@ -208,7 +209,7 @@ def test_churn_adds_what_it_says(name):
 
 
 @every_process
-@pytest.mark.parametrize("sampler", SAMPLERS)
+@pytest.mark.parametrize("sampler", FIXED)
 @pytest.mark.parametrize("grid", GRIDS)
 def test_every_sampler_on_every_grid_gives_finite_samples_of_their_own_seeds(process, sampler, grid):
     denoiser = untrained(process)
@@ -271,12 +272,6 @@ def test_grids_are_even_in_what_they_say(process, grid, warp):
 def test_karras_grid_of_edm_is_the_processs_own():
     denoiser = untrained(VEDiffusion())
     assert GRIDS["karras"](denoiser, 12) == pytest.approx(uniform_grid(denoiser, 12), abs=1e-9)
-
-
-@every_process
-def test_a_level_is_found_again(process):
-    for s in (0.03, 0.4, 0.9):
-        assert s_at(process, lambda s: -log_snr(process, s), -log_snr(process, s)) == pytest.approx(s, abs=1e-9)
 
 
 @pytest.mark.parametrize("grid", GRIDS)
@@ -347,7 +342,9 @@ def test_a_run_with_frozen_parameters_is_that_of_the_materialised_network(model)
 
 
 def test_what_makes_no_sense_is_refused_in_one_sentence(model):
-    with pytest.raises(ValueError, match="λ is 'upward', but has to be one of learned, linear, frozen, reversed"):
+    with pytest.raises(
+        ValueError, match="λ is 'upward', but has to be one of learned, linear, frozen, reversed, table"
+    ):
         what_if(model.net, "upward")
     with pytest.raises(ValueError, match="Linear has one parameter set, so there is no λ to change"):
         what_if(nn.Linear(2, 2), "linear")
