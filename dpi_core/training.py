@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from dpi_core.denoiser import Denoiser
 from dpi_core.interpolation import DPI
+from dpi_core.parallel import Team
 from dpi_core.precision import bfloat16_where_native
 from dpi_core.seeds import seeded_generator
 
@@ -39,7 +40,9 @@ class TrainingConfig:
 
     Attributes:
         steps: optimiser steps.
-        batch_size: samples per step.
+        batch_size: samples per step, in all processes together.
+        accumulate: parts a batch is divided into, one after another, so that it needs less memory. The step is the same,
+            unless the network takes batch statistics.
         scalars_per_batch: distinct s per batch, drawn stratified over [0, 1]; 1 is the paper's recipe.
         learning_rate: peak rate of AdamW for the network.
         phi_learning_rate: peak rate for λ's parameters, in a group of their own.
@@ -55,6 +58,7 @@ class TrainingConfig:
 
     steps: int
     batch_size: int = 64
+    accumulate: int = 1
     scalars_per_batch: int = 8
     learning_rate: float = 1e-3
     phi_learning_rate: float = 1e-2
@@ -68,7 +72,7 @@ class TrainingConfig:
     save_every: int = 500
 
     def __post_init__(self) -> None:
-        for key in ("steps", "batch_size", "scalars_per_batch", "log_every", "save_every"):
+        for key in ("steps", "batch_size", "accumulate", "scalars_per_batch", "log_every", "save_every"):
             if getattr(self, key) < 1:
                 raise ValueError(f"training.{key} is {getattr(self, key)}, but has to be at least 1.")
         if self.scalars_per_batch > self.batch_size:
@@ -133,6 +137,17 @@ def denoising_loss(denoiser: Denoiser, x0: Tensor, eps: Tensor, s: Tensor) -> Te
     return (output - denoiser.process.target(x0, eps, s)).square().mean()
 
 
+class _Objective(nn.Module):
+    """`denoising_loss` as the forward of a module, which is what processes share gradients of."""
+
+    def __init__(self, denoiser: Denoiser) -> None:
+        super().__init__()
+        self.denoiser = denoiser
+
+    def forward(self, x0: Tensor, eps: Tensor, s: Tensor) -> Tensor:
+        return denoising_loss(self.denoiser, x0, eps, s)
+
+
 def parameter_groups(denoiser: Denoiser, config: TrainingConfig) -> list[dict[str, Any]]:
     """The network with weight decay, and λ's parameters with their own rate and none."""
     phi = list(denoiser.net.schedule.parameters()) if isinstance(denoiser.net, DPI) else []
@@ -155,6 +170,7 @@ def train(
     config: TrainingConfig,
     save: Callable[[TrainingState], None] | None = None,
     resume: TrainingState | None = None,
+    team: Team | None = None,
 ) -> Iterator[StepLog]:
     """Trains in place and yields a log every `log_every` steps; at the end the denoiser holds the averaged weights.
 
@@ -162,55 +178,74 @@ def train(
         denoiser: network and process; trained where it lives.
         data: gives batches of clean samples.
         config: the recipe.
-        save: called with the state every `save_every` steps and at the end.
+        save: called with the state every `save_every` steps and at the end, in the process that leads.
         resume: a state that `save` once received.
+        team: the processes that train together; this one alone by default.
 
     Raises:
-        ValueError: the state to resume from belongs to another network.
+        ValueError: the state to resume from belongs to another network, or a batch has fewer samples than parts.
         FloatingPointError: the loss is no longer finite.
     """
+    team = team if team is not None else Team(denoiser.device)
+    if team.size * config.accumulate > config.batch_size:
+        raise ValueError(
+            f"a batch of {config.batch_size} cannot be divided over {team.size} processes and {config.accumulate} parts"
+            " each; raise training.batch_size, or lower training.accumulate."
+        )
     denoiser.train()
     optimiser = torch.optim.AdamW(parameter_groups(denoiser, config), betas=(0.9, 0.99), fused=True)
     peaks = [group["lr"] for group in optimiser.param_groups]
     ema = EMA(denoiser, config.ema_decay)
     first = 0 if resume is None else _restore(resume, denoiser, ema, optimiser)
+    objective = team.wrap(_Objective(denoiser))
     losses: list[Tensor] = []
     began = time.perf_counter()
     for step in range(first, config.steps):
         factor = rate_factor(step, config)
         for group, peak in zip(optimiser.param_groups, peaks, strict=True):
             group["lr"] = peak * factor
-        loss, norm = _train_step(denoiser, data, config, optimiser, step)
+        loss, norm = _train_step(objective, data, config, optimiser, step, team)
         ema.update(denoiser, step)
         losses.append(loss)
         done = step + 1
         if done % config.log_every == 0 or done == config.steps:
-            mean = torch.stack(losses).mean().item()
+            mean = team.mean(torch.stack(losses).mean()).item()
             if not math.isfinite(mean):
                 raise FloatingPointError(f"the loss is {mean} at step {done}; lower training.learning_rate.")
             yield _log(denoiser, done, mean, peaks[0] * factor, norm.item(), time.perf_counter() - began)
             losses, began = [], time.perf_counter()
-        if save is not None and (done % config.save_every == 0 or done == config.steps):
+        if save is not None and team.leads and (done % config.save_every == 0 or done == config.steps):
             save(_state(done, denoiser, ema, optimiser))
     ema.copy_to(denoiser)
     denoiser.eval()
 
 
 def _train_step(
-    denoiser: Denoiser, data: Batches, config: TrainingConfig, optimiser: torch.optim.Optimizer, step: int
+    objective: nn.Module,
+    data: Batches,
+    config: TrainingConfig,
+    optimiser: torch.optim.Optimizer,
+    step: int,
+    team: Team,
 ) -> tuple[Tensor, Tensor]:
+    """One step of the optimiser; returns this process's loss, whose mean over processes is that of the batch."""
     generator = seeded_generator(config.seed, step)
     x0 = data.batch(config.batch_size, generator)
     eps = torch.randn(x0.shape, generator=generator, dtype=x0.dtype)
     s = stratified_scalars(len(x0), config.scalars_per_batch, generator)
-    device = denoiser.device
-    with bfloat16_where_native(device) if config.precision == "bfloat16" else nullcontext():
-        loss = denoising_loss(denoiser, x0.to(device), eps.to(device), s)
+    parts = list(zip(*(team.share(each).tensor_split(config.accumulate) for each in (x0, eps, s)), strict=True))
     optimiser.zero_grad(set_to_none=True)
-    loss.backward()
-    norm = nn.utils.clip_grad_norm_(denoiser.parameters(), config.clip_norm)
+    losses = []
+    for index, (part, noise, scalars) in enumerate(parts):
+        with nullcontext() if index == len(parts) - 1 else team.apart(objective):
+            with bfloat16_where_native(team.device) if config.precision == "bfloat16" else nullcontext():
+                loss = objective(part.to(team.device), noise.to(team.device), scalars)
+            losses.append(loss * (len(part) * team.size / len(x0)))
+            losses[-1].backward()
+    parameters = [p for group in optimiser.param_groups for p in group["params"]]
+    norm = nn.utils.clip_grad_norm_(parameters, config.clip_norm)
     optimiser.step()
-    return loss.detach(), norm
+    return torch.stack(losses).detach().sum(), norm
 
 
 @torch.no_grad()

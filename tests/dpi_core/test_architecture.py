@@ -19,14 +19,14 @@ ROOT = Path(dpi_core.__file__).parents[1]
 
 # A module may import the rows above its own, and its own row where nothing forbids it.
 ROWS = (
-    {"types", "config", "precision"},
+    {"types", "config", "precision", "parallel"},
     {"lambda_schedules", "noise_processes", "backbones", "data"}
     | {"seeds", "idx_files", "images", "planar", "mixtures", "classifier"},
     {"flat_storage", "sample_batches", "operators", "interpolation", "one_set", "conditioning"},
     {"denoiser"},
     {"samplers", "training", "evaluation", "analysis"},
     {"model", "build", "checkpoint"},
-    {"reports", "card", "cli", "__main__"},
+    {"quality", "reports", "card", "runs", "cli", "__main__"},
 )
 APART = ROWS[4]
 ALLOWED_ALL_THE_SAME = {("evaluation", "samplers")}

@@ -130,6 +130,20 @@ def test_a_loss_that_is_not_finite_stops_the_run():
         losses(denoiser(), Broken(), SHORT)
 
 
+@pytest.mark.parametrize("parts", [2, 3, 16])
+@pytest.mark.parametrize("kind", ["dpi", "none"])
+def test_a_batch_in_parts_takes_the_same_steps(kind, parts):
+    whole, divided = denoiser(kind), denoiser(kind)
+    expected = losses(whole, RING, SHORT)
+    assert_close(losses(divided, RING, changed(accumulate=parts)), expected, rtol=1e-5, atol=0)
+    assert_close(dict(divided.state_dict()), dict(whole.state_dict()), rtol=1e-3, atol=1e-5)
+
+
+def test_more_parts_than_samples_are_refused():
+    with pytest.raises(ValueError, match="a batch of 16 cannot be divided over 1 processes and 17 parts each"):
+        losses(denoiser(), RING, changed(accumulate=17))
+
+
 def test_half_precision_keeps_full_weights_and_nearly_the_losses():
     half, full = denoiser(width=32), denoiser(width=32)
     found = losses(half, RING, changed(precision="bfloat16"))
