@@ -26,6 +26,7 @@ from dpi_core.samplers import (
     State,
     check_generative,
     draws_noise,
+    find_solver,
     invert_states,
     name_of,
     rising_grid,
@@ -278,11 +279,9 @@ class Model:
 
     def _run(self, sampler: str | AnySolver | None, steps: int | None, grid: str) -> tuple[AnySolver, list[float]]:
         """The solver and the levels of a run."""
-        name = sampler if sampler is not None else self.recipe.sampling.sampler
-        for what, given, known in (("sampler", name, SAMPLERS), ("grid", grid, GRIDS)):
-            if isinstance(given, str) and given not in known:
-                raise ValueError(f"the {what} is {given!r}, but has to be one of {', '.join(sorted(known))}.")
-        solver = SAMPLERS[name] if isinstance(name, str) else name
+        solver = find_solver(sampler if sampler is not None else self.recipe.sampling.sampler)
+        if grid not in GRIDS:
+            raise ValueError(f"the grid is {grid!r}, but has to be one of {', '.join(sorted(GRIDS))}.")
         if isinstance(solver, AdaptiveSolver):
             if steps is not None or grid != "uniform":
                 what = f"steps is {steps}" if steps is not None else f"the grid is {grid!r}"

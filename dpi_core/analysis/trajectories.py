@@ -1,4 +1,4 @@
-"""Sampling paths in numbers: how straight they are, how far runs part, how close the end is to the data.
+"""Sampling paths in numbers: how straight they are, how far runs part, how close the end is to the data; their best plane.
 
 Paths are tensors of shape (k, n, ...): k states of n samples, from noise to sample.
 """
@@ -88,6 +88,62 @@ def error_against(
         fine: (l, n, ...) its states; a grid that holds all of `s` is compared without interpolation.
     """
     return (x.double() - at_levels(fine_s, fine, s)).square().flatten(1).mean(1).sqrt()
+
+
+@dataclass(frozen=True)
+class PrincipalPlane:
+    """The plane that holds most of the variance of some points, with coordinates on it.
+
+    Attributes:
+        mean: of the points, (d,) for samples of d entries; the origin of the coordinates.
+        axes: (2, d) orthonormal, in order of variance; the entry of largest size of each is positive.
+        shares: (2,) of the points' variance along each axis, in [0, 1]; 0 for points that all coincide.
+        shape: of one sample.
+    """
+
+    mean: Tensor
+    axes: Tensor
+    shares: Tensor
+    shape: tuple[int, ...]
+
+    def project(self, x: Float[Tensor, ...]) -> Float[Tensor, ...]:
+        """Coordinates of samples on the plane, these or others: (..., *shape) -> (..., 2).
+
+        Raises:
+            ValueError: samples of another shape.
+        """
+        ndim = len(self.shape)
+        if tuple(x.shape[x.ndim - ndim :]) != self.shape:
+            raise ValueError(f"x has shape {tuple(x.shape)}, but has to end in {self.shape}, the shape of one sample.")
+        return (x.double().flatten(x.ndim - ndim) - self.mean) @ self.axes.T
+
+    def at(self, coordinates: Float[Tensor, ...]) -> Float[Tensor, ...]:
+        """The sample at a place of the plane: (..., 2) -> (..., *shape)."""
+        return (coordinates.double() @ self.axes + self.mean).unflatten(-1, self.shape)
+
+
+def principal_plane(points: Float[Tensor, "m ..."]) -> PrincipalPlane:
+    """Principal components of samples: of paths (k, n, ...), flatten the first two axes.
+
+    Args:
+        points: (m, *shape), m at least 2.
+
+    Raises:
+        ValueError: fewer than 2 points, or samples of fewer than 2 entries.
+    """
+    shape = tuple(points.shape[1:])
+    flat = points.double().reshape(len(points), -1)
+    if min(flat.shape) < 2:
+        raise ValueError(
+            f"there are {len(flat)} samples of {flat.shape[1]} entries, but a plane needs at least 2 of each."
+        )
+    mean = flat.mean(0)
+    _, sizes, axes = torch.linalg.svd(flat - mean, full_matrices=False)
+    axes, total = axes[:2], sizes.square().sum()
+    signs = axes.gather(1, axes.abs().argmax(1, keepdim=True)).sign()
+    return PrincipalPlane(
+        mean, signs * axes, sizes[:2].square() / total if total > 0 else torch.zeros_like(sizes[:2]), shape
+    )
 
 
 def energy_distance(x: Float[Tensor, "n d"], y: Float[Tensor, "m d"]) -> float:

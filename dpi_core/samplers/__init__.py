@@ -49,6 +49,17 @@ ADAPTIVE = ("dopri5",)
 """Those that choose their own steps, so that a number of steps and a grid mean nothing to them."""
 
 
+def find_solver(sampler: str | AnySolver) -> AnySolver:
+    """A solver by its name in `SAMPLERS`; a solver is given back.
+
+    Raises:
+        ValueError: an unknown name.
+    """
+    if isinstance(sampler, str) and sampler not in SAMPLERS:
+        raise ValueError(f"the sampler is {sampler!r}, but has to be one of {', '.join(sorted(SAMPLERS))}.")
+    return SAMPLERS[sampler] if isinstance(sampler, str) else sampler
+
+
 def draws_noise(solver: AnySolver) -> bool:
     """Whether a solver draws fresh noise on the way."""
     return solver is ddpm_step or isinstance(solver, EDMStochastic)
@@ -85,6 +96,7 @@ __all__ = [
     "ddpm_step",
     "draws_noise",
     "euler_step",
+    "find_solver",
     "heun_step",
     "invert_states",
     "karras_grid",

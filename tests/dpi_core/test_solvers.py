@@ -23,7 +23,6 @@ from dpi_core.samplers import (
     SAMPLERS,
     EDMStochastic,
     SampleNoise,
-    log_snr,
     noise_to_signal,
     sample_states,
     uniform_grid,
