@@ -19,10 +19,23 @@ from app.records import Request, Upload
 MODEL, INPUTS, SEED, DEVICE = "model", "inputs", "seed", "device"
 """Widgets bound to the URL."""
 
-RUNS, REFERENCE = "runs", "reference"
+RUNS, START, FIRST, SECOND, REFERENCE, PLANE = "runs", "start", "first", "second", "reference", "plane"
+"""The Trajectories page: how many runs, where they start, between which samples, a fine one beside them, their plane."""
+
+QUALITY, DRAWN = "quality", "drawn"
+"""Its section on quality, and the curves λ drawn on the Parameters page, see `records.curves`."""
+
 RUN_LETTERS = ("a", "b", "c", "d")
-SAMPLER, STEPS, GRID, RUN_LAM, FROZEN_AT = "sampler", "steps", "grid", "curve", "frozen"
-"""The Trajectories page: how many runs, whether a fine one beside them, and the settings of each, see `run_key`."""
+RUN_MODEL, SAMPLER, STEPS, GRID, RUN_LAM, FROZEN_AT, TABLE = (
+    "model",
+    "sampler",
+    "steps",
+    "grid",
+    "curve",
+    "frozen",
+    "table",
+)
+"""The settings of each run, see `run_key`."""
 
 T, LAM = "t", "lam"
 """The cursor in the URL: noise level, and the parameters' position where it is off the learned curve."""

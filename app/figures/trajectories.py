@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import PurePath
 from typing import Any
 
 import numpy as np
 
-from app.components.player.payload import Run
-from app.records import StoredModel, TrajectoryRequest, TrajectoryResult
+from app.components.player.payload import PathPlane, Run
+from app.figures.reproduce import clean_line, data_imports, load_line
+from app.records import ModelKey, PlaneResult, StoredModel, TrajectoryRequest, TrajectoryResult
+
+Found = tuple[TrajectoryRequest, TrajectoryResult]
+
+SAME_S = 1e-6
 
 SAMPLER_NAMES = {
     "heun": "Heun",
@@ -19,31 +26,77 @@ SAMPLER_NAMES = {
     "dpmpp_2m": "DPM-Solver++(2M)",
     "rk4": "RK4",
     "edm": "EDM stochastic",
+    "dopri5": "dopri5 (adaptive)",
 }
+ADAPTIVE, STOCHASTIC = ("dopri5",), ("ddpm", "edm")
+"""Samplers that choose their own steps, and those that draw noise on the way: a test compares with the library's."""
+
 GRID_NAMES = {"uniform": "even in s", "karras": "Karras ρ = 7", "log_snr": "even in log-SNR"}
 FINE_STEPS = 64
-CURVE_NAMES = {"learned": "learned", "linear": "linear", "frozen": "frozen", "reversed": "reversed"}
+CURVE_NAMES = {"learned": "learned", "linear": "linear", "frozen": "frozen", "reversed": "reversed", "table": "a table"}
+MAX_KNOTS = 101
 
 
-def run_name(request: TrajectoryRequest) -> str:
-    """What a column is headed with: what differs from the usual only."""
-    parts = [SAMPLER_NAMES[request.sampler], f"{request.steps} steps"]
+def run_name(request: TrajectoryRequest, home: ModelKey | None = None) -> str:
+    """What a column is headed with: what differs from the usual only.
+
+    Args:
+        request: the run.
+        home: the page's model, which goes without saying.
+    """
+    parts = [] if home in (None, request.model) else [model_name(request.model)]
+    parts.append(SAMPLER_NAMES[request.sampler])
+    if request.sampler not in ADAPTIVE:
+        parts.append(f"{request.steps} step{'s' if request.steps != 1 else ''}")
     if request.grid != "uniform":
         parts.append(GRID_NAMES[request.grid])
     if request.lam == "frozen":
         parts.append(f"λ = {request.frozen_at:g}")
+    elif request.lam == "table":
+        parts.append(f"λ table of {len(request.table)}")
     elif request.lam != "learned":
         parts.append(f"λ {CURVE_NAMES[request.lam]}")
     return ", ".join(parts)
 
 
+def model_name(key: ModelKey) -> str:
+    """A checkpoint's name."""
+    return PurePath(key.folder).name
+
+
+def read_table(text: str) -> tuple[float, ...]:
+    """λ at equally spaced s, as a person types it: numbers in [0, 1], with commas or blanks between them.
+
+    Raises:
+        ValueError: something is no number, lies outside [0, 1], or there are fewer than 2 or more than `MAX_KNOTS`.
+    """
+    words = text.replace(",", " ").replace(";", " ").split()
+    values = []
+    for word in words:
+        try:
+            value = float(word)
+        except ValueError:
+            value = math.nan
+        if not 0 <= value <= 1:
+            raise ValueError(f"λ = {word!r} is not a number in [0, 1]; write for example 0, 0.1, 0.9, 1.")
+        values.append(value)
+    if not 2 <= len(values) <= MAX_KNOTS:
+        raise ValueError(f"the table of λ has {len(values)} numbers; write 2 to {MAX_KNOTS}, from s = 0 to s = 1.")
+    return tuple(values)
+
+
+def written_table(curve: Sequence[float]) -> str:
+    """λ at equally spaced s, as `read_table` reads it."""
+    return ", ".join(f"{value:.3g}" for value in curve)
+
+
 def fine_run(request: TrajectoryRequest) -> TrajectoryRequest:
     """The run that the ODE's samplers approach: RK4 in many steps with the learned λ, from the same noise."""
-    return replace(request, sampler="rk4", steps=FINE_STEPS, grid="uniform", lam="learned", frozen_at=0.5)
+    return replace(request, sampler="rk4", steps=FINE_STEPS, grid="uniform", lam="learned", frozen_at=0.5, table=())
 
 
-def run_figure(request: TrajectoryRequest, result: TrajectoryResult) -> Run:
-    """What the player draws of one run."""
+def run_figure(name: str, result: TrajectoryResult) -> Run:
+    """What the player draws of one run, under a name."""
     field = result.field
     planar: dict[str, Any] = {}
     if field is not None:
@@ -55,7 +108,7 @@ def run_figure(request: TrajectoryRequest, result: TrajectoryResult) -> Run:
             "density": field.density,
         }
     return Run(
-        name=run_name(request),
+        name=name,
         s=result.s,
         native=result.native,
         x=result.x,
@@ -68,87 +121,148 @@ def run_figure(request: TrajectoryRequest, result: TrajectoryResult) -> Run:
         straightness=float(result.straightness.mean()),
         turning=float(result.turning.mean()),
         note=result.error,
+        origin=result.origin,
+        ended=result.ended,
         **planar,
     )
 
 
-def summary_rows(
-    runs: Sequence[tuple[TrajectoryRequest, TrajectoryResult]],
-    reference: tuple[TrajectoryRequest, TrajectoryResult] | None = None,
-) -> list[dict[str, str]]:
+def summary_rows(runs: Sequence[Found], reference: Found | None = None) -> list[dict[str, str]]:
     """One row of numbers for each run, for a table; with a fine run to compare with, the distance of the ends to its."""
+    home = runs[0][0].model
     rows = []
     for letter, (request, result) in zip("ABCD", runs, strict=False):
         row = {
-            "Run": f"{letter}: {run_name(request)}",
+            "Run": f"{letter}: {run_name(request, home)}",
             "NFE": f"{result.nfe[-1]}",
             "Time (ms)": f"{result.ms[-1]:.0f}",
             "Straightness": f"{result.straightness.mean():.3f}",
             "Turning (rad)": f"{result.turning.mean():.2f}",
-            "End, RMS from A": f"{end_distance(result, runs[0][1]):.3f}",
+            "End, RMS from A": _digits(end_distance(result, runs[0][1]), 3),
         }
         if reference is not None:
-            row["End, RMS from the fine run"] = f"{end_distance(result, reference[1]):.4f}"
+            row["End, RMS from the fine run"] = _digits(end_distance(result, reference[1]), 4)
+        if result.origin is not None:
+            row["Round trip, RMS from the data"] = _digits(round_trip_error(result), 4)
         if result.energy is not None:
             row["Energy distance to data"] = f"{result.energy[-1]:.4f}"
         rows.append(row)
     return rows
 
 
-def end_distance(result: TrajectoryResult, reference: TrajectoryResult) -> float:
-    """Root mean square difference of the last states of two runs."""
-    return float(np.sqrt(np.mean(np.square(result.x[-1].astype(np.float64) - reference.x[-1]))))
+def end_distance(result: TrajectoryResult, reference: TrajectoryResult) -> float | None:
+    """Root mean square difference of the last states of two runs; None where one of them has not come to the same end."""
+    if abs(result.s[-1] - reference.s[-1]) > SAME_S:
+        return None
+    return _rms(result.x[-1], reference.x[-1])
 
 
-def sentence(runs: Sequence[tuple[TrajectoryRequest, TrajectoryResult]], s: float) -> str:
+def round_trip_error(result: TrajectoryResult) -> float | None:
+    """Root mean square difference between the clean samples that a run began with and what it made of their noise."""
+    return None if result.origin is None or not result.ended or result.error else _rms(result.x[-1], result.origin)
+
+
+def _rms(x: np.ndarray, y: np.ndarray) -> float:
+    return float(np.sqrt(np.mean(np.square(x.astype(np.float64) - y))))
+
+
+def _digits(value: float | None, digits: int) -> str:
+    return "–" if value is None else f"{value:.{digits}f}"
+
+
+def sentence(runs: Sequence[Found], s: float) -> str:
     """What is seen at s, in words."""
     request, result = runs[0]
     k = state_at(result, s)
-    native = result.native[k]
-    text = f"At **t = {s:.2f}** run A has made {k} of {len(result.s) - 1} steps ({native}, {result.nfe[k]} network evaluations)."
+    native, steps = result.native[k], len(result.s) - 1
+    of_all = f"{k} of {steps} steps" if result.ended else f"{k} steps of the {steps} computed so far"
+    text = f"At **t = {s:.2f}** run A has made {of_all} ({native}, {result.nfe[k]} network evaluations)."
     if result.lam is not None:
         lam = float(result.lam[k])
         text += f" Its parameters stand at λ = {lam:.2f}: {100 * (1 - lam):.0f} % θ0 and {100 * lam:.0f} % θ1."
-    if len(runs) > 1:
-        name = run_name(runs[1][0])
-        text += f" Started from the same noise, run B ({name}) ends {end_distance(runs[1][1], result):.3f} RMS from A."
+    error = round_trip_error(result)
+    if error is not None:
+        text += f" It carried the data to noise and back; {error:.4f} RMS is lost on the way."
+    apart = end_distance(runs[1][1], result) if len(runs) > 1 else None
+    if apart is not None:
+        origin = "the same noise" if result.origin is None else "the same data"
+        text += f" Started from {origin}, run B ({run_name(runs[1][0], request.model)}) ends {apart:.3f} RMS from A."
     return text
 
 
 def state_at(result: TrajectoryResult, s: float) -> int:
     """The last state that a run has reached at s."""
-    return max(0, int(np.sum(result.s >= s - 1e-6)) - 1)
+    return max(0, int(np.sum(result.s >= s - SAME_S)) - 1)
+
+
+def plane_figure(plane: PlaneResult, results: Sequence[TrajectoryResult]) -> PathPlane:
+    """The paths of runs of images in the plane of the model's samples."""
+    return PathPlane(
+        samples=plane.samples,
+        shares=(float(plane.shares[0]), float(plane.shares[1])),
+        paths=tuple(_projected(plane, result.x) for result in results),
+    )
+
+
+def _projected(plane: PlaneResult, x: np.ndarray) -> np.ndarray:
+    """Images (k, n, h, w, c) in the plane: (k, n, 2)."""
+    flat = np.moveaxis(x, -1, -3).reshape(*x.shape[:2], -1)
+    return (flat - plane.mean) @ plane.axes.T
 
 
 def sampling_lines(model: StoredModel, request: TrajectoryRequest) -> str:
-    """Python that computes the samples of one run."""
-    on_device = "" if request.device == "cpu" else f', device="{request.device}"'
-    arguments = [f'{request.inputs.n}, "{request.sampler}", {request.steps}, seed={request.inputs.seed}']
-    lines = ["import dpi_core", "", f'model = dpi_core.load("checkpoints/{model.name}"{on_device})']
+    """Python that computes the samples of one run.
+
+    Args:
+        model: the run's own.
+        request: the run.
+    """
+    inputs, arguments = request.inputs, _arguments(request)
+    imports, lines = ["import dpi_core"], [load_line(model, request.device)]
+    if request.lam != "learned":
+        imports.append("from dpi_core.model import what_if")
+    if request.between is not None:
+        imports += ["import torch", "from dpi_core.samplers import slerp"]
+        first, second = request.between
+        lines += [
+            f"first, second = model.noise([{first}, {second}], seed={inputs.seed})",
+            f"start = slerp(first, second, torch.linspace(0, 1, {inputs.n}, dtype=torch.float64))",
+            f"states = list(model.sample_states(range({inputs.n}), {arguments}, seed={inputs.seed}, start=start))",
+            "x = states[-1].x",
+        ]
+    elif inputs.kind != "samples":
+        imports += data_imports(inputs)
+        lines += [clean_line(model, inputs), f"trip = model.round_trip(x0, {arguments})"]
+        lines += ["states, error = trip.back, trip.error", "x = states[-1].x"]
+    else:
+        lines += [f"run = model.sample({inputs.n}, {arguments}, seed={inputs.seed})", "x, states = run.x, run.states"]
+    return "\n".join([*imports, "", *lines])
+
+
+def _arguments(request: TrajectoryRequest) -> str:
+    """Sampler, steps, grid and λ as the library takes them."""
+    arguments = [f'"{request.sampler}"']
+    if request.sampler not in ADAPTIVE:
+        arguments.append(str(request.steps))
     if request.grid != "uniform":
         arguments.append(f'grid="{request.grid}"')
+    extra = {"frozen": f", {request.frozen_at:g}", "table": f", table={list(request.table)}"}.get(request.lam, "")
     if request.lam != "learned":
-        at = f", {request.frozen_at:g}" if request.lam == "frozen" else ""
-        lines = ["from dpi_core.model import what_if", *lines]
-        arguments.append(f'schedule=what_if(model.net, "{request.lam}"{at})')
-    return "\n".join([*lines, f"run = model.sample({', '.join(arguments)})", "x, states = run.x, run.states"])
+        arguments.append(f'schedule=what_if(model.net, "{request.lam}"{extra})')
+    return ", ".join(arguments)
 
 
-def settings(model: StoredModel, runs: Sequence[TrajectoryRequest]) -> dict[str, Any]:
+def settings(runs: Sequence[TrajectoryRequest]) -> dict[str, Any]:
     """Seed and settings, as they are written into exported files."""
-    return {
-        "model": model.name,
-        "digest": model.key.digest,
-        "seed": runs[0].inputs.seed,
-        "samples": runs[0].inputs.n,
-        "runs": [
-            {
-                "sampler": run.sampler,
-                "steps": run.steps,
-                "grid": run.grid,
-                "lambda": run.lam,
-                **({"frozen_at": run.frozen_at} if run.lam == "frozen" else {}),
-            }
-            for run in runs
-        ],
-    }
+    inputs = runs[0].inputs
+    start = {"kind": "noise"} if inputs.kind == "samples" else {"kind": "inverted", "data": inputs.kind}
+    if runs[0].between is not None:
+        start = {"kind": "between", "samples": list(runs[0].between)}
+    return {"seed": inputs.seed, "samples": inputs.n, "start": start, "runs": [_run_settings(run) for run in runs]}
+
+
+def _run_settings(run: TrajectoryRequest) -> dict[str, Any]:
+    curve = {"frozen": {"frozen_at": run.frozen_at}, "table": {"table": list(run.table)}}.get(run.lam, {})
+    steps = {} if run.sampler in ADAPTIVE else {"steps": run.steps, "grid": run.grid}
+    about = {"model": model_name(run.model), "digest": run.model.digest, "sampler": run.sampler}
+    return {**about, **steps, "lambda": run.lam, **curve}

@@ -48,17 +48,13 @@ class QualityRequest:
     Attributes:
         model: the model that samples.
         inputs: of kind "samples": how many are judged, and the seed of their noise.
-        samplers: names of the library's samplers.
-        steps: how many, for each of them.
-        grid: a name of the library's grids of s.
+        runs: (a name of the library's samplers, how many steps); 0 steps for a sampler that chooses its own.
         device: where to compute.
     """
 
     model: ModelKey
     inputs: Inputs
-    samplers: tuple[str, ...]
-    steps: tuple[int, ...]
-    grid: str
+    runs: tuple[tuple[str, int], ...]
     device: str
     dtype: Literal["float32"] = "float32"
 

@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 import atexit
+from collections.abc import Sequence
 from contextlib import suppress
 
 import streamlit as st
 
-from app.components.player import pack_run
+from app.components.player import pack_plane, pack_run
 from app.components.scrubber import pack
 from app.figures.denoise import pad_figure, sweep_figure
-from app.figures.trajectories import run_figure
-from app.records import PadResult, Request, StoredModel, SweepResult, TrajectoryRequest, TrajectoryResult
+from app.figures.trajectories import plane_figure, run_figure
+from app.records import (
+    PadResult,
+    PlaneResult,
+    Request,
+    StoredModel,
+    SweepResult,
+    TrajectoryRequest,
+    TrajectoryResult,
+)
 from app.services import stored
 from app.services.inference import Engine
 
@@ -54,9 +63,27 @@ def packed_pad(model: StoredModel, result: PadResult, source: Request | None) ->
     return _packed_pad((model.key, stored.modification_times(model.name), source), model, result)
 
 
-def packed_run(request: TrajectoryRequest, result: TrajectoryResult) -> bytes:
-    """The bytes of a sampling run for the browser."""
-    return _packed_run((request,), result)
+def packed_run(name: str, request: TrajectoryRequest, result: TrajectoryResult) -> bytes:
+    """The bytes of a sampling run for the browser; those of one that goes on are soon of no use to anybody."""
+    if not result.ended:
+        return pack_run(run_figure(name, result))
+    return _packed_run((name, request, result.error), result)
+
+
+def packed_plane(plane: PlaneResult, runs: Sequence[TrajectoryResult]) -> bytes:
+    """The bytes of the plane that runs of images are shown in."""
+    return pack_plane(plane_figure(plane, runs))
+
+
+def models_of_data(model: StoredModel) -> list[StoredModel]:
+    """All checkpoints that were trained on the same data, the given one first; a damaged one is left out."""
+    found = [model]
+    for name in stored.model_names():
+        if name != model.name and name.split("-")[0] == model.name.split("-")[0]:
+            with suppress(ValueError):
+                other = _model(name, stored.modification_times(name))
+                found += [other] if other.recipe["shape"] == model.recipe["shape"] else []
+    return found
 
 
 @st.cache_resource(max_entries=64, show_spinner=False)
@@ -76,5 +103,5 @@ def _packed_pad(key: tuple, _model: StoredModel, _result: PadResult) -> bytes:
 
 
 @st.cache_resource(max_entries=32, show_spinner=False, hash_funcs={tuple: hash})
-def _packed_run(key: tuple[TrajectoryRequest], _result: TrajectoryResult) -> bytes:
+def _packed_run(key: tuple[str, TrajectoryRequest, str], _result: TrajectoryResult) -> bytes:
     return pack_run(run_figure(key[0], _result))

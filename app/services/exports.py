@@ -1,6 +1,7 @@
-"""Runs as files: animated GIF and WebP, a PNG sheet of key frames, and the states as NPZ.
+"""Runs as files: animated GIF and WebP, an MP4 film, a PNG sheet of key frames, and the states as NPZ.
 
-Every file carries the seed and the settings: GIF as its comment, WebP in XMP, PNG as text, NPZ as the entry "about".
+Every file carries the seed and the settings: GIF and MP4 as their comment, WebP in XMP, PNG as text, NPZ as the entry
+"about".
 """
 
 from __future__ import annotations
@@ -8,7 +9,10 @@ from __future__ import annotations
 import html
 import io
 import json
+import subprocess
+import tempfile
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -36,6 +40,23 @@ def gif(runs: Sequence[TrajectoryResult], about: Mapping[str, Any]) -> bytes:
 def webp(runs: Sequence[TrajectoryResult], about: Mapping[str, Any]) -> bytes:
     """The same as `gif`, without a palette and smaller."""
     return _animation(_frames(runs), "WEBP", xmp=_xmp(about), quality=80, method=2)
+
+
+def mp4(runs: Sequence[TrajectoryResult], about: Mapping[str, Any]) -> bytes:
+    """The same as `gif`, in H.264, which every player and slide programme shows; the last frame stands still for a while."""
+    import imageio_ffmpeg  # looks for its program when it is imported, which no page has to wait for
+
+    frames = _frames(runs)
+    frames += [frames[-1]] * (LAST_MS // FRAME_MS)
+    width, height = frames[0].size
+    source = ["-f", "rawvideo", "-pix_fmt", "rgb24", "-s", f"{width}x{height}", "-r", str(1000 / FRAME_MS), "-i", "-"]
+    coding = ["-c:v", "libx264", "-preset", "veryfast", "-crf", "18", "-pix_fmt", "yuv420p", "-movflags", "+faststart"]
+    comment = ["-metadata", f"comment={json.dumps(about, ensure_ascii=False)}"]
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "run.mp4"
+        command = [imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error", *source, *coding, *comment, str(file)]
+        subprocess.run(command, input=b"".join(frame.tobytes() for frame in frames), capture_output=True, check=True)
+        return file.read_bytes()
 
 
 def sheet(runs: Sequence[TrajectoryResult], about: Mapping[str, Any]) -> bytes:

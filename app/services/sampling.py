@@ -13,36 +13,37 @@ from torch import Tensor
 from app.records import PlaneRequest, PlaneResult, QualityRequest, QualityResult, TrajectoryRequest, TrajectoryResult
 from app.services.planes import Plane
 from app.services.reporting import Report
-from dpi_core.analysis.trajectories import path_statistics
+from dpi_core.analysis.trajectories import path_statistics, principal_plane
 from dpi_core.data import load_data
 from dpi_core.interpolation import DPI
 from dpi_core.lambda_schedules import LambdaSchedule
 from dpi_core.model import Model, what_if
-from dpi_core.samplers import State
+from dpi_core.quality import QualityProgress, quality_against_nfe
+from dpi_core.samplers import ADAPTIVE, State, slerp
 
-ADAPTIVE = ()
-
-PARTIAL_SECONDS = 0.5
+PARTIAL_SECONDS = 1.0
 """How often the states so far are handed over."""
 
 WHOLE = 1000
 """Progress is told in thousandths of the way."""
 
 
-def trajectory(model: Model, request: TrajectoryRequest, report: Report, clean: Tensor | None = None) -> TrajectoryResult:
+def trajectory(
+    model: Model, request: TrajectoryRequest, report: Report, clean: Tensor | None = None
+) -> TrajectoryResult:
     """Runs a sampler; a run that breaks keeps the states so far and says why.
 
     Args:
         model: what samples.
         request: what is asked for.
-        report: hears how far the run is, and every half second the states so far.
+        report: hears how far the run is, and every second the states so far.
         clean: samples to carry to noise and back, (n, ...); None starts from noise.
 
     Raises:
         ValueError: the sampler, the grid, the steps or λ do not fit the model.
         FloatingPointError: the model's first answer was not finite.
     """
-    schedule = what_if(model.net, request.lam, request.frozen_at)
+    schedule = what_if(model.net, request.lam, request.frozen_at, table=request.table or None)
     start = _start(model, request, schedule, report, clean)
     recording = _Recording(model, schedule, clean)
     handed_over = time.perf_counter()
@@ -67,7 +68,6 @@ def plane(model: Model, request: PlaneRequest, report: Report) -> PlaneResult:
     states = model.sample_states(range(inputs.n), request.sampler, request.steps, inputs.seed)
     for state in states:
         report(*_progress(model, state))
-    from dpi_core.analysis.trajectories import principal_plane
     found = principal_plane(state.x.double().cpu())
     samples = found.project(state.x.double().cpu())
     return PlaneResult(found.mean.numpy(), found.axes.numpy(), found.shares.numpy(), samples.numpy())
@@ -75,9 +75,8 @@ def plane(model: Model, request: PlaneRequest, report: Report) -> PlaneResult:
 
 def quality(model: Model, request: QualityRequest, report: Report) -> QualityResult:
     """Error and distance to the data of several samplers, each with several numbers of steps."""
-    from dpi_core.quality import quality_against_nfe
     inputs, result = request.inputs, None
-    runs = [(name, steps) for name in request.samplers for steps in _step_counts(name, request.steps)]
+    runs = [(name, steps or None) for name, steps in request.runs]
     data = load_data(model.recipe.data) if model.recipe.shape == (2,) else None
     for progress in quality_against_nfe(model, runs, inputs.n, inputs.seed, data=data):
         is_new = result is None or len(progress.found) > len(result.samplers)
@@ -85,10 +84,6 @@ def quality(model: Model, request: QualityRequest, report: Report) -> QualityRes
         report(round(WHOLE * progress.share), WHOLE, result if is_new and progress.found else None)
     assert result is not None
     return result
-
-
-def _step_counts(sampler: str, steps: tuple[int, ...]) -> tuple[int | None, ...]:
-    return (None,) if sampler in ADAPTIVE else steps
 
 
 def _quality_result(progress: QualityProgress) -> QualityResult:
@@ -109,7 +104,7 @@ def _states(
 ) -> Iterator[State]:
     inputs, sampler = request.inputs, request.sampler
     steps, grid = (None, "uniform") if sampler in ADAPTIVE else (request.steps, request.grid)
-    return model.sample_states(range(inputs.n), sampler, steps, inputs.seed, grid=grid, schedule=schedule)
+    return model.sample_states(range(inputs.n), sampler, steps, inputs.seed, grid=grid, schedule=schedule, start=start)
 
 
 def _start(
@@ -117,7 +112,6 @@ def _start(
 ) -> Tensor | None:
     """Where the run starts: from the seed's noise (None), from clean samples' own noise, or between two samples."""
     if request.between is not None:
-        from dpi_core.samplers import slerp
         first, second = model.noise(list(request.between), request.inputs.seed)
         return slerp(first, second, torch.linspace(0, 1, request.inputs.n, dtype=torch.float64))
     if clean is None:

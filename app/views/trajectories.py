@@ -3,30 +3,50 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import streamlit as st
 
 from app import state
 from app.components.player import player, standalone_page, store
+from app.figures.quality import QUALITY_RUNS, STOCHASTIC_RUNS, quality_charts
 from app.figures.trajectories import (
+    ADAPTIVE,
     CURVE_NAMES,
     GRID_NAMES,
     SAMPLER_NAMES,
+    Found,
     fine_run,
+    read_table,
     run_name,
     sampling_lines,
     sentence,
     settings,
     summary_rows,
+    written_table,
 )
-from app.records import Inputs, StoredModel, TrajectoryRequest, TrajectoryResult
+from app.records import (
+    InputKind,
+    Inputs,
+    PlaneRequest,
+    PlaneResult,
+    QualityRequest,
+    QualityResult,
+    StoredModel,
+    TrajectoryRequest,
+    TrajectoryResult,
+)
+from app.records.curves import decode
 from app.services import cache, exports
-from app.services.inference import Job
+from app.views.charts import show
+from app.views.progress import computed
 
 IMAGES, POINTS = 16, 2000
-MAX_STEPS = 200
+MAX_STEPS, MAX_SAMPLE = 200, 100
+PLANE_SAMPLES, PLANE_SAMPLER, PLANE_STEPS = 96, "dpmpp_2m", 10
+QUALITY_IMAGES, QUALITY_POINTS = 16, 1000
 
 # What the columns show before anything is chosen: many steps against few, then other curves λ.
 DEFAULTS = (("heun", 32, "learned"), ("ddim", 8, "learned"), ("heun", 32, "linear"), ("heun", 32, "reversed"))
@@ -36,39 +56,86 @@ DEFAULTS_ONE_SET = (
     ("dpmpp_2m", 8, "learned"),
     ("ddpm", 32, "learned"),
 )
+NOISE, BETWEEN = "noise", "between two samples"
+DEFAULT_TABLE, KNOTS = "0, 0.1, 0.9, 1", 21
 
-_CANCELLED = "_cancelled_run"
 
-Run = tuple[TrajectoryRequest, TrajectoryResult]
-Found = list[Run]
+@dataclass(frozen=True)
+class Chosen:
+    """What the page is to show.
+
+    Attributes:
+        models: of each run.
+        runs: what is asked for, from left to right.
+        with_reference: whether a fine run is computed to compare with.
+        with_plane: whether the paths are shown in the plane of the model's samples.
+    """
+
+    models: list[StoredModel]
+    runs: list[TrajectoryRequest]
+    with_reference: bool
+    with_plane: bool
+
+    @property
+    def names(self) -> list[str]:
+        """What the columns are headed with."""
+        return [run_name(run, self.runs[0].model) for run in self.runs]
+
+
+@dataclass(frozen=True)
+class Start:
+    """Where all runs start.
+
+    Attributes:
+        inputs: the seed of their noise, or the data that their noise is made of.
+        between: the samples whose noise they lie between, counted from 0.
+    """
+
+    inputs: Inputs
+    between: tuple[int, int] | None = None
 
 
 def page(model: StoredModel, seed: int, device: str) -> None:
     """Draws the page for one model."""
-    requests, with_reference = _choose_runs(model, seed, device)
+    try:
+        chosen = _choose(model, seed, device)
+    except ValueError as error:
+        st.error(str(error))
+        return
     slot = st.container()
-    wanted = [(f"Run {letter}", request) for letter, request in zip("ABCD", requests, strict=False)]
-    if with_reference:
-        wanted.append(("Fine run", fine_run(requests[0])))
-    found = _computed(slot, wanted)
+    with slot:
+        found = _computed_runs(chosen)
     if not found:
         return
-    runs, reference = found[: len(requests)], (found[len(requests)] if len(found) > len(requests) else None)
+    is_whole = len(found) == len(chosen.runs) and all(result.ended and not _was_cancelled(run) for run, result in found)
+    with slot:
+        reference = _computed_reference(chosen) if is_whole else None
+        plane = _computed_plane(model, chosen) if is_whole and (reference or not chosen.with_reference) else None
     try:
-        hashes = [store(f"run {index}", cache.packed_run(*run)) for index, run in enumerate(runs)]
-        fine_hash = None if reference is None else store("reference run", cache.packed_run(*reference))
+        hashes = [store(f"run {i}", cache.packed_run(chosen.names[i], *run)) for i, run in enumerate(found)]
+        fine_hash = None if reference is None else store("reference run", _packed_reference(reference))
+        plane_hash = None if plane is None else store("plane", cache.packed_plane(plane, _results(found)))
     except ValueError as error:
         st.error(f"These runs cannot be drawn: {error}.")
         return
-    _figure(model, runs, hashes, reference, fine_hash)
+    _figure(found, hashes, reference, fine_hash, plane_hash)
+    _quality(model, chosen, is_whole, device)
+    _files(model, chosen, found, plane)
 
 
-def _choose_runs(model: StoredModel, seed: int, device: str) -> tuple[list[TrajectoryRequest], bool]:
-    """How many runs, the settings of each, and whether a fine run is computed to compare with."""
+# What is asked for ------------------------------------------------------------------------------------------------
+
+
+def _choose(model: StoredModel, seed: int, device: str) -> Chosen:
+    """How many runs, where they start, what is shown beside them, and the settings of each.
+
+    Raises:
+        ValueError: a table of λ cannot be read; one sentence.
+    """
     row = st.container(horizontal=True, vertical_alignment="center")
-    row.markdown("Runs from the same noise")
+    row.markdown("Runs", width="content")
     count = row.segmented_control(
-        "Runs from the same noise",
+        "Runs side by side",
         [1, 2, 3, 4],
         default=2,
         required=True,
@@ -76,36 +143,120 @@ def _choose_runs(model: StoredModel, seed: int, device: str) -> tuple[list[Traje
         bind="query-params",
         label_visibility="collapsed",
     )
+    start = _choose_start(row, model, seed)
     with_reference = row.toggle(
-        "Compare with a fine run",
+        "Fine run",
         key=state.REFERENCE,
         bind="query-params",
-        help="RK4 in many steps with the learned λ, from the same noise: what the ODE's samplers approach.",
+        help="Measure distances from RK4 in many steps with the learned λ: what the ODE's samplers approach.",
     )
-    with st.expander("Choose samplers, steps and λ"):
+    with_plane = model.is_image and row.toggle(
+        "Plane of paths",
+        key=state.PLANE,
+        bind="query-params",
+        help="Draw the paths in the plane of the two largest principal components of the model's samples.",
+    )
+    with st.expander("Choose models, samplers, steps and λ"):
         columns = st.columns(int(count or 1))
-    return [_choose_run(column, model, index, seed, device) for index, column in enumerate(columns)], with_reference
+    chosen = [_choose_run(column, model, index, start, device) for index, column in enumerate(columns)]
+    return Chosen([run_model for run_model, _ in chosen], [run for _, run in chosen], with_reference, with_plane)
 
 
-def _choose_run(column: Any, model: StoredModel, index: int, seed: int, device: str) -> TrajectoryRequest:
-    sampler, steps, curve = (DEFAULTS if model.has_two_sets else DEFAULTS_ONE_SET)[index]
+def _choose_start(row: Any, model: StoredModel, seed: int) -> Start:
+    """From noise, between two samples, or from data that are carried to noise first."""
+    kinds = ("held-out", "digits", "photos") if model.is_image else ("held-out",)
+    options = {NOISE: "noise", BETWEEN: "between two samples", **{kind: f"{kind}, inverted" for kind in kinds}}
+    help_text = (
+        "noise: that of the seed. Between two samples: the great circle from one's noise to the other's. Inverted: data"
+        " carried to noise by each run's own solver, and from there back."
+    )
+    row.markdown("from", width="content")
+    chosen = row.selectbox(
+        "Start from",
+        list(options),
+        format_func=lambda name: options[name],
+        key=state.START,
+        bind="query-params",
+        help=help_text,
+        width=190,
+        label_visibility="collapsed",
+    )
+    count = IMAGES if model.is_image else POINTS
+    if chosen != BETWEEN:
+        return Start(Inputs("samples" if chosen == NOISE else cast(InputKind, chosen), count, seed))
+    pair = [
+        row.number_input(label, 1, MAX_SAMPLE, default, key=key, bind="query-params", width=110)
+        for label, default, key in (("First sample", 1, state.FIRST), ("Last sample", 2, state.SECOND))
+    ]
+    if pair[0] == pair[1]:
+        raise ValueError("Both ends are the same sample; choose two, so that there is something between them.")
+    return Start(Inputs("samples", count, seed), (int(pair[0]) - 1, int(pair[1]) - 1))
+
+
+def _choose_run(
+    column: Any, home: StoredModel, index: int, start: Start, device: str
+) -> tuple[StoredModel, TrajectoryRequest]:
     with column:
+        model = _choose_model(home, index)
+        sampler, steps, curve = (DEFAULTS if model.has_two_sets else DEFAULTS_ONE_SET)[index]
         row = st.columns([3, 2], gap="small")
         sampler = _select(row[0], f"{'ABCD'[index]}: sampler", SAMPLER_NAMES, sampler, state.SAMPLER, index)
-        steps = row[1].number_input(
-            "Steps", 1, MAX_STEPS, steps, key=state.run_key(state.STEPS, index), bind="query-params"
-        )
-        row = st.columns([3, 2], gap="small")
-        grid = _select(row[0], "Steps lie", GRID_NAMES, "uniform", state.GRID, index)
-        frozen_at = 0.5
-        if model.has_two_sets:
-            curve = _select(row[1], "λ", CURVE_NAMES, curve, state.RUN_LAM, index)
-            if curve == "frozen":
-                key = state.run_key(state.FROZEN_AT, index)
-                frozen_at = st.slider("λ frozen at", 0.0, 1.0, 0.5, 0.05, key=key, bind="query-params")
-    inputs = Inputs("samples", IMAGES if model.is_image else POINTS, seed)
-    curve = curve if model.has_two_sets else "learned"
-    return TrajectoryRequest(model.key, inputs, sampler, int(steps), grid, curve, float(frozen_at), device)
+        steps, grid = _choose_steps(row[1], sampler, steps, index)
+        run = TrajectoryRequest(model.key, start.inputs, sampler, steps, grid, "learned", 0.5, device)
+        run = replace(run, between=start.between)
+        if not model.has_two_sets:
+            return model, run
+        curve = _select(st, "λ", CURVE_NAMES, curve, state.RUN_LAM, index)
+        return model, replace(run, lam=curve, **_choose_curve(curve, index))
+
+
+def _choose_model(home: StoredModel, index: int) -> StoredModel:
+    """The first run shows the page's model; the others may show any that was trained on the same data."""
+    models = {model.name: model for model in cache.models_of_data(home)}
+    if index == 0 or len(models) == 1:
+        return home
+    key = state.run_key(state.RUN_MODEL, index)
+    return models[st.selectbox("ABCD"[index] + ": model", list(models), key=key, bind="query-params")]
+
+
+def _choose_steps(place: Any, sampler: str, default: int, index: int) -> tuple[int, str]:
+    """How many steps and where they lie; a sampler that chooses its own is not asked."""
+    if sampler in ADAPTIVE:
+        place.caption("Chooses its own steps.")
+        return 0, "uniform"
+    steps = place.number_input(
+        "Steps", 1, MAX_STEPS, default, key=state.run_key(state.STEPS, index), bind="query-params"
+    )
+    return int(steps), _select(st, "Steps lie", GRID_NAMES, "uniform", state.GRID, index)
+
+
+def _choose_curve(curve: str, index: int) -> dict[str, Any]:
+    """What a λ needs besides its name.
+
+    Raises:
+        ValueError: the table cannot be read.
+    """
+    if curve == "frozen":
+        key = state.run_key(state.FROZEN_AT, index)
+        return {"frozen_at": float(st.slider("λ frozen at", 0.0, 1.0, 0.5, 0.05, key=key, bind="query-params"))}
+    if curve != "table":
+        return {}
+    text = st.text_input(
+        "λ from s = 0 to s = 1",
+        _drawn_table() or DEFAULT_TABLE,
+        key=state.run_key(state.TABLE, index),
+        bind="query-params",
+        help="Numbers in [0, 1] at equally spaced s; at first the curve drawn on the Parameters page, if there is one.",
+    )
+    return {"table": read_table(text)}
+
+
+def _drawn_table() -> str | None:
+    """The curve drawn on the Parameters page; None where there is none, or several for groups of layers."""
+    try:
+        return written_table(decode(state.recall(state.DRAWN) or "", 1, KNOTS)[0])
+    except ValueError:
+        return None
 
 
 def _select(place: Any, label: str, names: dict[str, str], default: str, setting: str, index: int) -> str:
@@ -121,65 +272,75 @@ def _select(place: Any, label: str, names: dict[str, str], default: str, setting
     return str(chosen)
 
 
-def _computed(slot: Any, wanted: Sequence[tuple[str, TrajectoryRequest]]) -> Found:
-    """The runs that the engine has; the first that is missing is computed while the others are shown."""
-    engine, found = cache.engine(), []
-    for name, request in wanted:
-        result = engine.cache.get(request)
+# What the engine has ----------------------------------------------------------------------------------------------
+
+
+def _computed_runs(chosen: Chosen) -> list[Found]:
+    """The runs that are there; the first that is missing is computed, and shown as far as it has come."""
+    found = []
+    for letter, name, run in zip("ABCD", chosen.names, chosen.runs, strict=False):
+        result = _known(run) or computed(run, TrajectoryResult, f"Run {letter}: {name}")
         if result is None:
-            with slot:
-                _compute(request, f"{name}: {run_name(request)}")
-            break
-        assert isinstance(result, TrajectoryResult)
-        found.append((request, result))
+            so_far = cache.engine().partials.get(run)
+            return [*found, (run, _explained(run, so_far))] if isinstance(so_far, TrajectoryResult) else found
+        found.append((run, result))
     return found
 
 
-def _compute(request: TrajectoryRequest, label: str) -> None:
-    """Asks for a run and shows how far it is, unless it was cancelled."""
-    if st.session_state.get(_CANCELLED) == request:
-        row = st.container(horizontal=True, vertical_alignment="center")
-        row.caption(f"{label}: cancelled.")
-        row.button("Compute", key="compute run", on_click=_forget_cancelled)
-        return
-    job = cache.engine().submit(state.session_id(), request)
-    if job.result is not None:
-        st.rerun()
-    if job.status == "failed":
-        st.error(f"{label}: {job.error}")
-        return
-    _watch(label, job)
+def _known(run: TrajectoryRequest) -> TrajectoryResult | None:
+    result = cache.engine().cache.get(run)
+    assert result is None or isinstance(result, TrajectoryResult)
+    return result
 
 
-def _watch(label: str, job: Job) -> None:
-    """Shows a job until it is finished, then draws the page again."""
-
-    @st.fragment(run_every=0.3)
-    def watch() -> None:
-        if job.finished:
-            st.rerun()
-        row = st.container(horizontal=True, vertical_alignment="center")
-        row.progress(job.progress, label if job.total else f"{label}: waiting for the engine")
-        row.button("Cancel", key="cancel run", on_click=_cancel, args=(job,))
-
-    watch()
+def _explained(run: TrajectoryRequest, so_far: TrajectoryResult) -> TrajectoryResult:
+    """The states so far; those of a run that was cancelled say so."""
+    if not _was_cancelled(run):
+        return so_far
+    return replace(so_far, ended=True, error=f"Cancelled after {len(so_far.s) - 1} steps; they are kept.")
 
 
-def _cancel(job: Job) -> None:
-    cache.engine().cancel(state.session_id(), job)
-    st.session_state[_CANCELLED] = job.request
+def _was_cancelled(run: TrajectoryRequest) -> bool:
+    return state.cancelled() == run
 
 
-def _forget_cancelled() -> None:
-    st.session_state.pop(_CANCELLED, None)
+def _computed_reference(chosen: Chosen) -> Found | None:
+    if not chosen.with_reference:
+        return None
+    run = fine_run(chosen.runs[0])
+    result = _known(run) or computed(run, TrajectoryResult, f"Fine run: {run_name(run)}")
+    return None if result is None else (run, result)
+
+
+def _packed_reference(reference: Found) -> bytes:
+    return cache.packed_run(run_name(reference[0]), *reference)
+
+
+def _computed_plane(model: StoredModel, chosen: Chosen) -> PlaneResult | None:
+    if not chosen.with_plane:
+        return None
+    run = chosen.runs[0]
+    inputs = Inputs("samples", PLANE_SAMPLES, run.inputs.seed)
+    request = PlaneRequest(model.key, inputs, PLANE_SAMPLER, PLANE_STEPS, run.device)
+    known = cache.engine().cache.get(request)
+    assert known is None or isinstance(known, PlaneResult)
+    return known or computed(request, PlaneResult, f"The plane of {PLANE_SAMPLES} samples")
+
+
+def _results(found: Sequence[Found]) -> list[TrajectoryResult]:
+    return [result for _, result in found]
+
+
+# What is shown ----------------------------------------------------------------------------------------------------
 
 
 @st.fragment
 def _figure(
-    model: StoredModel, found: Found, hashes: list[str], reference: Run | None, reference_hash: str | None
+    found: list[Found], hashes: list[str], reference: Found | None, reference_hash: str | None, plane_hash: str | None
 ) -> None:
-    """The player, what is seen, and the files; only this part runs when t comes to rest."""
-    s = player("player", run_hashes=hashes, reference_hash=reference_hash, s=state.read_cursor().s)
+    """The player and what is seen; only this part runs when t comes to rest."""
+    start = state.read_cursor().s
+    s = player("player", run_hashes=hashes, reference_hash=reference_hash, plane_hash=plane_hash, s=start)
     state.write_cursor(state.Cursor(s))
     st.markdown(sentence(found, s))
     st.dataframe(summary_rows(found, reference), hide_index=True)
@@ -187,24 +348,40 @@ def _figure(
         "NFE: network evaluations per sample. Straightness: distance from start to end over the length of the way, mean"
         " over samples. Turning: the sum of the angles between steps."
     )
-    _files(model, found, s)
-    left, right = st.columns(2)
-    with left.expander("Python that reproduces this"):
-        st.code("\n\n".join(sampling_lines(model, request) for request, _ in found), language="python")
-    with right.expander("Link to this screen"):
-        st.code(state.link(), language=None, wrap_lines=True)
 
 
-def _files(model: StoredModel, found: Found, s: float) -> None:
+def _quality(model: StoredModel, chosen: Chosen, is_whole: bool, device: str) -> None:
+    """How good the samples get with more network evaluations; computed when it is opened."""
+    section = st.expander("Quality against network evaluations", key=state.QUALITY, on_change="rerun")
+    if not section.open:
+        return
+    with section:
+        if not is_whole:
+            st.caption("Computed after the runs above.")
+            return
+        inputs = Inputs("samples", QUALITY_IMAGES if model.is_image else QUALITY_POINTS, chosen.runs[0].inputs.seed)
+        # A stochastic sampler has no run to approach, and pixels no distance to the data that means much.
+        runs = QUALITY_RUNS if model.is_image else QUALITY_RUNS + STOCHASTIC_RUNS
+        request = QualityRequest(model.key, inputs, runs, device)
+        known = cache.engine().cache.get(request)
+        result = known or computed(request, QualityResult, "Samplers with 4 to 32 network evaluations")
+        result = result or cache.engine().partials.get(request)
+        if isinstance(result, QualityResult):
+            for chart in quality_charts(model, request, result):
+                show(chart)
+
+
+def _files(model: StoredModel, chosen: Chosen, found: list[Found], plane: PlaneResult | None) -> None:
     """Downloads; a file is made when it is asked for."""
-    about = settings(model, [request for request, _ in found])
-    results = [result for _, result in found]
+    about = settings([run for run, _ in found])
+    results = _results(found)
     makers: dict[str, tuple[Callable[[], bytes | str], str]] = {
         "GIF": (partial(exports.gif, results, about), "image/gif"),
         "WebP": (partial(exports.webp, results, about), "image/webp"),
+        "MP4": (partial(exports.mp4, results, about), "video/mp4"),
         "PNG sheet": (partial(exports.sheet, results, about), "image/png"),
         "NPZ": (partial(exports.npz, results, about), "application/octet-stream"),
-        "HTML": (partial(_standalone, model, found, s, about), "text/html"),
+        "HTML": (partial(_standalone, model, chosen, found, plane, about), "text/html"),
     }
     row = st.container(horizontal=True, vertical_alignment="center")
     row.caption("Save the runs shown:")
@@ -212,9 +389,19 @@ def _files(model: StoredModel, found: Found, s: float) -> None:
         suffix = name.split()[0].lower()
         file = f"{model.name}-seed{about['seed']}.{suffix}"
         row.download_button(name, make, file, mime, key=f"save {name}", on_click="ignore")
+    left, right = st.columns(2)
+    with left.expander("Python that reproduces this"):
+        lines = [sampling_lines(run_model, run) for run_model, run in zip(chosen.models, chosen.runs, strict=True)]
+        st.code("\n\n".join(lines), language="python")
+    with right.expander("Link to this screen"):
+        st.code(state.link(), language=None, wrap_lines=True)
 
 
-def _standalone(model: StoredModel, found: Found, s: float, about: dict[str, Any]) -> str:
+def _standalone(
+    model: StoredModel, chosen: Chosen, found: list[Found], plane: PlaneResult | None, about: dict[str, Any]
+) -> str:
     """A page that plays offline."""
-    blobs = [cache.packed_run(*run) for run in found]
-    return standalone_page(blobs, s, f"{model.name}: samples from noise, seed {about['seed']}", about)
+    blobs = [cache.packed_run(name, *run) for name, run in zip(chosen.names, found, strict=False)]
+    title = f"{model.name}: samples from noise, seed {about['seed']}"
+    paths = None if plane is None else cache.packed_plane(plane, _results(found))
+    return standalone_page(blobs, state.read_cursor().s, title, about, paths)

@@ -4,7 +4,9 @@ import html
 import io
 import json
 import re
+import subprocess
 
+import imageio_ffmpeg
 import numpy as np
 import pytest
 from PIL import Image
@@ -64,6 +66,28 @@ def test_an_animation_has_one_frame_for_each_step_and_its_settings(runs, kind):
         else:
             text = image.info["xmp"].decode()
             assert json.loads(html.unescape(re.search(r"<dc:description>(.*)</dc:description>", text)[1])) == ABOUT
+
+
+def ffmpeg(*arguments: str) -> bytes:
+    command = [imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error", *arguments]
+    return subprocess.run(command, capture_output=True, check=True).stdout
+
+
+@CASES
+def test_a_film_has_one_frame_for_each_step_stands_still_at_its_end_and_names_its_settings(runs, tmp_path):
+    file = tmp_path / "run.mp4"
+    file.write_bytes(exports.mp4(runs, ABOUT))
+    width, height = len(runs) * (exports.TILE + exports.GAP) + exports.GAP, 2 * (exports.TILE + 26) + 10
+    pixels = np.frombuffer(ffmpeg("-i", str(file), "-f", "rawvideo", "-pix_fmt", "rgb24", "-"), np.uint8)
+    shown = pixels.reshape(-1, height, width, 3)
+    assert len(shown) == max(len(run.s) for run in runs) + exports.LAST_MS // exports.FRAME_MS
+    if runs is RUNS:
+        ends = [[centre(Image.fromarray(frame), column, 0)[0] for column in (0, 1)] for frame in (shown[0], shown[-1])]
+        np.testing.assert_allclose(ends, [[0, 0], [255, 255]], atol=8)
+    text = ffmpeg("-i", str(file), "-f", "ffmetadata", "-").decode()
+    # FFmpeg writes a backslash before characters that mean something to it.
+    comment = re.sub(r"\\(.)", r"\1", re.search(r"^comment=(.*)$", text, re.MULTILINE)[1])
+    assert json.loads(comment) == ABOUT
 
 
 @pytest.mark.parametrize("make", [exports.gif, exports.webp])

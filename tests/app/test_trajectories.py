@@ -8,11 +8,25 @@ import numpy as np
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from app.components.player import pack_run
+from app.components.player import pack_plane, pack_run
 from app.components.player.payload import Run
-from app.figures.trajectories import run_figure, run_name, sampling_lines, sentence, settings, state_at, summary_rows
-from app.records import Inputs, TrajectoryRequest
-from app.services import compute, stored
+from app.figures import trajectories as figures
+from app.figures.quality import quality_charts
+from app.figures.trajectories import (
+    plane_figure,
+    read_table,
+    run_figure,
+    run_name,
+    sampling_lines,
+    sentence,
+    settings,
+    state_at,
+    summary_rows,
+    written_table,
+)
+from app.records import Inputs, PlaneRequest, QualityRequest, TrajectoryRequest
+from app.services import compute, sampling, stored
+from dpi_core.samplers import ADAPTIVE, GRIDS, SAMPLERS, STOCHASTIC
 
 SHIPPED = {"digits-vp-dpi": 4, "digits-vp-none": 4, "mixture2d-flow-dpi": 100}
 
@@ -23,7 +37,8 @@ def silent(done: int, total: int, partial: object = None) -> None:
 
 def request(name: str, **changes) -> TrajectoryRequest:
     usual = {"sampler": "heun", "steps": 4, "grid": "uniform", "lam": "learned", "frozen_at": 0.5, "device": "cpu"}
-    return TrajectoryRequest(stored.read_model(name).key, Inputs("samples", SHIPPED[name], 3), **(usual | changes))
+    usual |= {"model": stored.read_model(name).key, "inputs": Inputs("samples", SHIPPED[name], 3)}
+    return TrajectoryRequest(**(usual | changes))
 
 
 @pytest.fixture(scope="module")
@@ -93,9 +108,7 @@ def test_the_learned_field_is_near_the_closed_form_where_the_data_are(models):
 
 
 def test_the_energy_distance_falls_on_the_way_to_the_data(models):
-    asked = request("mixture2d-flow-dpi", steps=16)
-    asked = TrajectoryRequest(**(vars(asked) | {"inputs": Inputs("samples", 600, 3)}))
-    run = answer(models, asked)
+    run = answer(models, request("mixture2d-flow-dpi", steps=16, inputs=Inputs("samples", 600, 3)))
     assert run.energy[-1] < 0.2 * run.energy[0]
 
 
@@ -121,6 +134,8 @@ REFUSED = [
     ("digits-vp-dpi", {"steps": 10_000}, "at most 1000 are taken"),
     ("digits-vp-dpi", {"sampler": "magic"}, "the sampler is 'magic'"),
     ("digits-vp-none", {"lam": "linear"}, "has one parameter set, so there is no λ to change"),
+    ("digits-vp-dpi", {"lam": "table", "table": (0.5, 1.5)}, "1.5"),
+    ("digits-vp-dpi", {"sampler": "ddpm", "inputs": Inputs("digits", 2, 0)}, "ddpm"),
 ]
 
 
@@ -130,13 +145,114 @@ def test_what_makes_no_sense_is_refused(name, changes, message, models):
         answer(models, request(name, **changes))
 
 
+# Other starts, other curves, other solvers --------------------------------------------------------------------------
+
+
+def test_a_solver_that_chooses_its_steps_says_how_many(models):
+    run = answer(models, request("digits-vp-dpi", sampler="dopri5", steps=0))
+    fine = answer(models, request("digits-vp-dpi", sampler="rk4", steps=32))
+    assert len(run.s) > 4 and run.nfe[-1] >= 6 * (len(run.s) - 1) and run.s[-1] == fine.s[-1]
+    assert np.sqrt(np.mean((run.x[-1] - fine.x[-1]) ** 2)) < 0.02
+
+
+def test_a_table_is_the_curve_of_the_run(models):
+    run = answer(models, request("mixture2d-flow-dpi", lam="table", table=(0.2, 0.8, 0.4)))
+    np.testing.assert_allclose(run.lam, np.interp(run.s, [0, 0.5, 1], [0.2, 0.8, 0.4]), atol=1e-6)
+
+
+def test_between_two_samples_both_ends_are_those_samples(models):
+    plain = answer(models, request("digits-vp-dpi"))
+    run = answer(models, request("digits-vp-dpi", between=(1, 3)))
+    for here, there in ((0, 1), (-1, 3)):
+        np.testing.assert_allclose(run.x[:, here], plain.x[:, there], atol=1e-5)
+    # On the great circle noise keeps its length.
+    lengths = np.linalg.norm(run.x[0].reshape(len(run.x[0]), -1), axis=1)
+    assert (np.abs(np.diff(lengths)) < 0.35 * lengths[0]).all()
+
+
+def test_inverted_data_come_back(models):
+    inputs = Inputs("held-out", 20, 0)
+    errors = []
+    for steps in (8, 32):
+        run = answer(models, request("mixture2d-flow-dpi", inputs=inputs, sampler="rk4", steps=steps))
+        errors.append(figures.round_trip_error(run))
+        assert run.x[0].shape == run.origin.shape
+    # Noise of data is noise: about 1 in each coordinate. More steps lose less.
+    assert 0.6 < run.x[0].std() < 1.4
+    assert errors[1] < min(0.02, errors[0] / 4)
+    assert figures.round_trip_error(answer(models, request("mixture2d-flow-dpi"))) is None
+
+
+def test_states_so_far_are_handed_over(models, monkeypatch):
+    monkeypatch.setattr(sampling, "PARTIAL_SECONDS", 0)
+    handed = []
+    model = models["mixture2d-flow-dpi"]
+    asked = request("mixture2d-flow-dpi")
+    whole = compute.answer(model, asked, lambda done, total, partial=None: handed.append((done / total, partial)))
+    partials = [partial for _, partial in handed if partial is not None]
+    assert [len(partial.s) for partial in partials] == [2, 3, 4, 5]
+    for partial in partials:
+        assert not partial.ended
+        np.testing.assert_array_equal(partial.x, whole.x[: len(partial.s)])
+        np.testing.assert_array_equal(partial.energy, whole.energy[: len(partial.s)])
+        assert partial.field.learned.shape == whole.field.learned[: len(partial.s)].shape
+    assert whole.ended and [share for share, _ in handed] == [0, 0.25, 0.5, 0.75, 1]
+
+
+def test_a_cancelled_run_keeps_its_states(engine, monkeypatch):
+    monkeypatch.setattr(sampling, "PARTIAL_SECONDS", 0)
+    asked = request("mixture2d-flow-dpi", steps=200)
+    job = engine.submit("me", asked)
+    while engine.partials.get(asked) is None:
+        assert not job.wait(0.02), job.error
+    engine.cancel("me", job)
+    assert job.wait(60) and job.status == "cancelled" and engine.cache.get(asked) is None
+    assert 2 <= len(engine.partials.get(asked).s) < 201
+
+
+def test_the_plane_is_that_of_the_largest_variance(models):
+    model = stored.read_model("digits-vp-dpi").key
+    plane = compute.answer(
+        models["digits-vp-dpi"], PlaneRequest(model, Inputs("samples", 6, 3), "heun", 4, "cpu"), silent
+    )
+    run = answer(models, request("digits-vp-dpi"))
+    figure = plane_figure(plane, [run])
+    # Sample i is the same whatever n is, so the run's ends are the plane's first samples.
+    np.testing.assert_allclose(figure.paths[0][-1], plane.samples[:4], atol=1e-4)
+    np.testing.assert_allclose(plane.axes @ plane.axes.T, np.eye(2), atol=1e-6)
+    assert 1 > plane.shares[0] > plane.shares[1] > 0
+    _, arrays = unpack(pack_plane(figure))
+    np.testing.assert_allclose(arrays["path0"], figure.paths[0], atol=np.abs(figure.paths[0]).max() / 32767)
+
+
+@pytest.mark.parametrize("name", ["digits-vp-dpi", "mixture2d-flow-dpi"])
+def test_quality_grows_with_network_evaluations(name, models):
+    model = stored.read_model(name)
+    runs = (("heun", 2), ("heun", 8), ("dopri5", 0), *((("ddpm", 4),) if not model.is_image else ()))
+    asked = QualityRequest(model.key, Inputs("samples", 8 if model.is_image else 100, 0), runs, "cpu")
+    partials = []
+    found = compute.answer(models[name], asked, lambda done, total, partial=None: partials.append(partial))
+    assert found.samplers[:3] == ("heun", "heun", "dopri5") and found.nfe[1] in (15, 16)
+    assert found.error[1] < found.error[0] / 2
+    assert (found.energy is None) == model.is_image
+    if not model.is_image:
+        assert np.isnan(found.error[3]) and found.floor[0] < found.floor[1]
+    assert [len(partial.samplers) for partial in partials if partial is not None] == list(range(1, len(runs) + 1))
+    charts = quality_charts(model, asked, found)
+    assert len(charts) == (1 if model.is_image else 2)
+    lines: dict = {}
+    exec(charts[0].lines, lines)
+    np.testing.assert_allclose([point.nfe for point in lines["points"]], found.nfe)
+    np.testing.assert_allclose([point.error or np.nan for point in lines["points"]], found.error, rtol=1e-3)
+
+
 # What travels ------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", SHIPPED)
 def test_the_browser_gets_the_states(name, models):
     run = answer(models, request(name))
-    header, arrays = unpack(pack_run(run_figure(request(name), run)))
+    header, arrays = unpack(pack_run(run_figure(run_name(request(name)), run)))
     is_image = run.x.ndim == 5
     limit = 2.5 if is_image else math.inf
     step = 2.5 / 127.5 if is_image else np.abs(run.x).max() / 32767
@@ -149,7 +265,7 @@ def test_the_browser_gets_the_states(name, models):
 def test_equal_noise_stays_equal_on_its_way(models):
     names = {"ddim": 3, "rk4": 2, "edm": 4}
     blobs = [answer(models, request("digits-vp-dpi", sampler=s, steps=n)) for s, n in names.items()]
-    first = [unpack(pack_run(run_figure(request("digits-vp-dpi"), run)))[1]["x"][0] for run in blobs]
+    first = [unpack(pack_run(run_figure("", run)))[1]["x"][0] for run in blobs]
     np.testing.assert_array_equal(first[0], first[1])
     np.testing.assert_array_equal(first[0], first[2])
 
@@ -187,6 +303,27 @@ def test_a_run_is_named_by_what_is_unusual():
     assert run_name(request("digits-vp-dpi")) == "Heun, 4 steps"
     unusual = request("digits-vp-dpi", sampler="dpmpp_2m", grid="karras", lam="frozen", frozen_at=0.25)
     assert run_name(unusual) == "DPM-Solver++(2M), 4 steps, Karras ρ = 7, λ = 0.25"
+    other = request("digits-vp-none", sampler="dopri5")
+    assert run_name(other, request("digits-vp-dpi").model) == "digits-vp-none, dopri5 (adaptive)"
+
+
+def test_every_sampler_and_grid_of_the_library_can_be_chosen():
+    assert set(figures.SAMPLER_NAMES) == set(SAMPLERS) and set(figures.GRID_NAMES) == set(GRIDS)
+    assert figures.ADAPTIVE == ADAPTIVE and figures.STOCHASTIC == STOCHASTIC
+
+
+def test_a_table_is_read_as_it_is_written():
+    assert read_table("0, 0.5 1;0.25") == (0, 0.5, 1, 0.25)
+    curve = np.linspace(0, 1, 101) ** 2
+    np.testing.assert_allclose(read_table(written_table(curve)), curve, atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"), [("0, two", "'two' is not a number"), ("0 1.2", "'1.2'"), ("1", "has 1 ")]
+)
+def test_a_table_that_is_none_is_refused(text, message):
+    with pytest.raises(ValueError, match=message):
+        read_table(text)
 
 
 def test_the_table_says_how_far_apart_the_ends_are(models):
@@ -198,7 +335,15 @@ def test_the_table_says_how_far_apart_the_ends_are(models):
     assert f"ends {gap:.3f} RMS from A" in sentence(runs, 0.5)
 
 
-@pytest.mark.parametrize("changes", [{}, {"grid": "karras", "lam": "frozen", "frozen_at": 0.3, "sampler": "rk4"}])
+LINES = [
+    {"grid": "karras", "lam": "frozen", "frozen_at": 0.3, "sampler": "rk4"},
+    {"lam": "table", "table": (0.1, 0.9), "sampler": "dopri5", "steps": 0},
+    {"between": (0, 2)},
+    {"inputs": Inputs("digits", 4, 3)},
+]
+
+
+@pytest.mark.parametrize("changes", LINES)
 def test_the_lines_of_python_give_the_same_samples(changes, models):
     asked = request("digits-vp-dpi", **changes)
     found: dict = {}
@@ -208,16 +353,15 @@ def test_the_lines_of_python_give_the_same_samples(changes, models):
 
 
 def test_exported_settings_name_all_that_a_run_depends_on():
-    model = stored.read_model("digits-vp-dpi")
-    found = settings(model, [request("digits-vp-dpi"), request("digits-vp-dpi", lam="frozen", frozen_at=0.2)])
-    assert (found["model"], found["digest"], found["seed"], found["samples"]) == (
-        "digits-vp-dpi",
-        model.key.digest,
-        3,
-        4,
-    )
-    assert found["runs"][0] == {"sampler": "heun", "steps": 4, "grid": "uniform", "lambda": "learned"}
+    key = stored.read_model("digits-vp-dpi").key
+    changed = [{"lam": "frozen", "frozen_at": 0.2}, {"sampler": "dopri5", "lam": "table", "table": (0.0, 1.0)}]
+    found = settings([request("digits-vp-dpi"), *(request("digits-vp-dpi", **changes) for changes in changed)])
+    assert (found["seed"], found["samples"], found["start"]) == (3, 4, {"kind": "noise"})
+    usual = {"model": "digits-vp-dpi", "digest": key.digest, "lambda": "learned"}
+    assert found["runs"][0] == {**usual, "sampler": "heun", "steps": 4, "grid": "uniform"}
     assert found["runs"][1]["frozen_at"] == 0.2
+    assert found["runs"][2] == {**usual, "sampler": "dopri5", "lambda": "table", "table": [0.0, 1.0]}
+    assert settings([request("digits-vp-dpi", between=(1, 2))])["start"] == {"kind": "between", "samples": [1, 2]}
 
 
 # The page ----------------------------------------------------------------------------------------------------------
@@ -258,7 +402,7 @@ def test_the_page_opens_with_two_runs_for_every_model(name):
     table = app.dataframe[0].value
     assert table["Run"].tolist() == ["A: Heun, 3 steps", "B: DDIM, 2 steps"]
     assert table["NFE"].tolist() == ["5", "2"]
-    assert [button.label for button in app.get("download_button")] == ["GIF", "WebP", "PNG sheet", "NPZ", "HTML"]
+    assert [button.label for button in app.get("download_button")] == ["GIF", "WebP", "MP4", "PNG sheet", "NPZ", "HTML"]
 
 
 def test_a_link_shows_the_runs_it_names():
@@ -286,4 +430,4 @@ def test_a_fine_run_is_computed_beside_the_others():
 
 def test_a_model_with_one_parameter_set_has_no_choice_of_curve():
     app = open_page("digits-vp-none", runs="1", steps_a="2")
-    assert [box.label for box in app.selectbox] == ["A: sampler", "Steps lie"]
+    assert [box.label for box in app.selectbox] == ["Start from", "A: sampler", "Steps lie"]

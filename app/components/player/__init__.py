@@ -23,17 +23,43 @@ from pathlib import Path
 import streamlit as st
 
 from app.components import scrubber
-from app.components.player.payload import Run, pack_run
+from app.components.player.payload import PathPlane, Run, pack_plane, pack_run
 from app.components.scrubber import blob_hash, store
 
-__all__ = ["Run", "pack_run", "player", "standalone_page", "store"]
+__all__ = ["PathPlane", "Run", "pack_plane", "pack_run", "player", "standalone_page", "store"]
 
-SHARED_MODULE = ("blobs.js", "decode.js", "color.js", "plot.js", "panels.js", "charts.js", "texts.js", "export.js")
-OWN_MODULE = ("clock.js", "columns.js", "strip.js", "curves.js", "player.js")
+SHARED_MODULE = (
+    "blobs.js",
+    "decode.js",
+    "color.js",
+    "plot.js",
+    "panels.js",
+    "charts.js",
+    "texts.js",
+    "export.js",
+    "view.js",
+)
+OWN_MODULE = (
+    "clock.js",
+    "states.js",
+    "images.js",
+    "points.js",
+    "strip.js",
+    "column.js",
+    "curves.js",
+    "plane.js",
+    "player.js",
+)
 
 
 def player(
-    key: str, *, run_hashes: Sequence[str], reference_hash: str | None = None, s: float, revision: int = 0
+    key: str,
+    *,
+    run_hashes: Sequence[str],
+    reference_hash: str | None = None,
+    plane_hash: str | None = None,
+    s: float,
+    revision: int = 0,
 ) -> float:
     """Mount the view and return the s it rests at.
 
@@ -41,6 +67,7 @@ def player(
         key: the element's key.
         run_hashes: what `store` returned for each run, from left to right.
         reference_hash: of a fine run that distances are measured from; None measures them from the first run.
+        plane_hash: of the plane that the runs' paths are shown in, or None.
         s: where to start, in [0, 1]; later values count only together with a higher `revision`.
         revision: raise it to move the view from Python.
 
@@ -55,7 +82,7 @@ def player(
     start = s if start is None else start
     result = _view(
         key=key,
-        data={"runs": list(run_hashes), "reference": reference_hash, "start": start, "revision": revision},
+        data=_data(run_hashes, reference_hash, plane_hash, start, revision),
         default={"position": None},
         height="content",
         # Streamlit keeps only the states that have a callback.
@@ -65,7 +92,9 @@ def player(
     return start if found is None else found
 
 
-def standalone_page(blobs: Sequence[bytes], s: float, title: str, about: Mapping[str, object]) -> str:
+def standalone_page(
+    blobs: Sequence[bytes], s: float, title: str, about: Mapping[str, object], plane: bytes | None = None
+) -> str:
     """Return an HTML page that plays runs without a server or a network.
 
     Args:
@@ -73,9 +102,11 @@ def standalone_page(blobs: Sequence[bytes], s: float, title: str, about: Mapping
         s: where to start.
         title: of the page.
         about: seed and settings, written into the page's metadata.
+        plane: what `pack_plane` returned, if the paths are shown in a plane.
     """
-    data = {"runs": [blob_hash(blob) for blob in blobs], "reference": None, "start": s, "revision": 0}
-    encoded = json.dumps([base64.b64encode(blob).decode() for blob in blobs])
+    shown = [*blobs, *([] if plane is None else [plane])]
+    data = _data([blob_hash(blob) for blob in blobs], None, None if plane is None else blob_hash(plane), s, 0)
+    encoded = json.dumps([base64.b64encode(blob).decode() for blob in shown])
     settings = html.escape(json.dumps(about, ensure_ascii=False), quote=True)
     return _read(Path(__file__).parent, "standalone.html").format(
         title=html.escape(title),
@@ -86,6 +117,11 @@ def standalone_page(blobs: Sequence[bytes], s: float, title: str, about: Mapping
         blobs=encoded,
         data=json.dumps(data),
     )
+
+
+def _data(runs: Sequence[str], reference: str | None, plane: str | None, s: float, revision: int) -> dict[str, object]:
+    """What the view is handed."""
+    return {"runs": list(runs), "reference": reference, "plane": plane, "start": s, "revision": revision}
 
 
 def _parse(state: object, revision: int) -> float | None:

@@ -1,13 +1,14 @@
 // The charts beneath: λ(s) with the steps of each run, and numbers of each run against s; time runs to the right.
 
 const RUN_AXIS = "scalar s: 1 noise, 0 sample";
+const RUN_MARGIN = { ...CHART_MARGIN, left: 44 };
 const DASHES = [[], [7, 4], [2, 3], [9, 3, 2, 3]];
 
 /** A chart whose axis falls from noise to sample. */
 class FallingChart extends CursorChart {
   prepare(theme) {
     this.theme = theme;
-    this.axes = new Axes(this.surface, { x: [1, 0], y: this.yRange(), margin: CHART_MARGIN });
+    this.axes = new Axes(this.surface, { x: [1, 0], y: this.yRange(), margin: RUN_MARGIN });
     this.surface.paintLayer((context) => {
       const xTicks = [1, 0.75, 0.5, 0.25, 0];
       drawAxes(context, this.axes, theme, { xTitle: RUN_AXIS, yTitle: this.yTitle(), xTicks, yTicks: this.yTicks() });

@@ -15,7 +15,7 @@ import numpy as np
 
 from app.components.scrubber.payload import Arrays, to_json
 
-__all__ = ["Run", "pack_run"]
+__all__ = ["PathPlane", "Run", "pack_plane", "pack_run"]
 
 X_RANGE = 2.5
 VELOCITY_RANGES = (0.5, 1.0, 1.5, 2.0, 3.0, 5.0, 7.0, 10.0, 20.0, 50.0)
@@ -44,7 +44,9 @@ class Run:
         learned: (k, m, 2) the network's velocity; NaN where it is undefined.
         exact: (k, m, 2) the closed form's, or None.
         density: (h, w) of the target in [0, 1], the first row at the top, or None.
+        origin: (n, ...) clean samples that the run's noise was made of, or None.
         note: shown under the heading, for example why the run stopped.
+        ended: whether no more states are to come.
 
     Raises:
         ValueError: if a shape or a value is not as above.
@@ -67,7 +69,9 @@ class Run:
     learned: np.ndarray | None = None
     exact: np.ndarray | None = None
     density: np.ndarray | None = None
+    origin: np.ndarray | None = None
     note: str = ""
+    ended: bool = True
 
     def __post_init__(self) -> None:
         """Refuse what the browser could not draw."""
@@ -88,6 +92,30 @@ class Run:
         return self.x.ndim == 5
 
 
+@dataclass(frozen=True, eq=False)
+class PathPlane:
+    """The paths of runs in a plane, with the model's samples behind them.
+
+    Attributes:
+        samples: (m, 2).
+        paths: (k, n, 2) for each run, the state of every sample at every step.
+        shares: of the samples' variance along each axis, in [0, 1].
+    """
+
+    samples: np.ndarray
+    paths: tuple[np.ndarray, ...]
+    shares: tuple[float, float]
+
+
+def pack_plane(plane: PathPlane) -> bytes:
+    """Return a plane in the byte format of `scrubber.payload`."""
+    arrays = Arrays()
+    arrays.add_int16("samples", plane.samples)
+    for index, path in enumerate(plane.paths):
+        arrays.add_int16(f"path{index}", path)
+    return _packed({"type": "plane", "shares": list(plane.shares)}, arrays)
+
+
 def pack_run(run: Run) -> bytes:
     """Return a run in the byte format of `scrubber.payload`."""
     arrays = Arrays()
@@ -103,6 +131,7 @@ def pack_run(run: Run) -> bytes:
         "straightness": round(float(run.straightness), 4),
         "turning": round(float(run.turning), 4),
         "extent": float(run.extent),
+        "ended": run.ended,
     }
     for name in ("lam", "curve", "energy"):
         if getattr(run, name) is not None:
@@ -111,11 +140,19 @@ def pack_run(run: Run) -> bytes:
         levels = np.rint((np.clip(run.x, -X_RANGE, X_RANGE) / X_RANGE + 1) * 127.5).astype(np.uint8)
         arrays.add("x", levels, scale=X_RANGE / 127.5, zero=-X_RANGE)
         arrays.add_bytes("x0_hat", run.x0_hat)
+        if run.origin is not None:
+            arrays.add_bytes("origin", run.origin)
         header["velocity_range"] = _velocity_range(run)
     else:
         arrays.add_int16("x", run.x)
         arrays.add_int16("x0_hat", run.x0_hat)
+        if run.origin is not None:
+            arrays.add_int16("origin", run.origin)
         _add_field(run, header, arrays)
+    return _packed(header, arrays)
+
+
+def _packed(header: dict[str, Any], arrays: Arrays) -> bytes:
     body = arrays.body()
     header["arrays"] = arrays.specs
     digest = hashlib.sha256(to_json(header) + body).hexdigest()[:20]

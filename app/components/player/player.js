@@ -1,77 +1,47 @@
 // The view: one moving s, a column for each run, the charts beneath, and the hands that move it.
 
-/** How long after the last key press Python hears of the position, in milliseconds. */
-const KEY_REST = 250;
 const SLIDER_STEPS = 1000;
 /** Milliseconds between texts while playing. */
 const TEXT_REST = 120;
 
-const INSTANCES = new WeakMap();
-
-/** Mounts the view, or brings it up to date: Streamlit calls this for new data and for a new theme. */
 export default function mountPlayer(component) {
-  const { parentElement } = component;
-  if (!INSTANCES.has(parentElement)) INSTANCES.set(parentElement, new PlayerView(parentElement));
-  INSTANCES.get(parentElement).update(component);
-  return () => {
-    INSTANCES.get(parentElement)?.dispose();
-    INSTANCES.delete(parentElement);
-  };
+  return mount(PlayerView, component);
 }
 
-class PlayerView {
+class PlayerView extends View {
   constructor(root) {
-    this.element = root.querySelector(".player");
+    super(root.querySelector(".player"));
     this.template = root.querySelector(".column-template");
     this.slider = this.find(".slider input");
     this.s = 1;
-    this.revision = null;
+    this.sample = 0;
     this.runs = [];
     this.columns = [];
+    this.shown = [];
     this.draws = 0;
     this.written = 0;
     this.clock = new Clock({
-      range: () => this.range,
+      range: () => this.reached,
       show: (s) => this.showNow(s),
       onChange: (isPlaying) => this.onPlaying(isPlaying),
     });
     this.createCharts();
     this.bindControls();
-    this.onBlob = () => this.receive();
-    globalThis.addEventListener(BLOB_EVENT, this.onBlob);
-    this.resizes = new ResizeObserver(() => this.relayout());
-    this.resizes.observe(this.element);
-  }
-
-  find(selector) {
-    return this.element.querySelector(selector);
-  }
-
-  part(name) {
-    return this.find(`[data-part="${name}"]`);
-  }
-
-  button(name) {
-    return this.find(`[data-action="${name}"]`);
   }
 
   dispose() {
-    // Python must not hear from a component that has left the page.
-    this.setStateValue = () => {};
+    super.dispose();
     this.clock.stop();
-    clearTimeout(this.rest);
-    cancelAnimationFrame(this.request);
-    this.resizes.disconnect();
-    globalThis.removeEventListener(BLOB_EVENT, this.onBlob);
   }
 
   createCharts() {
     const handlers = { onMove: (s) => this.moveByHand(clamp(s, ...this.range)), onRelease: () => this.commit() };
-    const surface = (name) => new Surface(this.find(`[data-chart="${name}"] canvas`));
+    const surface = (name) => this.surface(`[data-chart="${name}"]`);
     this.charts = {
       lambda: new RunLambdaChart(surface("lambda"), handlers),
       energy: new RunCurveChart(surface("energy"), handlers),
       distance: new RunCurveChart(surface("distance"), handlers),
+      plane: new PlaneChart(surface("plane"), { onSelect: (sample) => this.select(sample) }),
     };
   }
 
@@ -82,12 +52,15 @@ class PlayerView {
       play: () => this.togglePlay(),
       reverse: () => this.toggle("reverse", "isReversed"),
       loop: () => this.toggle("loop", "isLooping"),
+      png: () => this.saveFigures(),
+      csv: () => this.saveTable(),
     };
     for (const [name, act] of Object.entries(actions)) this.button(name).onclick = act;
     this.slider.oninput = () => this.moveByHand(this.levelOf(Number(this.slider.value)));
     this.slider.onchange = () => this.commit();
     this.find('[aria-label="Speed"]').onchange = (event) => (this.clock.speed = Number(event.target.value));
     this.part("field").onchange = (event) => this.chooseField(event.target.value);
+    this.part("compare").onchange = (event) => this.compare(event.target.value);
     this.element.onkeydown = (event) => this.onKey(event);
     this.enableControls(false);
   }
@@ -105,44 +78,54 @@ class PlayerView {
     if (data.revision !== this.revision) {
       this.revision = data.revision;
       this.s = data.start;
-      this.sent = this.s;
+      this.sent = JSON.stringify(this.toPython());
       this.clock.stop();
     }
-    this.theme = readTheme(this.element);
-    this.element.style.colorScheme = this.theme.dark ? "dark" : "light";
+    this.takeTheme();
     this.receive();
   }
 
   /** Takes the runs that Python named as soon as all have arrived; until then the old ones stay. */
   receive() {
-    const held = new Map([...this.runs, this.reference].filter(Boolean).map((run) => [run.hash, run]));
-    const find = (hash) => getBlob(hash) ?? held.get(hash);
-    const runs = this.data.runs.map(find);
-    const reference = this.data.reference ? find(this.data.reference) : null;
-    if (runs.every(Boolean) && reference !== undefined && !this.isShown(runs, reference)) this.takeRuns(runs, reference);
+    const held = new Map([...this.runs, this.reference, this.plane].filter(Boolean).map((blob) => [blob.hash, blob]));
+    const find = (hash) => (hash ? (getBlob(hash) ?? held.get(hash)) : null);
+    const [runs, reference, plane] = [this.data.runs.map(find), find(this.data.reference), find(this.data.plane)];
+    const isComplete = runs.every(Boolean) && reference !== undefined && plane !== undefined;
+    if (isComplete && !this.isShown(runs, reference, plane)) this.takeRuns(runs, reference, plane);
     this.relayout();
   }
 
-  isShown(runs, reference) {
-    if (reference?.hash !== this.reference?.hash) return false;
-    return runs.length === this.runs.length && runs.every((run, i) => run.hash === this.runs[i].hash);
+  isShown(runs, reference, plane) {
+    const hashes = (blobs) => blobs.map((blob) => blob?.hash).join();
+    return hashes([...runs, reference, plane]) === hashes([...this.runs, this.reference, this.plane]);
   }
 
-  takeRuns(runs, reference) {
-    this.runs = runs;
-    this.reference = reference;
-    this.range = [Math.min(...runs.map((run) => run.arrays.s.values.at(-1))), Math.max(...runs.map((run) => run.arrays.s.values[0]))];
+  takeRuns(runs, reference, plane) {
+    Object.assign(this, { runs, reference, plane });
+    const lowest = (run) => run.arrays.s.values.at(-1);
+    const high = Math.max(...runs.map((run) => run.arrays.s.values[0]));
+    // While states are still to come the slider's scale holds, and playing goes as far as they reach.
+    this.reached = [Math.min(...runs.map(lowest)), high];
+    this.range = runs.every((run) => run.ended) ? this.reached : [0, high];
     this.levels = [...new Set(runs.flatMap((run) => [...run.arrays.s.values]))].sort((a, b) => b - a);
-    // One scale for all columns, that of the first: colours compare.
-    const options = { velocityRange: runs[0].velocity_range, onJump: (s) => this.jump(s) };
-    this.columns = runs.map((run, i) => new Column(this.template, i, run, options));
-    this.find(".columns").style.setProperty("--count", runs.length);
-    this.find(".columns").replaceChildren(...this.columns.map((column) => column.element));
+    this.takeColumns();
     this.s = clamp(this.s, ...this.range);
     this.element.classList.remove("waiting");
     this.enableControls(true);
     this.offerFields();
+    this.offerComparisons();
     this.offerCharts();
+    this.select(Math.min(this.sample, runs[0].arrays.x.shape[1] - 1), false);
+  }
+
+  takeColumns() {
+    const { runs } = this;
+    // One scale for all columns: colours compare.
+    const ranges = { velocity: runs[0].velocity_range, difference: differenceRange(runs) };
+    const handlers = { onJump: (s) => this.jump(s), onSelect: (sample) => this.select(sample) };
+    this.columns = runs.map((run, i) => new Column(this.template, i, run, { first: runs[0], ranges, ...handlers }));
+    this.find(".columns").style.setProperty("--count", runs.length);
+    this.find(".columns").replaceChildren(...this.columns.map((column) => column.element));
   }
 
   offerFields() {
@@ -153,10 +136,34 @@ class PlayerView {
     const options = [["learned", "Field: learned"]];
     if (hasExact) options.push(["exact", "Field: closed form"], ["difference", "Field: learned − closed form"]);
     options.push(["off", "Field: off"]);
-    menu.replaceChildren(...options.map(([value, text]) => new Option(text, value)));
-    this.field = options.some(([value]) => value === this.field) ? this.field : "learned";
-    menu.value = this.field;
-    this.chooseField(this.field, false);
+    this.chooseField(fill(menu, options, this.field), false);
+  }
+
+  /** What can be seen in the picture that changes its meaning; with several runs of images it is their difference. */
+  offerComparisons() {
+    const isImage = this.runs[0].kind === "image";
+    const isOne = this.runs.length === 1;
+    const options = isImage ? [["velocity", "Show: velocity"]] : [["x0", "Show: estimate x̂0"]];
+    if (!isOne && isImage) options.unshift(["x", "Show: x_s − A’s"], ["x0", "Show: x̂0 − A’s"]);
+    if (!isOne && !isImage) options.push(["difference", "Show: difference from A"]);
+    if (this.runs.every((run) => run.arrays.origin)) options.push(["origin", isImage ? "Show: x̂0 − data" : "Show: way back to the data"]);
+    const menu = this.part("compare");
+    menu.hidden = options.length < 2;
+    this.compare(fill(menu, options, this.comparison), false);
+  }
+
+  compare(comparison, isDrawn = true) {
+    this.comparison = comparison;
+    for (const column of this.columns) column.show(comparison);
+    if (isDrawn) this.draw();
+  }
+
+  /** Follows another sample in the film strips and in the plane. */
+  select(sample, isDrawn = true) {
+    this.sample = sample;
+    this.charts.plane.sample = sample;
+    for (const column of this.columns) column.select(sample);
+    if (isDrawn) this.relayout();
   }
 
   chooseField(field, isDrawn = true) {
@@ -166,7 +173,7 @@ class PlayerView {
   }
 
   offerCharts() {
-    const { lambda, energy, distance } = this.charts;
+    const { lambda, energy, distance, plane } = this.charts;
     const curves = (make) =>
       this.runs.map((run, i) => ({ name: LETTERS[i], color: COLUMN_COLORS[i], role: "other", ...make(run) }));
     lambda.setRuns(this.runs);
@@ -183,10 +190,12 @@ class PlayerView {
       write(this.part("distance-title"), this.reference ? "Distance from the fine run" : "Distance from column A");
       write(this.part("distance-caption"), this.distanceCaption());
     }
+    if (this.plane) plane.setPlane(this.plane, this.runs);
     this.shown = [
       ...(this.runs.some((run) => run.arrays.curve) ? ["lambda"] : []),
       ...(withEnergy ? ["energy"] : []),
       ...(withDistance ? ["distance"] : []),
+      ...(this.plane ? ["plane"] : []),
     ];
     for (const name of Object.keys(this.charts)) this.find(`[data-chart="${name}"]`).hidden = !this.shown.includes(name);
     for (const name of ["energy", "distance"]) {
@@ -210,7 +219,7 @@ class PlayerView {
   moveByHand(s) {
     this.clock.stop();
     this.s = s;
-    if (!this.request) this.request = requestAnimationFrame(() => this.draw());
+    this.drawSoon();
   }
 
   jump(s) {
@@ -228,16 +237,11 @@ class PlayerView {
     const levels = direction < 0 ? this.levels : this.levels.toReversed();
     const next = levels.find((s) => direction * (s - this.s) > EPSILON);
     this.moveByHand(next ?? levels.at(-1));
-    clearTimeout(this.rest);
-    this.rest = setTimeout(() => this.commit(), KEY_REST);
+    this.commitAfterRest();
   }
 
-  /** Tells Python once where t came to rest. */
-  commit() {
-    clearTimeout(this.rest);
-    if (this.s === this.sent) return;
-    this.sent = this.s;
-    this.setStateValue("position", { s: clamp(this.s, 0, 1), revision: this.revision });
+  toPython() {
+    return { s: clamp(this.s, 0, 1) };
   }
 
   onKey(event) {
@@ -329,4 +333,39 @@ class PlayerView {
       write(entry.lastChild, Number.isFinite(value) ? formatValue(value) : "–");
     });
   }
+
+  // Saving
+
+  saveFigures() {
+    const figures = (element, selector) => [...element.querySelectorAll(`${selector} figure:not([hidden])`)];
+    const rows = [
+      ...this.columns.map(({ element }) => figures(element, ".panels").map((figure) => figureCell(figure, EXPORT.panel))),
+      figures(this.element, ".charts").map((figure) => figureCell(figure, EXPORT.chart.width)),
+    ].filter((row) => row.length);
+    const names = this.runs.map((run, i) => `${LETTERS[i]} ${run.name}`).join("  ·  ");
+    this.savePicture(`s ${this.s.toFixed(2)}  ·  ${names}`, rows, `trajectories-s${this.s.toFixed(2)}.png`);
+  }
+
+  saveTable() {
+    download(new Blob([runsAsCsv(this.runs, this.reference ?? this.runs[0])], { type: "text/csv" }), "trajectories.csv");
+  }
+}
+
+/** Fills a menu and returns what is chosen in it: what was, if it is still offered, else the first. */
+function fill(menu, options, chosen) {
+  menu.replaceChildren(...options.map(([value, text]) => new Option(text, value)));
+  menu.value = options.some(([value]) => value === chosen) ? chosen : options[0][0];
+  return menu.value;
+}
+
+/** @returns {string} one row for each state of each run. */
+function runsAsCsv(runs, reference) {
+  const header = ["run", "name", "step", "s", "native", "nfe", "ms", "lambda", "energy_distance", "rms_distance"];
+  const rows = runs.flatMap((run, i) => {
+    const { s, lam, energy } = run.arrays;
+    const distance = distanceBetween(run, reference).y.toReversed();
+    return Array.from(s.values, (at, k) =>
+      [LETTERS[i], run.name, k, at, run.native[k], run.nfe[k], run.ms[k], lam?.values[k] ?? "", energy?.values[k] ?? "", distance[k]]);
+  });
+  return [header, ...rows].map((row) => row.map(csvField).join(",") + "\r\n").join("");
 }

@@ -1,4 +1,4 @@
-// Key frames of one run in a row, evenly spaced in s, with the present one marked.
+// Key frames of one run in a row, evenly spaced in s, with the present one marked; those to come are left blank.
 
 const KEY_FRAMES = 8;
 
@@ -8,15 +8,16 @@ class FilmStrip {
     this.run = run;
     this.panels = panels;
     const levels = run.arrays.s.values;
-    const [high, low] = [levels[0], levels.at(-1)];
-    const count = Math.min(KEY_FRAMES, levels.length);
-    this.s = Array.from({ length: count }, (_, i) => high + ((low - high) * i) / (count - 1));
+    const [high, low] = [levels[0], run.ended ? levels.at(-1) : 0];
+    const count = run.ended ? Math.min(KEY_FRAMES, levels.length) : KEY_FRAMES;
+    const wanted = Array.from({ length: count }, (_, i) => high + ((low - high) * i) / (count - 1));
+    this.s = wanted.filter((s) => s >= levels.at(-1) - EPSILON);
     const rows = run.kind === "image" ? 2 : 1;
     surface.canvas.style.setProperty("--strip", KEY_FRAMES / rows);
     surface.canvas.onclick = (event) => {
       const box = surface.canvas.getBoundingClientRect();
       const frame = Math.floor(((event.clientX - box.left) / box.width) * KEY_FRAMES);
-      if (frame < count) onJump(levels[momentOf(run, this.s[frame]).k]);
+      if (frame < this.s.length) onJump(levels[momentOf(run, this.s[frame]).k]);
     };
   }
 

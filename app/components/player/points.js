@@ -1,98 +1,18 @@
-// The panels of one run: images as mosaics, points as particles with tails over the vector field and the target's density.
+// The panels of a run of points: particles with tails over the vector field and the target's density.
 
-const LETTERS = ["A", "B", "C", "D"];
-const COLUMN_COLORS = [THIS_CURVE, ...OTHER_CURVES];
 const TAIL_STEPS = 3;
 const TAILS = 300;
-const EPSILON = 1e-6;
-
-/** @returns {{k: number, fraction: number}} the last state reached at `s`, and how far the way to the next one is gone. */
-function momentOf(run, s) {
-  const levels = run.arrays.s.values;
-  let k = 0;
-  while (k < levels.length - 1 && levels[k + 1] >= s - EPSILON) k++;
-  const next = levels[Math.min(k + 1, levels.length - 1)];
-  const fraction = k + 1 < levels.length ? clamp((levels[k] - s) / (levels[k] - next), 0, 1) : 0;
-  return { k, fraction: fraction < EPSILON ? 0 : fraction };
-}
-
-/** Images change when a step is done: between states there is nothing to show. */
-class RunImages {
-  /** @param {number} velocityRange - what full colour stands for. */
-  constructor(surfaces, run, velocityRange) {
-    this.surfaces = surfaces;
-    this.run = run;
-    this.x = run.arrays.x;
-    this.x0 = run.arrays.x0_hat;
-    [, this.count, this.height, this.width, this.channels] = this.x.shape;
-    this.size = this.height * this.width * this.channels;
-    this.velocityRange = velocityRange;
-    this.mosaic = new Mosaic(this.count, this.height, this.width);
-    this.drawn = null;
-  }
-
-  setTheme(theme) {
-    this.colors = Uint32Array.from(divergingTable(theme.dark), ([r, g, b]) => packPixel(r, g, b));
-    this.drawn = null;
-  }
-
-  draw({ k }) {
-    if (k === this.drawn) return;
-    this.drawn = k;
-    this.paint("x", (tile, p) => this.pixel(this.x, k, tile, p));
-    this.paint("x0", (tile, p) => this.pixel(this.x0, k, tile, p));
-    this.paint("velocity", this.velocityPainter(k));
-  }
-
-  paint(name, colorAt) {
-    this.mosaic.paint(this.count, colorAt);
-    ImagePanels.prototype.drawCrisp.call(this, this.surfaces[name], this.mosaic.canvas);
-  }
-
-  /** The picture of one pixel of an array of states, clipped to [-1, 1]. */
-  pixel({ values, scale, zero }, k, tile, p) {
-    const at = (k * this.count + tile) * this.size + p * this.channels;
-    const byte = (i) => clamp(Math.round(127.5 * (values[i] * scale + zero + 1)), 0, 255);
-    const red = byte(at);
-    return this.channels === 1 ? packPixel(red, red, red) : packPixel(red, byte(at + 1), byte(at + 2));
-  }
-
-  /** Change over step, from one state to the next; at the last state there is none. */
-  velocityPainter(k) {
-    const last = this.run.native.length - 1;
-    const { values, scale } = this.x;
-    const levels = this.run.arrays.s.values;
-    const gain = (127.5 * scale) / (levels[k] - levels[k + 1]) / this.velocityRange / this.channels;
-    const stride = this.count * this.size;
-    return (tile, p) => {
-      const at = (k * this.count + tile) * this.size + p * this.channels;
-      let sum = 0;
-      if (k < last) for (let c = 0; c < this.channels; c++) sum += values[at + stride + c] - values[at + c];
-      return this.colors[k < last ? clamp(Math.round(127.5 + sum * gain), 0, 255) : 127];
-    };
-  }
-
-  /** @returns {HTMLCanvasElement} one sample's x_s over its x̂0, for the film strip. */
-  keyFrame(k, sample = 0) {
-    const canvas = newCanvas(this.width, 2 * this.height);
-    const image = canvas.getContext("2d").createImageData(this.width, 2 * this.height);
-    const pixels = new Uint32Array(image.data.buffer);
-    const area = this.width * this.height;
-    for (let p = 0; p < area; p++) {
-      pixels[p] = this.pixel(this.x, k, sample, p);
-      pixels[area + p] = this.pixel(this.x0, k, sample, p);
-    }
-    canvas.getContext("2d").putImageData(image, 0, 0);
-    return canvas;
-  }
-}
+const LINES = 600;
 
 /** Particles move on straight lines between the states of their run. */
 class RunPoints extends PointPanels {
-  constructor(surfaces, run) {
+  /** @param {object} first - the run that differences are taken from. */
+  constructor(surfaces, run, first) {
     super({}, { arrays: {}, extent: run.extent });
     this.surfaces = surfaces;
     this.run = run;
+    this.first = first;
+    this.second = "x0";
     this.count = run.arrays.x.shape[1];
     this.field = "learned";
     this.bitmaps = new Map();
@@ -105,7 +25,13 @@ class RunPoints extends PointPanels {
     this.density = this.paintDensity();
   }
 
-  draw({ k, fraction }) {
+  /** Chooses the second picture: the estimate "x0", the "difference" from the first run, or from the data, "origin". */
+  show(second) {
+    this.second = second === "x0" || second === "origin" || this.run !== this.first ? second : "x0";
+    this.shown = null;
+  }
+
+  draw({ k, fraction }, s) {
     const { x, x0_hat: x0, lam } = this.run.arrays;
     const tint = lam ? parameterColor(lam.values[k]) : this.theme.primary;
     const shown = `${k} ${this.field}`;
@@ -113,12 +39,41 @@ class RunPoints extends PointPanels {
       this.shown = shown;
       this.paintBackground(k, tint);
       // The network is asked at the states only, so its estimate stands still between them.
-      this.frame(this.surfaces.x0);
-      this.drawParticles(this.surfaces.x0, this.axes, x0, k, 0, tint);
+      if (this.second === "x0") this.drawEstimate(x0, k, tint);
     }
+    if (this.second !== "x0") this.drawDifference({ k, fraction }, s);
     this.surfaces.x.drawLayer();
     this.drawTails(this.surfaces.x.context, this.axes, k, fraction, tint);
     this.drawParticles(this.surfaces.x, this.axes, x, k, fraction, tint);
+  }
+
+  drawEstimate(x0, k, tint) {
+    this.frame(this.surfaces.x0);
+    this.drawParticles(this.surfaces.x0, this.axes, x0, k, 0, tint);
+  }
+
+  /** A line from where a particle of the first run, or of the data, is to where the same one is here. */
+  drawDifference(moment, s) {
+    const { context } = this.surfaces.x0;
+    const axes = this.frame(this.surfaces.x0);
+    const here = between(this.run.arrays.x, moment);
+    const there = this.second === "origin" ? this.originOf() : between(this.first.arrays.x, momentOf(this.first, s));
+    const shown = Math.min(LINES, this.count);
+    context.strokeStyle = this.theme.muted;
+    context.lineWidth = 1;
+    context.beginPath();
+    for (let i = 0; i < 2 * shown; i += 2) {
+      context.moveTo(axes.px(there(i)), axes.py(there(i + 1)));
+      context.lineTo(axes.px(here(i)), axes.py(here(i + 1)));
+    }
+    context.stroke();
+    context.fillStyle = this.color;
+    for (let i = 0; i < 2 * shown; i += 2) context.fillRect(axes.px(here(i)) - 1.5, axes.py(here(i + 1)) - 1.5, 3, 3);
+  }
+
+  originOf() {
+    const { values, scale } = this.run.arrays.origin;
+    return (i) => values[i] * scale;
   }
 
   /** Density and arrows, painted once for each state. */
@@ -240,7 +195,7 @@ class RunPoints extends PointPanels {
     const { learned, exact } = this.run.arrays;
     if (!learned || this.field === "off" || !this.run.defined[k]) return null;
     const part = (array) => {
-      const { values, scale } = slice(array, k, 1);
+      const { values, scale } = entry(array, k);
       return Float32Array.from(values, (value) => value * scale);
     };
     if (this.field === "learned" || !exact) return part(learned);
@@ -266,7 +221,7 @@ class RunPoints extends PointPanels {
     const size = 64;
     const canvas = newCanvas(size, size);
     const context = canvas.getContext("2d");
-    const { values, scale } = slice(this.run.arrays.x, k, 1);
+    const { values, scale } = entry(this.run.arrays.x, k);
     const { lam } = this.run.arrays;
     context.fillStyle = lam ? parameterColor(lam.values[k]) : this.theme.primary;
     const zoom = (scale * size) / (2 * this.extent);
@@ -274,67 +229,5 @@ class RunPoints extends PointPanels {
       context.fillRect(size / 2 + zoom * values[i] - 0.5, size / 2 - zoom * values[i + 1] - 0.5, 1, 1);
     }
     return canvas;
-  }
-}
-
-/** @returns the entry at `index` of an array whose first axes are flattened, without a copy. */
-function slice({ values, shape, scale, zero }, index, leading) {
-  const size = shape.slice(leading).reduce((product, length) => product * length, 1);
-  return { values: values.subarray(index * size, (index + 1) * size), scale, zero };
-}
-
-/** One run on the page: heading, panels, film strip. */
-class Column {
-  constructor(template, index, run, { velocityRange, onJump }) {
-    this.element = template.content.firstElementChild.cloneNode(true);
-    this.element.style.setProperty("--column", COLUMN_COLORS[index]);
-    this.run = run;
-    const isImage = run.kind === "image";
-    this.find('[data-panel="velocity"]').hidden = !isImage;
-    const surface = (name) => new Surface(this.find(`[data-panel="${name}"] canvas`));
-    this.surfaces = { x: surface("x"), x0: surface("x0"), velocity: surface("velocity") };
-    this.panels = isImage ? new RunImages(this.surfaces, run, velocityRange) : new RunPoints(this.surfaces, run);
-    this.strip = new FilmStrip(new Surface(this.find(".strip canvas")), run, this.panels, onJump);
-    this.write(index, isImage, velocityRange);
-  }
-
-  find(selector) {
-    return this.element.querySelector(selector);
-  }
-
-  part(name) {
-    return this.find(`[data-part="${name}"]`);
-  }
-
-  write(index, isImage, velocityRange) {
-    const { run } = this;
-    write(this.part("letter"), LETTERS[index]);
-    write(this.part("name"), run.name);
-    this.part("name").title = run.name;
-    this.part("note").hidden = !run.note;
-    write(this.part("note"), run.note);
-    write(this.part("x-caption"), isImage ? "Shown clipped to [−1, 1]." : "x₁ across, x₂ up. Arrows: velocity −dx/ds; tails: the last 3 steps; grey: density of the target.");
-    write(this.part("x0-caption"), "What the network expects at the end.");
-    const path = `Mean straightness ${run.straightness.toFixed(2)} (1: a line), turning ${run.turning.toFixed(1)} rad.`;
-    write(this.part("strip-caption"), `${isImage ? "First sample, x_s above x̂0; click to jump. " : "Click to jump. "}${path}`);
-    write(this.part("low"), `−${velocityRange}`);
-    write(this.part("high"), `+${velocityRange}`);
-  }
-
-  /** Fits everything to its size and theme. */
-  relayout(theme, ratio) {
-    for (const surface of [...Object.values(this.surfaces), this.strip.surface]) surface.fit(ratio);
-    this.panels.setTheme(theme);
-    this.strip.prepare(theme);
-    const ramp = divergingTable(theme.dark).map((color) => css(color));
-    this.find(".ramp").style.background = `linear-gradient(to right, ${ramp})`;
-  }
-
-  draw(s) {
-    const moment = momentOf(this.run, s);
-    this.panels.draw(moment);
-    this.strip.draw(s);
-    write(this.part("cost"), `step ${moment.k} · ${this.run.nfe[moment.k]} NFE · ${this.run.ms[moment.k].toFixed(0)} ms`);
-    for (const { canvas } of Object.values(this.surfaces)) canvas.dataset.k = moment.k;
   }
 }
