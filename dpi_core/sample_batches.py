@@ -60,10 +60,11 @@ def merge(parts: tuple[Any, ...], axis: int | None, back: Tensor) -> Any:
 @contextmanager
 def evaluating(module: nn.Module) -> Iterator[None]:
     """Evaluation mode for a while; every submodule gets its own mode back."""
-    modes = [(child, child.training) for child in module.modules()]
-    module.eval()
+    training = [child for child in module.modules() if child.training]
+    if training:
+        module.eval()
     try:
         yield
     finally:
-        for child, training in modes:
-            child.training = training
+        for child in training:
+            child.training = True

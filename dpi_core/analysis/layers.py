@@ -1,0 +1,322 @@
+"""A DPI network with one λ for each layer: what pinning and attribution move.
+
+A layer is a module that owns parameters in scope; it is named by its path in the backbone. Parameters of one layer may
+belong to several groups with a λ each, so positions are kept per parameter: "a layer at λ" is all of them there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.autograd import forward_ad
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils import _pytree as pytree
+
+from dpi_core.analysis.weights import layer_of, stage_of, two_sets
+from dpi_core.flat_storage import Blend, Slot
+from dpi_core.interpolation import DPI
+from dpi_core.sample_batches import evaluating
+from dpi_core.types import Scalar
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A module that owns parameters.
+
+    Attributes:
+        name: module path in the backbone; "." for the backbone itself.
+        kind: class of the module.
+        stage: the part of the path that names a stage.
+        parameters: their names in the backbone.
+        numel: real numbers in one set of them.
+    """
+
+    name: str
+    kind: str
+    stage: str
+    parameters: tuple[str, ...]
+    numel: int
+
+
+def backbone_of(net: nn.Module) -> nn.Module:
+    """The network that a conditioning wraps, or the network itself."""
+    inner = getattr(net, "backbone", net)
+    assert isinstance(inner, nn.Module)
+    return inner
+
+
+def layers_of(net: nn.Module) -> tuple[Layer, ...]:
+    """The layers of a conditioned network, in the order of its modules.
+
+    Args:
+        net: of a DPI network, those with parameters in scope; of another, all with trainable parameters.
+    """
+    backbone = backbone_of(net)
+    if isinstance(net, DPI):
+        sizes = {segment.name: segment.numel for segment in net._segments}
+    else:
+        sizes = {name: value.numel() for name, value in backbone.named_parameters() if value.requires_grad}
+    owned: dict[str, list[str]] = {}
+    for name in sizes:
+        owned.setdefault(layer_of(name), []).append(name)
+    modules = {path or ".": module for path, module in backbone.named_modules()}
+    return tuple(
+        Layer(path, type(module).__name__, stage_of(path), tuple(owned[path]), sum(sizes[name] for name in owned[path]))
+        for path, module in modules.items()
+        if path in owned
+    )
+
+
+def layer_index(layers: Sequence[Layer], name: str) -> int:
+    """Where a layer stands.
+
+    Raises:
+        ValueError: there is no such layer.
+    """
+    for index, layer in enumerate(layers):
+        if layer.name == name:
+            return index
+    known = ", ".join(layer.name for layer in layers[:6])
+    raise ValueError(f"there is no layer {name!r}; layers here are named like {known}.")
+
+
+class ByLayer(nn.Module):
+    """A DPI network whose parameters stand where they are put, whatever s is; under the contract `net(x, s)`.
+
+    It runs in evaluation mode.
+
+    Args:
+        net: with two parameter sets.
+
+    Attributes:
+        layers: of the network; m of them.
+        lam: (p,) where each of its p parameters stands; see `learned`, `together` and `hold`.
+
+    Raises:
+        ValueError: the network has one parameter set.
+    """
+
+    def __init__(self, net: nn.Module) -> None:
+        super().__init__()
+        self.net = two_sets(net)
+        self.layers = layers_of(net)
+        places = {name: index for index, layer in enumerate(self.layers) for name in layer.parameters}
+        self._sizes = [segment.numel for segment in self.net._segments]
+        self._layer = torch.tensor([places[segment.name] for segment in self.net._segments])
+        self._group = torch.tensor([segment.group for segment in self.net._segments])
+        self._memory: _Memory | None = None
+        self._moving: Tensor | None = None
+        self.lam = self.together(0.0)
+
+    # Positions ---------------------------------------------------------------------------------------------------
+
+    @torch.no_grad()
+    def learned(self, s: float) -> Float[Tensor, " p"]:
+        """λ(s) of each parameter.
+
+        Args:
+            s: in [0, 1], also where the network takes a physical scalar.
+        """
+        lam = self.net.schedule(s).double().cpu()
+        return lam.expand(len(self.net.group_names))[self._group].clone()
+
+    def together(self, lam: float) -> Float[Tensor, " p"]:
+        """Every parameter at one λ in [0, 1]."""
+        if not 0 <= lam <= 1:
+            raise ValueError(f"λ = {lam:g} is not in [0, 1]; θ0 stands at 0 and θ1 at 1.")
+        return torch.full((len(self._sizes),), lam, dtype=torch.float64)
+
+    def spread(self, values: Float[Tensor, " m"]) -> Float[Tensor, " p"]:
+        """A value for each layer, given to each of its parameters; differentiable."""
+        return values[self._layer]
+
+    def gather(self, values: Float[Tensor, " p"]) -> Float[Tensor, " m"]:
+        """The mean over each layer's parameters: its λ where they share one."""
+        sums = torch.zeros(len(self.layers), dtype=values.dtype).index_add(0, self._layer, values)
+        return sums / torch.bincount(self._layer, minlength=len(self.layers))
+
+    def hold(self, lam: Float[Tensor, " p"], layer: int, at: Float[Tensor, " p"]) -> Float[Tensor, " p"]:
+        """`lam`, but with one layer where it stands in `at`."""
+        return torch.where(self._layer == layer, at, lam)
+
+    # Running it --------------------------------------------------------------------------------------------------
+
+    def parameters_at(self, lam: Float[Tensor, " p"]) -> list[Tensor]:
+        """θ with every parameter at its λ; differentiable in `lam`, exact at 0 and 1.
+
+        Raises:
+            ValueError: a λ outside [0, 1], or NaN.
+        """
+        inside = (lam >= 0) & (lam <= 1)
+        if not bool(inside.all()):
+            raise ValueError(f"λ = {lam[~inside][0].item():g} is not in [0, 1]; θ0 stands at 0 and θ1 at 1.")
+        flat0, flat1 = self.net.flat0.detach(), self.net.flat1.detach()
+        return self.net._split(Blend.apply(flat0, flat1, lam[None].to(flat0), self._sizes)[0])
+
+    def forward(self, x: Any, s: Scalar, *args: Any, **kwargs: Any) -> Any:
+        """f(θ at `lam`, x, ...); s is taken and not looked at."""
+        parameters = self.parameters_at(self.lam)
+        if self._moving is not None:
+            directions = self.net._split((self.net.flat1 - self.net.flat0).detach())
+            parameters = [
+                forward_ad.make_dual(value, direction) if moves else value
+                for value, direction, moves in zip(parameters, directions, self._moving.tolist(), strict=True)
+            ]
+        with self.net._installed(parameters), evaluating(self.net.backbone):
+            if self._memory is None or torch.is_grad_enabled():
+                return self.net.backbone(x, *args, **kwargs)
+            return self._memory.run(self.net.backbone, (x, args, kwargs), self.lam, self._moving)
+
+    @torch.no_grad()
+    def tangent(self, layer: int | None, call: Callable[[], Any]) -> tuple[Any, Any]:
+        """What a call of this network returns, and its derivative J(θ1 − θ0) along one layer, by forward mode.
+
+        Args:
+            layer: its index; None moves all layers together.
+            call: runs this network, alone or in something larger.
+
+        Returns:
+            The result and its derivative, of the same structure; zero where the result does not depend on the layer.
+        """
+        self._moving = torch.ones_like(self._layer, dtype=torch.bool) if layer is None else self._layer == layer
+        try:
+            with forward_ad.dual_level(), _forward_mode_kernels(self.net.backbone):
+                leaves, spec = pytree.tree_flatten(call())
+                values, tangents = zip(*map(_unpacked, leaves), strict=True)
+        finally:
+            self._moving = None
+        return pytree.tree_unflatten(values, spec), pytree.tree_unflatten(tangents, spec)
+
+    @contextmanager
+    def remembering(self) -> Iterator[None]:
+        """Reuses outputs of layers called before the first one that has moved since the last run on the same input.
+
+        Runs that record gradients take no part. Layers that hold other modules are run again.
+        """
+        self._memory = _Memory(self.net._slots)
+        try:
+            yield
+        finally:
+            self._memory = None
+
+
+class _Memory:
+    """Outputs of the leaf layers of one run, for the next run up to the first parameter that has moved.
+
+    Until then the next run calls the same modules in the same order, so the n-th call has the n-th output.
+    """
+
+    def __init__(self, slots: Sequence[Slot]) -> None:
+        self._slots = slots
+        self._owners = list({id(slot.module): slot.module for slot in slots}.values())
+        self._outputs: list[Any] = []
+        self._first: dict[int, int] = {}
+        self._inputs: Any = None
+        self._lam: Tensor | None = None
+        self._calls = self._known = 0
+        self._recording = True
+
+    def run(self, backbone: nn.Module, inputs: Any, lam: Tensor, moved: Tensor | None = None) -> Any:
+        """The backbone's output; only runs without `moved` are recorded.
+
+        Args:
+            backbone: with its parameters in place.
+            inputs: (x, args, kwargs).
+            lam: (p,) where the parameters stand.
+            moved: (p,) parameters that carry a tangent.
+        """
+        self._recording, self._calls = moved is None, 0
+        self._known = self._reusable(inputs, lam, moved)
+        if self._recording:
+            del self._outputs[self._known :]
+            self._first = {key: first for key, first in self._first.items() if first < self._known}
+            self._inputs = None  # until the run is through
+        x, args, kwargs = inputs
+        with self._between():
+            output = backbone(x, *args, **kwargs)
+        if self._recording:
+            self._inputs, self._lam = _copied(inputs), lam.clone()
+        return output
+
+    @contextmanager
+    def _between(self) -> Iterator[None]:
+        """Stands between the layers and their callers; nothing of it remains in them."""
+        before = [(module, module.__dict__.get("forward")) for module in self._owners]
+        hooks = [module.register_forward_pre_hook(self._called) for module in self._owners]
+        try:
+            for module in self._owners:
+                if not any(True for _ in module.children()):
+                    module.__dict__["forward"] = partial(self._recall, module.forward)
+            yield
+        finally:
+            for hook in hooks:
+                hook.remove()
+            for module, forward in before:
+                module.__dict__.pop("forward", None)
+                if forward is not None:
+                    module.__dict__["forward"] = forward
+
+    def _reusable(self, inputs: Any, lam: Tensor, moved: Tensor | None) -> int:
+        """How many outputs are those of this run too."""
+        if self._inputs is None or self._lam is None or not _same(inputs, self._inputs):
+            return 0
+        changed = lam != self._lam if moved is None else (lam != self._lam) | moved
+        holders = (id(slot.module) for slot in self._slots if changed[slot.segment])
+        # A module that is never called gives its parameters to another: then nothing is known.
+        return min((self._first.get(holder, 0) for holder in holders), default=len(self._outputs))
+
+    def _called(self, module: nn.Module, _: Any) -> None:
+        if self._recording:
+            self._first.setdefault(id(module), self._calls)
+
+    def _recall(self, forward: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        call, self._calls = self._calls, self._calls + 1
+        if call < self._known:
+            return _copied(self._outputs[call])  # a later layer may write into it
+        output = forward(*args, **kwargs)
+        if self._recording:
+            self._outputs.append(_copied(output))
+        return output
+
+
+def _copied(values: Any) -> Any:
+    return pytree.tree_map(lambda leaf: leaf.clone() if isinstance(leaf, Tensor) else leaf, values)
+
+
+def _same(some: Any, others: Any) -> bool:
+    """Whether two structures hold equal tensors and equal values."""
+    leaves, spec = pytree.tree_flatten(some)
+    other_leaves, other_spec = pytree.tree_flatten(others)
+    return spec == other_spec and all(
+        torch.equal(a, b) if isinstance(a, Tensor) and isinstance(b, Tensor) else a is b
+        for a, b in zip(leaves, other_leaves, strict=True)
+    )
+
+
+def _unpacked(leaf: Any) -> tuple[Any, Any]:
+    if not isinstance(leaf, Tensor):
+        return leaf, leaf
+    primal, tangent = forward_ad.unpack_dual(leaf)
+    return primal, torch.zeros_like(primal) if tangent is None else tangent
+
+
+@contextmanager
+def _forward_mode_kernels(backbone: nn.Module) -> Iterator[None]:
+    """Without the kernels that have no forward mode: fused attention, and oneDNN's and cuDNN's recurrent ones."""
+    recurrent = any(isinstance(module, nn.RNNBase) for module in backbone.modules())
+    fast_path = torch.backends.mha.get_fastpath_enabled()
+    with ExitStack() as stack:
+        stack.callback(torch.backends.mha.set_fastpath_enabled, fast_path)
+        torch.backends.mha.set_fastpath_enabled(False)
+        stack.enter_context(sdpa_kernel(SDPBackend.MATH))
+        if recurrent:
+            stack.enter_context(torch.backends.mkldnn.flags(enabled=False))
+            stack.enter_context(torch.backends.cudnn.flags(enabled=False))
+        yield
