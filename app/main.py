@@ -12,7 +12,7 @@ from app import state
 from app.records import StoredModel
 from app.services import cache, stored
 
-VIEWS = ("denoise", "parameters", "trajectories")
+VIEWS = ("denoise", "parameters", "trajectories", "learn")
 DEFAULT_MODEL = "digits-vp-dpi"
 AUTOMATIC = "auto"
 
@@ -41,11 +41,15 @@ def main() -> None:
         st.error("There is no model in checkpoints/; train one with `python -m dpi_core train digits-vp-dpi`.")
         return
     choices = Choices()
-    page = st.navigation([_view(name, choices) for name in VIEWS], position="top")
+    pages = {name: _view(name, choices) for name in VIEWS}
+    state.set_pages(pages)
+    page = st.navigation(list(pages.values()), position="top")
     state.keep_choices(page.title)
     choices.model = _choose_model(names)
     choices.seed = _choose_seed()
     choices.device = _choose_device()
+    if choices.model is not None and page is not pages["learn"]:
+        _way_back_to_the_lesson(choices.model)
     page.run()
     # After the page, so that the first picture does not wait for torch to be imported.
     cache.engine().warm_up()
@@ -59,6 +63,13 @@ def _view(name: str, choices: Choices) -> StreamlitPage:
             import_module(f"app.views.{name}").page(choices.model, choices.seed, choices.device)
 
     return st.Page(draw, title=name.capitalize(), url_path=name, default=name == VIEWS[0])
+
+
+def _way_back_to_the_lesson(model: StoredModel) -> None:
+    """A link for whom a lesson sent to this page."""
+    if state.LESSON in st.query_params:
+        query = {**state.sidebar_query(), **state.place_query(state.read_place(model.name))}
+        st.page_link(state.pages()["learn"], label="‹ Back to the lesson", query_params=query)
 
 
 def _choose_model(names: list[str]) -> StoredModel | None:

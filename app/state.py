@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import math
 import uuid
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from urllib.parse import urlencode
 
 import streamlit as st
+from streamlit.navigation.page import StreamlitPage
 
 from app.records import Request, Upload
 
@@ -40,10 +42,14 @@ RUN_MODEL, SAMPLER, STEPS, GRID, RUN_LAM, FROZEN_AT, TABLE = (
 T, LAM = "t", "lam"
 """The cursor in the URL: noise level, and the parameters' position where it is off the learned curve."""
 
+LESSON, STEP, ANSWER, PRESENT, DONE = "lesson", "step", "answer", "present", "done"
+"""The Learn page: which lesson, where in it, the guesses so far, whether for a projector, and the lessons finished."""
+
 DEFAULT_T = 0.35
 MAX_SEED = 9999
 
 _SESSION, _UPLOAD, _CURSOR, _PAGE, _CANCELLED = "_session", "_upload", "_cursor", "_page", "_cancelled"
+_PLACE, _PAGES = "_place", "_pages"
 
 
 @dataclass(frozen=True)
@@ -62,6 +68,25 @@ class Cursor:
     def pad(self) -> tuple[float, float] | None:
         """(s, λ) while the two roles of s are apart."""
         return None if self.lam is None else (self.s, self.lam)
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where the reader stands in the lessons.
+
+    Attributes:
+        lesson: its key, or "" for the list of lessons.
+        step: from 1.
+        answers: guess of each step that has been answered; None where nobody guessed.
+        present: whether the page is drawn for a projector.
+        done: keys of the lessons that were read to the end.
+    """
+
+    lesson: str = ""
+    step: int = 1
+    answers: Mapping[int, float | None] = field(default_factory=dict)
+    present: bool = False
+    done: tuple[str, ...] = ()
 
 
 def run_key(setting: str, run: int) -> str:
@@ -90,6 +115,59 @@ def write_cursor(cursor: Cursor) -> None:
         st.query_params[LAM] = f"{cursor.lam:.4g}"
     elif LAM in st.query_params:
         del st.query_params[LAM]
+
+
+def read_place(model: str) -> Place:
+    """The place in the URL, or where the reader was when the page was left; guesses hold for the model they were made for."""
+    known, place = st.session_state.get(_PLACE, (model, Place()))
+    if any(key in st.query_params for key in (LESSON, STEP, ANSWER, PRESENT, DONE)):
+        place = Place(
+            lesson=st.query_params.get(LESSON, ""),
+            step=_step(st.query_params.get(STEP, "1")),
+            answers=_answers(st.query_params.get(ANSWER, "")),
+            present=st.query_params.get(PRESENT) == "1",
+            done=tuple(key for key in st.query_params.get(DONE, "").split(",") if key),
+        )
+    return place if known == model else replace(place, answers={})
+
+
+def write_place(model: str, place: Place) -> None:
+    """Puts the place into the URL, and keeps it for when the page is opened again."""
+    st.session_state[_PLACE] = (model, place)
+    query = place_query(place)
+    for key in (LESSON, STEP, ANSWER, PRESENT, DONE):
+        if key not in query:
+            st.query_params.pop(key, None)
+        elif st.query_params.get(key) != query[key]:
+            st.query_params[key] = query[key]
+
+
+def place_query(place: Place) -> dict[str, str]:
+    """The URL parameters of a place."""
+    guesses = (f"{step}:{'' if guess is None else f'{guess:g}'}" for step, guess in sorted(place.answers.items()))
+    query = {
+        LESSON: place.lesson,
+        STEP: str(place.step) if place.lesson else "",
+        ANSWER: ",".join(guesses) if place.lesson else "",
+        PRESENT: "1" if place.present else "",
+        DONE: ",".join(place.done),
+    }
+    return {key: value for key, value in query.items() if value}
+
+
+def sidebar_query() -> dict[str, str]:
+    """The sidebar's choices that are in the URL, for a link to another page."""
+    return {key: st.query_params[key] for key in (MODEL, SEED, DEVICE) if key in st.query_params}
+
+
+def set_pages(pages: Mapping[str, StreamlitPage]) -> None:
+    """Keeps the app's pages, by name, for links from one to another."""
+    st.session_state[_PAGES] = dict(pages)
+
+
+def pages() -> Mapping[str, StreamlitPage]:
+    """The app's pages, by name."""
+    return st.session_state.get(_PAGES, {})
 
 
 def link() -> str:
@@ -125,6 +203,24 @@ def cancelled() -> Request | None:
 def set_cancelled(request: Request | None) -> None:
     """Keeps what was cancelled, so that it is not computed again unasked; None forgets it."""
     st.session_state[_CANCELLED] = request
+
+
+def _step(text: str) -> int:
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 4 and int(text) > 0 else 1
+
+
+def _answers(text: str) -> dict[int, float | None]:
+    """Guesses from "2:0.3,5:"; what cannot be read counts as absent."""
+    found: dict[int, float | None] = {}
+    for part in text.split(","):
+        step, colon, guess = part.partition(":")
+        try:
+            value = float(guess) if guess else None
+        except ValueError:
+            continue
+        if colon and step.isascii() and step.isdigit() and (value is None or math.isfinite(value)):
+            found[int(step)] = value
+    return found
 
 
 def _unit_interval(text: str | None) -> float | None:

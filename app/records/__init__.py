@@ -41,6 +41,8 @@ from app.records.trajectories import QualityResult as QualityResult
 from app.records.trajectories import TrajectoryRequest as TrajectoryRequest
 from app.records.trajectories import TrajectoryResult as TrajectoryResult
 from app.records.trajectories import VectorField as VectorField
+from app.records.views import ViewsRequest as ViewsRequest
+from app.records.views import ViewsResult as ViewsResult
 
 Request = (
     SweepRequest
@@ -52,6 +54,7 @@ Request = (
     | LayersRequest
     | LayerDetailRequest
     | ReceptiveFieldRequest
+    | ViewsRequest
 )
 Result = (
     SweepResult
@@ -63,6 +66,7 @@ Result = (
     | LayersResult
     | LayerDetailResult
     | ReceptiveFieldResult
+    | ViewsResult
 )
 
 

@@ -27,7 +27,9 @@ from app.records import (
     SweepRequest,
     SweepResult,
     TrajectoryRequest,
+    ViewsRequest,
 )
+from app.services.conversions import views
 from app.services.reporting import Report
 from app.services.sampling import plane, quality, trajectory
 from app.services.stored import digest, parameters_result
@@ -84,6 +86,8 @@ def answer(model: Model, request: Request, report: Report) -> Result:
     eps = torch.randn(x0.shape, generator=seeded_generator(request.inputs.seed))
     if isinstance(request, PadRequest):
         return _pad(model, request, x0[: request.count], eps[: request.count], report)
+    if isinstance(request, ViewsRequest):
+        return views(model, request, x0, eps, report)
     return _sweep(model, request, x0, eps, report)
 
 

@@ -1,0 +1,378 @@
+"""Six lessons on the loaded model: predict, then see what the model does; for a reader, or for a class on a projector."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import streamlit as st
+
+from app import state
+from app.components.keys import BACK, LEAVE, NEXT, keys
+from app.components.player import player
+from app.components.scrubber import scrubber, store
+from app.figures.trajectories import run_name
+from app.lessons import LESSONS
+from app.lessons.lesson import (
+    Choice,
+    Content,
+    Estimate,
+    Lesson,
+    Look,
+    Material,
+    Pictures,
+    Player,
+    Plot,
+    Predict,
+    Read,
+    Scrubber,
+    Shown,
+    Step,
+    verdict,
+)
+from app.lessons.pictures import as_html
+from app.records import Request, Result, StoredModel, TrajectoryRequest, TrajectoryResult, ViewsRequest, ViewsResult
+from app.services import cache, stored
+from app.views.progress import computed
+
+WIDE = (Scrubber, Player)
+"""Figures that take the whole width."""
+
+
+@dataclass(frozen=True)
+class Screen:
+    """What is on show: one step of one lesson.
+
+    Attributes:
+        model: on show.
+        lesson: the lesson.
+        steps: those that fit the model.
+        place: where the reader stands; its step lies within `steps`.
+        content: of the step, or None while the engine computes what it needs.
+    """
+
+    model: StoredModel
+    lesson: Lesson
+    steps: Sequence[Step]
+    place: state.Place
+    content: Content | None
+
+    @property
+    def is_open_question(self) -> bool:
+        """Whether a guess is awaited."""
+        return isinstance(self.content, Predict) and self.place.step not in self.place.answers
+
+    @property
+    def guess(self) -> float | None:
+        """What was guessed at this step."""
+        return self.place.answers.get(self.place.step)
+
+
+def page(model: StoredModel, seed: int, device: str) -> None:
+    """Draws the list of lessons, or the step that the reader has come to."""
+    place = state.read_place(model.name)
+    st.html(Path(__file__).with_name("learn.css"))
+    lesson = next((lesson for lesson in LESSONS if lesson.key == place.lesson), None)
+    if lesson is None:
+        place = replace(place, lesson="", step=1, answers={}, present=False)
+        _overview(model, place)
+    else:
+        place = _lesson(model, device, lesson, place)
+    state.write_place(model.name, place)
+
+
+# The list ----------------------------------------------------------------------------------------------------------
+
+
+def _overview(model: StoredModel, place: state.Place) -> None:
+    st.markdown("#### Six lessons")
+    st.markdown(
+        f"Each takes a few minutes: a little text, a question to answer before you see the answer, and a look at the real page."
+        f" All pictures and numbers are those of **{model.name}**; choose another model in the sidebar and the answers change."
+    )
+    if place.done:
+        st.caption(f"{len(set(place.done))} of {len(LESSONS)} read to the end.")
+    for first in range(0, len(LESSONS), 3):
+        for column, number in zip(st.columns(3), range(first, first + 3), strict=True):
+            with column.container(border=True, height="stretch"):
+                _card(model, LESSONS[number], number + 1, place)
+
+
+def _card(model: StoredModel, lesson: Lesson, number: int, place: state.Place) -> None:
+    st.markdown(f"**{number}. {lesson.title}**")
+    st.markdown(lesson.question)
+    lack = lesson.lack(model)
+    done = " · read to the end" if lesson.key in place.done else ""
+    st.caption(lack or f"{lesson.minutes} minutes{done}")
+    label = "Start again" if done else "Start"
+    st.button(label, key=f"start {lesson.key}", on_click=_go, args=(model, replace(place, lesson=lesson.key)))
+
+
+# One lesson --------------------------------------------------------------------------------------------------------
+
+
+def _lesson(model: StoredModel, device: str, lesson: Lesson, place: state.Place) -> state.Place:
+    """Draws the step and returns the place, brought within the lesson."""
+    material = _material(model, device, lesson)
+    lack = lesson.lack(model)
+    steps = [] if lack else lesson.steps_for(material)
+    place = replace(place, step=min(place.step, max(len(steps), 1)))
+    if place.step == len(steps) and lesson.key not in place.done:
+        place = replace(place, done=(*place.done, lesson.key))
+    if place.present:
+        st.html(Path(__file__).with_name("presenter.css"))
+    with st.container(key="lesson"):
+        if lack:
+            _header(Screen(model, lesson, (), place, None))
+            _offer_another_model(model, lesson, place, lack)
+            return place
+        step = steps[place.step - 1]
+        ready = step.wants <= len(material.results)
+        screen = Screen(model, lesson, steps, place, step.build(material) if ready else None)
+        _header(screen)
+        st.markdown(f"### {step.title}")
+        if screen.content is None:
+            st.markdown("This step shows what the model computes now; it follows in a moment.")
+        else:
+            _content(screen, screen.content)
+        _footer(screen)
+        _compute(material, lesson)
+    if place.present:
+        keys("lesson keys", lambda pressed: _press(screen, pressed))
+    return place
+
+
+def _material(model: StoredModel, device: str, lesson: Lesson) -> Material:
+    """The model, its family, and the answers that the engine has, up to the first that is missing."""
+    found: dict[Request, Result] = {}
+    for request in lesson.requests(model, device) if lesson.lack(model) is None else ():
+        result = cache.engine().cache.get(request)
+        if result is None:
+            break
+        found[request] = result
+    return Material(model, tuple(cache.models_of_family(model.family)), device, found)
+
+
+def _compute(material: Material, lesson: Lesson) -> None:
+    """Asks for the first answer that is missing; later steps need it, so it is computed while the reader reads."""
+    wanted = lesson.requests(material.model, material.device)
+    if len(material.results) == len(wanted):
+        return
+    request = wanted[len(material.results)]
+    number = f"{len(material.results) + 1} of {len(wanted)}"
+    if isinstance(request, TrajectoryRequest):
+        found: Result | None = computed(request, TrajectoryResult, f"Computing run {number}, {run_name(request)}")
+    else:
+        assert isinstance(request, ViewsRequest)
+        found = computed(request, ViewsResult, "Asking the network at every noise level")
+    if found is not None:
+        st.rerun()
+
+
+def _offer_another_model(model: StoredModel, lesson: Lesson, place: state.Place, lack: str) -> None:
+    """One sentence on what is missing, and models that have it; the nearest relatives first."""
+    st.markdown(lack)
+    others = [cache.model(name) for name in stored.model_names() if name != model.name]
+    able = [other for other in others if lesson.lack(other) is None]
+    for other in sorted(able, key=lambda other: other.family != model.family):
+        st.button(
+            f"Take this lesson with {other.name}", key=f"with {other.name}", on_click=_change_model, args=(other.name,)
+        )
+    st.button("All lessons", key="all lessons", on_click=_go, args=(model, replace(place, lesson="", step=1)))
+
+
+def _header(screen: Screen) -> None:
+    number = LESSONS.index(screen.lesson) + 1
+    row = st.container(horizontal=True, vertical_alignment="center", key="lesson_header")
+    row.markdown(f"**Lesson {number}. {screen.lesson.title}** · {screen.model.name}")
+    if screen.steps:
+        row.progress(screen.place.step / len(screen.steps))
+        row.caption(f"{screen.place.step} of {len(screen.steps)}")
+    label, other = ("Leave (Esc)", False) if screen.place.present else ("Present", True)
+    row.button(
+        label, key="present", on_click=_go, args=(screen.model, replace(screen.place, present=other)),
+        help=None if screen.place.present else "Large type and no controls; keys: right, left, space, page up and down.",
+    )  # fmt: skip
+    if not screen.place.present:
+        row.button(
+            "All lessons", key="leave lesson", on_click=_go,
+            args=(screen.model, replace(screen.place, lesson="", step=1, answers={})),
+        )  # fmt: skip
+
+
+def _footer(screen: Screen) -> None:
+    """Back and on; from the last step on to the next lesson."""
+    row = st.container(horizontal=True, vertical_alignment="center", key="lesson_footer")
+    row.button("Back", key="back", disabled=screen.place.step == 1, on_click=_go, args=(screen.model, _before(screen)))
+    following = _after(screen)
+    is_last = screen.place.step == len(screen.steps)
+    label = "Next" if not is_last else "All lessons" if not following.lesson else f"Next lesson: {_title(following)}"
+    if screen.is_open_question:
+        row.button(
+            "Show the answer without a guess", key="reveal", on_click=_go, args=(screen.model, _answered(screen, None))
+        )
+    else:
+        row.button(label, key="next", type="primary", on_click=_go, args=(screen.model, following))
+
+
+# Steps -------------------------------------------------------------------------------------------------------------
+
+
+def _content(screen: Screen, content: Content) -> None:
+    if isinstance(content, Predict):
+        _predict(screen, content)
+    elif isinstance(content, Look):
+        _look(screen, content)
+    else:
+        _text_and_figure(screen.model, content)
+
+
+def _text_and_figure(model: StoredModel, content: Read) -> None:
+    if content.figure is None or isinstance(content.figure, WIDE):
+        with st.container(key="lesson_text"):
+            st.markdown(content.text)
+        _show(model, content.figure)
+        return
+    left, right = st.columns([2, 3], gap="large")
+    left.markdown(content.text)
+    with right:
+        _show(model, content.figure)
+
+
+def _predict(screen: Screen, content: Predict) -> None:
+    left, right = st.columns([2, 3], gap="large")
+    with left:
+        st.markdown(content.text)
+        if screen.is_open_question:
+            _ask(screen, content.answer)
+        else:
+            with st.container(border=True, key="verdict"):
+                st.markdown(verdict(content.answer, screen.guess))
+            st.markdown(content.reveal)
+    with right:
+        _show(screen.model, content.before if screen.is_open_question else content.figure(screen.guess))
+
+
+def _ask(screen: Screen, answer: Choice | Estimate) -> None:
+    key = f"guess {screen.model.name} {screen.lesson.key} {screen.place.step}"
+    if screen.place.present:
+        st.markdown(_question_in_words(answer))
+        return
+    if isinstance(answer, Choice):
+        options = range(len(answer.options))
+        guess: float | None = st.radio(
+            "Your guess", options, index=None, format_func=lambda index: answer.options[index], key=key
+        )
+    else:
+        middle = answer.low + round((answer.high - answer.low) / 2 / answer.step) * answer.step
+        label = f"Your guess: {answer.label}"
+        guess = st.slider(label, float(answer.low), float(answer.high), float(middle), float(answer.step), key=key)
+    st.button(
+        "Commit", key="commit", type="primary", disabled=guess is None, on_click=_go,
+        args=(screen.model, _answered(screen, guess)),
+    )  # fmt: skip
+
+
+def _question_in_words(answer: Choice | Estimate) -> str:
+    """What a class can vote for."""
+    if isinstance(answer, Choice):
+        return "\n".join(f"{number}. {option}" for number, option in enumerate(answer.options, start=1))
+    return f"{answer.label}: somewhere from {answer.text(answer.low)} to {answer.text(answer.high)}."
+
+
+def _look(screen: Screen, content: Look) -> None:
+    """A link to the page, in the same session; the place travels in the URL, so that the page offers the way back."""
+    with st.container(key="lesson_text"):
+        st.markdown(content.text)
+        query = {**state.sidebar_query(), **state.place_query(screen.place), **content.query}
+        target = state.pages().get(content.page)
+        if target is not None:
+            st.page_link(target, label=content.label, query_params=query)
+
+
+def _show(model: StoredModel, figure: Shown | None) -> None:
+    if figure is None:
+        return
+    if isinstance(figure, Plot):
+        st.plotly_chart(figure.figure, config={"displaylogo": False}, alt=figure.caption)
+    elif isinstance(figure, Pictures):
+        st.html(as_html(figure))
+    elif isinstance(figure, Player):
+        _show_runs(figure)
+    else:
+        _show_frames(model)
+    st.caption(figure.caption)
+
+
+def _show_runs(figure: Player) -> None:
+    hashes = []
+    for number, request in enumerate(figure.runs):
+        result = cache.engine().cache.get(request)
+        if not isinstance(request, TrajectoryRequest) or not isinstance(result, TrajectoryResult):
+            return
+        hashes.append(store(f"lesson run {number}", cache.packed_run(request, result)))
+    _runs(hashes)
+
+
+@st.fragment
+def _runs(hashes: list[str]) -> None:
+    player("lesson player", run_hashes=hashes, s=1.0)
+
+
+def _show_frames(model: StoredModel) -> None:
+    assert model.sweep is not None
+    _frames(store("lesson sweep", cache.packed_sweep(model, model.sweep, None)))
+
+
+@st.fragment
+def _frames(sweep_hash: str) -> None:
+    """The scrubber; its cursor is that of all pages."""
+    position = scrubber("lesson scrubber", sweep_hash=sweep_hash, s=state.read_cursor().s)
+    state.write_cursor(state.Cursor(position.s))
+
+
+# Moving ------------------------------------------------------------------------------------------------------------
+
+
+def _go(model: StoredModel, place: state.Place) -> None:
+    state.write_place(model.name, place)
+
+
+def _change_model(name: str) -> None:
+    st.session_state[state.MODEL] = name
+
+
+def _answered(screen: Screen, guess: float | None) -> state.Place:
+    return replace(screen.place, answers={**screen.place.answers, screen.place.step: guess})
+
+
+def _before(screen: Screen) -> state.Place:
+    return replace(screen.place, step=max(1, screen.place.step - 1))
+
+
+def _after(screen: Screen) -> state.Place:
+    """The next step; after the last one the next lesson, and after the last lesson the list."""
+    if screen.place.step < len(screen.steps):
+        return replace(screen.place, step=screen.place.step + 1)
+    number = LESSONS.index(screen.lesson) + 1
+    return replace(screen.place, lesson=LESSONS[number].key if number < len(LESSONS) else "", step=1, answers={})
+
+
+def _title(place: state.Place) -> str:
+    return next(lesson.title for lesson in LESSONS if lesson.key == place.lesson)
+
+
+def _press(screen: Screen, pressed: str) -> None:
+    """A key in the presenter's view: on, which first shows an answer; back; leave; or a vote."""
+    content = screen.content
+    if pressed == LEAVE:
+        _go(screen.model, replace(screen.place, present=False))
+    elif pressed == BACK:
+        _go(screen.model, _before(screen))
+    elif pressed == NEXT:
+        _go(screen.model, _answered(screen, None) if screen.is_open_question else _after(screen))
+    elif screen.is_open_question and isinstance(content, Predict) and isinstance(content.answer, Choice):
+        option = int(pressed) - 1
+        if option < len(content.answer.options):
+            _go(screen.model, _answered(screen, option))
