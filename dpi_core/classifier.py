@@ -52,9 +52,13 @@ class Classifier(nn.Module):
         )
         self.logits = nn.Linear(config.channels[-1], config.n_classes)
 
+    def pooled(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b features"]:
+        """Returns the features that the logits are linear in."""
+        return self.features(x).mean(dim=(2, 3))
+
     def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b n_classes"]:
         """Returns one logit per class."""
-        return self.logits(self.features(x).mean(dim=(2, 3)))
+        return self.logits(self.pooled(x))
 
 
 @dataclass(frozen=True)
@@ -134,6 +138,12 @@ def load_classifier(file: Path, config: ClassifierConfig | None = None) -> Class
 def class_probabilities(classifier: nn.Module, samples: Float[Tensor, "n c h w"]) -> Float[Tensor, "n n_classes"]:
     """Returns the probability of every class for every sample, float32, computed 1000 samples at a time."""
     return torch.cat([classifier(part).float().softmax(dim=1) for part in samples.split(1000)])
+
+
+@torch.no_grad()
+def features(classifier: Classifier, samples: Float[Tensor, "n c h w"]) -> Float[Tensor, "n features"]:
+    """Returns the pooled features of every sample, float32, computed 1000 samples at a time."""
+    return torch.cat([classifier.pooled(part).float() for part in samples.split(1000)])
 
 
 def accuracy(classifier: nn.Module, images: Float[Tensor, "n c h w"], labels: Int64[Tensor, " n"]) -> float:

@@ -58,14 +58,14 @@ def evaluation_noise(shape: tuple[int, ...], seed: int, level: int) -> Tensor:
     return torch.randn(shape, generator=seeded_generator(seed, level))
 
 
-def denoising_errors(
+def denoised(
     denoiser: Denoiser,
     x0: Float[Tensor, "n ..."],
     levels: tuple[float, ...] = LEVELS,
     seed: int = 0,
     batch_size: int = 512,
-) -> Iterator[tuple[float, np.ndarray]]:
-    """Yields (s, mean squared error of each sample) level by level.
+) -> Iterator[tuple[float, Tensor]]:
+    """Yields (s, x̂0 of every sample) level by level, on the CPU; every method gets the same samples and noise.
 
     Args:
         denoiser: what is judged; it runs where it lives.
@@ -76,13 +76,24 @@ def denoising_errors(
     """
     for index, s in enumerate(levels):
         eps = evaluation_noise(tuple(x0.shape), seed, index)
-        errors = []
+        found = []
         for clean, noise in zip(x0.split(batch_size), eps.split(batch_size), strict=True):
             clean, noise = clean.to(denoiser.device), noise.to(denoiser.device)
             with torch.no_grad():
-                x0_hat = denoiser(denoiser.process.add_noise(clean, noise, s), s)
-            errors.append((x0_hat - clean).square().flatten(1).mean(1).double().cpu())
-        yield s, torch.cat(errors).numpy()
+                found.append(denoiser(denoiser.process.add_noise(clean, noise, s), s).cpu())
+        yield s, torch.cat(found)
+
+
+def denoising_errors(
+    denoiser: Denoiser,
+    x0: Float[Tensor, "n ..."],
+    levels: tuple[float, ...] = LEVELS,
+    seed: int = 0,
+    batch_size: int = 512,
+) -> Iterator[tuple[float, np.ndarray]]:
+    """Yields (s, mean squared error of each sample) level by level; arguments as of `denoised`."""
+    for s, x0_hat in denoised(denoiser, x0, levels, seed, batch_size):
+        yield s, (x0_hat - x0).square().flatten(1).mean(1).double().numpy()
 
 
 def error_curve(denoiser: Denoiser, x0: Float[Tensor, "n ..."], **options: object) -> ErrorCurve:
@@ -98,6 +109,49 @@ def bootstrap_interval(values: np.ndarray, seed: int = 0, draws: int = 2000, con
     tail = 50 * (1 - confidence)
     low, high = np.percentile(means, [tail, 100 - tail])
     return Interval(float(values.mean()), float(low), float(high))
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One method against another on identical samples and noise; positive differences are in favour of the first.
+
+    Attributes:
+        difference: mean over samples, and over seeds, of the difference at each level, with its interval over samples.
+        average: the same over all levels together.
+        spread: standard deviation over seeds of the mean difference at each level; None where a method has one seed.
+    """
+
+    difference: tuple[Interval, ...]
+    average: Interval
+    spread: tuple[float, ...] | None
+
+    @property
+    def verdicts(self) -> tuple[str, ...]:
+        """At each level "better" or "worse" where the interval leaves out zero, else "even"."""
+        return tuple(verdict(interval) for interval in self.difference)
+
+
+def verdict(interval: Interval) -> str:
+    """What an interval of differences says: "better", "worse", or "even" where it holds zero."""
+    return "better" if interval.low > 0 else "worse" if interval.high < 0 else "even"
+
+
+def compare(ours: Float[np.ndarray, "k l n"], theirs: Float[np.ndarray, "k2 l n"], seed: int = 0) -> Comparison:
+    """Paired differences of a score, the larger the better, of k trained seeds at l levels on n samples.
+
+    Args:
+        ours: scores of the first method.
+        theirs: scores of the second on the same samples under the same noise.
+        seed: of the bootstrap.
+    """
+    paired = ours.mean(axis=0) - theirs.mean(axis=0)
+    seeds = min(len(ours), len(theirs))
+    each = ours[:seeds].mean(axis=2) - theirs[:seeds].mean(axis=2)
+    return Comparison(
+        difference=tuple(bootstrap_interval(row, seed) for row in paired),
+        average=bootstrap_interval(paired.mean(axis=0), seed),
+        spread=tuple(each.std(axis=0, ddof=1).tolist()) if seeds > 1 else None,
+    )
 
 
 @torch.no_grad()

@@ -4,6 +4,7 @@ import dataclasses
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -53,10 +54,16 @@ def losses(folder: Path) -> list[float]:
     return [json.loads(line)["loss"] for line in (folder / "log.jsonl").read_text().splitlines()]
 
 
-def command(*arguments: str, launcher: tuple[str, ...] = ()) -> subprocess.Popen:
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    program = [sys.executable, *launcher, "-m", "dpi_core", *arguments]
+def command(*arguments: str, **variables: str) -> subprocess.Popen:
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", **variables}
+    program = [sys.executable, "-m", "dpi_core", *arguments]
     return subprocess.Popen(program, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def free_port() -> str:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return str(listener.getsockname()[1])
 
 
 def recipe_file(folder: Path, **training) -> Path:
@@ -68,11 +75,12 @@ def recipe_file(folder: Path, **training) -> Path:
 def test_two_processes_take_the_steps_of_one(tmp_path):
     file = recipe_file(tmp_path, accumulate=2)
     places = ["--runs", str(tmp_path / "two"), "--out", str(tmp_path / "out")]
-    launcher = ("-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2")
-    process = command("train", str(file), *places, launcher=launcher)
-    _, messages = process.communicate(timeout=120)
-    assert process.returncode == 0, messages
+    variables = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": free_port()}  # torchrun sets these
+    team = [command("train", str(file), *places, RANK=rank, LOCAL_RANK=rank, **variables) for rank in "01"]
     main(["train", str(file), "--runs", str(tmp_path / "one"), "--out", str(tmp_path / "alone")])
+    for process in team:
+        _, messages = process.communicate(timeout=200)
+        assert process.returncode == 0, messages
     expected = losses(tmp_path / "one" / "ring")
     assert len(expected) == 12 and min(expected) < max(expected) - 0.01
     assert_close(losses(tmp_path / "two" / "ring"), expected, rtol=1e-4, atol=0)
@@ -135,20 +143,19 @@ def test_another_recipe_does_not_go_on_in_the_same_folder(tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["dpi", "input_map", "embedding", "none"])
-@torch.no_grad()
 def test_a_trained_blind_network_is_the_start_of_every_conditioning(kind, tmp_path):
     blind = trained(of_kind("none"), tmp_path)
     start = warm_start(of_kind(kind), blind.denoiser, blind.recipe)
     x = torch.randn(5, 2)
-    for s in (0.0, 0.4, 1.0):
-        assert_close(start.net(x, s), blind.net(x, s), rtol=1e-5, atol=1e-6)
+    with torch.no_grad():
+        for s in (0.0, 0.4, 1.0):
+            assert_close(start.net(x, s), blind.net(x, s), rtol=1e-5, atol=1e-6)
     if isinstance(start.net, DPI):
         for name, value in blind.net.backbone.named_parameters():
             assert_close(start.net.theta0[name], value, **exactly)
             assert_close(start.net.theta1[name], value, **exactly)
 
 
-@torch.no_grad()
 def test_a_network_of_the_same_conditioning_gives_all_it_has(tmp_path):
     first = trained(of_kind("embedding"), tmp_path)
     start = warm_start(of_kind("embedding"), first.denoiser, first.recipe)
