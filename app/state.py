@@ -39,8 +39,15 @@ RUN_MODEL, SAMPLER, STEPS, GRID, RUN_LAM, FROZEN_AT, TABLE = (
 )
 """The settings of each run, see `run_key`."""
 
+JUDGED_ON, TABS, STATISTIC, GROUPING, SORTING = "judged_on", "parameters_tab", "statistic", "by", "sort"
+ALONG, WEIGHT, HISTOGRAM = "along", "weight", "histogram"
+"""The Parameters page: its inputs, tabs and choices; what is shown along the path, of which weight, of which layer."""
+
 T, LAM = "t", "lam"
 """The cursor in the URL: noise level, and the parameters' position where it is off the learned curve."""
+
+LAYER, HEAT, ROWS, SAMPLE, SHOWN = "layer", "heat", "rows", "sample", "shown"
+"""The Layers page: the selected layer, the statistic on the strips, the order of the rows, the sample, what is shown of it."""
 
 LESSON, STEP, ANSWER, PRESENT, DONE = "lesson", "step", "answer", "present", "done"
 """The Learn page: which lesson, where in it, the guesses so far, whether for a projector, and the lessons finished."""
@@ -49,6 +56,7 @@ DEFAULT_T = 0.35
 MAX_SEED = 9999
 
 _SESSION, _UPLOAD, _CURSOR, _PAGE, _CANCELLED = "_session", "_upload", "_cursor", "_page", "_cancelled"
+_REMEMBERED = "_remembered"
 _PLACE, _PAGES = "_place", "_pages"
 
 
@@ -115,6 +123,26 @@ def write_cursor(cursor: Cursor) -> None:
         st.query_params[LAM] = f"{cursor.lam:.4g}"
     elif LAM in st.query_params:
         del st.query_params[LAM]
+
+
+def recall(key: str) -> str | None:
+    """A choice made in a component: from the URL, or as it was when its page was left."""
+    return st.query_params.get(key) or st.session_state.get(_REMEMBERED, {}).get(key)
+
+
+def remember(choices: dict[str, str]) -> None:
+    """Puts choices made in a component into the URL, and keeps them for when the page is opened again."""
+    st.session_state[_REMEMBERED] = {**st.session_state.get(_REMEMBERED, {}), **choices}
+    for key, value in choices.items():
+        if st.query_params.get(key) != value:
+            st.query_params[key] = value
+
+
+def forget(key: str) -> None:
+    """Takes a choice made in a component back."""
+    st.session_state.get(_REMEMBERED, {}).pop(key, None)
+    if key in st.query_params:
+        del st.query_params[key]
 
 
 def read_place(model: str) -> Place:

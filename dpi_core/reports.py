@@ -39,6 +39,7 @@ from dpi_core.classifier import (
 from dpi_core.data import Data, DistributionData, GaussianMixture, ImageData, Labels, idx_labels
 from dpi_core.evaluation import LEVELS, ErrorCurve, denoising_errors, excess_over_optimum, psnr, summarise
 from dpi_core.interpolation import DPI
+from dpi_core.layer_report import held_out_layers
 from dpi_core.model import Model
 from dpi_core.seeds import seeded_generator
 
@@ -55,9 +56,6 @@ PARAMETER_IMAGES, PARAMETER_POINTS = 128, 2048
 PATH_LEVELS = (0.25, 0.5, 0.75)
 PATH_STEPS, SPECTRUM_STEPS = 65, 9
 PICTURE_LEVELS, PICTURE_STEPS = (0.1, 0.3, 0.5, 0.7, 0.9), 9
-PARTS_UNIT = 256
-"""The landscape's parts are stored as integers, this many to a decibel."""
-
 KEPT_BLENDS = (1, 2, 3, 5, 9, 17, 33)
 SEED = 0
 
@@ -104,9 +102,7 @@ def evaluate(
     s, errors = zip(*levels, strict=True)
     curve = ErrorCurve(np.array(s), np.stack(errors))
     scores: dict[str, Any] = {
-        "data": {"name": data.name, "licence": data.licence, "source": data.source}
-        if isinstance(data, ImageData)
-        else {"name": model.recipe.data.kind, "licence": "synthetic", "source": "drawn from its formula"},
+        "data": about_data(data, model.recipe.data.kind),
         "held_out": {"s": list(LEVELS), "n": len(x0), "seed": SEED, "mse": [row.mean() for row in curve.mse]},
         "parameters": sum(p.numel() for p in model.net.parameters()),
     }
@@ -125,6 +121,13 @@ def evaluate(
     if isinstance(data, ImageData) and data_path is not None and model.process.generative:
         scores["recognition"] = _recognition(model, data, data_path, judges, progress)
     return scores
+
+
+def about_data(data: Data, kind: str) -> dict[str, str]:
+    """Name, licence and source of a data set."""
+    if isinstance(data, ImageData):
+        return {"name": data.name, "licence": data.licence, "source": data.source}
+    return {"name": kind, "licence": "synthetic", "source": "drawn from its formula"}
 
 
 def lambda_scores(net: DPI) -> dict[str, Any]:
@@ -184,7 +187,7 @@ def _held_out(data: Data, n: int) -> Tensor:
 
 
 def analyse(
-    model: Model, data: Data, parameters: bool = True, progress: Progress = silent
+    model: Model, data: Data, parameters: bool = True, progress: Progress = silent, layers: bool = True
 ) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """What the pages show first: a sweep along s; for DPI models also the plane of noise level and λ, and the parameters.
 
@@ -195,6 +198,7 @@ def analyse(
         data: its data set.
         parameters: whether to analyse the parameters too, most of the work; the app does it on demand otherwise.
         progress: shows how far it is.
+        layers: whether to analyse the layers too; the app does it on demand otherwise.
 
     Returns:
         Tensors for `analysis.safetensors`, and the JSON that says what they are.
@@ -231,6 +235,9 @@ def analyse(
         count = PAD_POINTS if points else PAD_IMAGES
         shown = (inputs[:count], eps[:count])
         found, about["parameters"] = analyse_parameters(model, judged, SEED, shown, progress)
+        tensors |= found
+    if layers:
+        found, about["layers"] = held_out_layers(model, data, progress)
         tensors |= found
     return tensors, about
 
@@ -301,7 +308,7 @@ def analyse_parameters(
         "paths": _paths_section(paths, gaps, kept, exact, _measure(x0)) | _pictures_section(pictures),
     }
     tensors = {
-        f"{section}.{name}": torch.from_numpy(value if value.dtype in STORED_AS_THEY_ARE else value.astype(np.float32))
+        f"{section}.{name}": torch.from_numpy(value if value.dtype == np.float16 else value.astype(np.float32))
         for section, values in sections.items()
         for name, value in values.items()
         if isinstance(value, np.ndarray)
@@ -411,7 +418,7 @@ def _landscape_section(model: Model, plane: Landscape, measure: Measure) -> dict
         **{name: getattr(plane, name) for name in names},
         **{"regret": lost.mean, "regret_low": lost.low, "regret_high": lost.high, "regret_total": list(lost.total)},
         "measure": measure,
-        "parts": np.round(plane.parts * PARTS_UNIT).astype(np.int16),
+        "parts": plane.parts.astype(np.float16),
         "curves": curves.numpy(),
         "group_names": list(net.group_names),
     }

@@ -90,12 +90,18 @@ def mark_cursor(figure: Figure, s: float) -> None:
     figure.add_vline(s, line={"color": CURSOR, "width": 1.5})
 
 
+def blend(lam: float) -> str:
+    """The colour of a point on the path from θ0 to θ1."""
+    start, end = (np.array([int(colour[at : at + 2], 16) for at in (1, 3, 5)]) for colour in (THETA0, THETA1))
+    return "#" + "".join(f"{round(channel):02x}" for channel in (1 - lam) * start + lam * end)
+
+
 def categories(figure: Figure) -> None:
     """Makes the vertical axis a list of names, the first on top."""
     figure.update_yaxes(autorange="reversed", type="category", tickmode="linear", title=None)
     # At the top, where it stays in sight while a long list scrolls.
     figure.update_xaxes(side="top")
-    figure.update_layout(bargap=0.25, margin={"t": 60}, legend={"y": -0.02, "yanchor": "top"})
+    figure.update_layout(bargap=0.25, margin={"t": 60, "b": 30}, legend={"y": -0.02, "yanchor": "top"})
 
 
 def bar_height(count: int) -> int:

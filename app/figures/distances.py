@@ -15,7 +15,9 @@ from app.figures.chart import (
     THIS,
     Chart,
     bar_height,
+    blend,
     categories,
+    mark_cursor,
     order_of,
     plot,
     rows_of,
@@ -56,6 +58,28 @@ STATISTICS = {
     ),
 }
 """Statistic -> (axis title, name, how to read it)."""
+
+ALONG = {
+    "norm": (
+        "‖θ‖ / ‖θ0‖",
+        "Norm",
+        "A line that sags has smaller weights half-way than at either end.",
+        "total.norm_at(lam) / total.norm0",
+    ),
+    "angle": (
+        "angle to θ0 (degrees)",
+        "Angle",
+        "A line that rises late keeps the direction of θ0 for long.",
+        "total.angle_at(lam)",
+    ),
+    "distance": (
+        "‖θ − θ0‖ / ‖θ0‖",
+        "Distance",
+        "Straight by construction, ‖θ − θ0‖ = λ‖θ1 − θ0‖: only the slopes tell stages apart.",
+        "lam * total.relative",
+    ),
+}
+"""Quantity -> (axis title, name, how to read it, how Python computes it)."""
 
 SPECTRAL = ("stable_rank", "spectral_norm")
 
@@ -137,21 +161,32 @@ def _spectrum_chart(model: StoredModel, weights: WeightsResult, statistic: str, 
     return Chart(statistic, f"{name} of each weight", figure, caption, header, rows, "\n".join(lines))
 
 
-def norm_chart(model: StoredModel, weights: WeightsResult) -> Chart:
-    """‖θ‖ along the path, of all parameters and of the stages, relative to ‖θ0‖."""
-    figure = plot("position λ: 0 at θ0, 1 at θ1", "‖θ‖ / ‖θ0‖", height=380)
+def along_chart(model: StoredModel, weights: WeightsResult, quantity: str, lam: float) -> Chart:
+    """Norm, angle or distance along the path, of all parameters and of the stages.
+
+    Args:
+        model: on show.
+        weights: its results.
+        quantity: a key of `ALONG`.
+        lam: λ at the shared cursor.
+    """
+    axis, name, caption, call = ALONG[quantity]
+    figure = plot("position λ: 0 at θ0, 1 at θ1", axis, height=380)
+    paths = {
+        "norm": weights.norm_path / _or_one(weights.norm0),
+        "angle": weights.angle_path,
+        "distance": weights.norm_lam * weights.distance[:, None] / _or_one(weights.norm0),
+    }[quantity]
     stages = [i for i, kind in enumerate(weights.kinds) if kind == "stage" and weights.norm0[i] > 0]
-    bent = sorted(stages, key=lambda i: -abs(weights.norm_path[i] / weights.norm0[i] - 1).max())[: len(SERIES) - 2]
+    bent = sorted(stages, key=lambda i: -np.abs(paths[i] - paths[i, 0]).max())[: len(SERIES) - 2]
     for i in sorted(stages, key=lambda i: i in bent):
         colour = SERIES[bent.index(i)] if i in bent else FAINT
         figure.add_scatter(
-            x=weights.norm_lam, y=weights.norm_path[i] / weights.norm0[i], name=weights.names[i],
+            x=weights.norm_lam, y=paths[i], name=weights.names[i],
             line={"color": colour, "width": 2 if i in bent else 1}, showlegend=i in bent,
         )  # fmt: skip
-    scale = weights.norm0[0] or 1.0
-    figure.add_scatter(
-        x=weights.norm_lam, y=weights.norm_path[0] / scale, name="total", line={"color": LAMBDA, "width": 4}
-    )
+    figure.add_scatter(x=weights.norm_lam, y=paths[0], name="total", line={"color": LAMBDA, "width": 4})
+    mark_cursor(figure, lam)
     lines = [
         "import dpi_core",
         "import numpy as np",
@@ -159,17 +194,66 @@ def norm_chart(model: StoredModel, weights: WeightsResult) -> Chart:
         "",
         load_line(model),
         "total = weight_distances(model.net).total",
-        f"values = [total.norm_at(lam) / total.norm0 for lam in np.linspace(0, 1, {len(weights.norm_lam)})]",
+        f"values = [{call} for lam in np.linspace(0, 1, {len(weights.norm_lam)})]",
     ]
-    rows = [(float(lam), *weights.norm_path[[0, *stages], k].tolist()) for k, lam in enumerate(weights.norm_lam)]
+    rows = [(float(at), *paths[[0, *stages], k].tolist()) for k, at in enumerate(weights.norm_lam)]
     return Chart(
-        "norm-along-path",
-        "Norm along the path",
+        f"{quantity}-along-path",
+        f"{name} along the path",
         figure,
-        "A line that sags has smaller weights half-way than at either end; named are the stages that change most, thin grey"
-        " lines are the others.",
+        f"{caption} Named are the stages that change most, thin grey lines are the others; the upright line is λ at the"
+        " cursor.",
         ("lambda", "total", *(weights.names[i] for i in stages)),
         rows,
+        "\n".join(lines),
+    )
+
+
+def _or_one(norms: np.ndarray) -> np.ndarray:
+    """Norms as a column to divide by."""
+    return np.where(norms > 0, norms, 1.0)[:, None]
+
+
+def singular_values_chart(model: StoredModel, weights: WeightsResult, name: str, lam: float) -> Chart:
+    """Singular values of one weight at both ends of the path and near a λ.
+
+    Args:
+        model: on show.
+        weights: its results.
+        name: of a parameter with at least two axes.
+        lam: λ at the shared cursor; the nearest stored one is shown.
+    """
+    at = weights.spectrum_names.index(name)
+    start = sum(weights.spectrum_sizes[:at])
+    values = weights.singular_values[start : start + weights.spectrum_sizes[at]].astype(float)
+    near = int(np.argmin(np.abs(weights.spectrum_lam - lam)))
+    columns = sorted({0, near, values.shape[1] - 1})
+    rank = np.arange(1, len(values) + 1)
+    figure = plot("rank", "singular value (log)", height=380)
+    for column in columns:
+        here = float(weights.spectrum_lam[column])
+        figure.add_scatter(
+            x=rank, y=values[:, column], mode="lines+markers", name=f"λ = {here:.3g}",
+            line={"color": blend(here), "width": 2}, marker={"size": 4},
+        )  # fmt: skip
+    figure.update_yaxes(type="log", dtick="D2")
+    shown = [float(weights.spectrum_lam[column]) for column in columns]
+    lines = [
+        "import dpi_core",
+        "from dpi_core.analysis.weights import spectra",
+        "",
+        load_line(model),
+        f'(found,) = [each for each in spectra(model.net, {shown}) if each.name == "{name}"]',
+        "values = found.singular_values",
+    ]
+    return Chart(
+        "singular-values",
+        f"Singular values of {name}",
+        figure,
+        "A steep line uses few directions; at θ0 (blue), at θ1 (vermilion) and at the stored λ nearest to the cursor (their"
+        " blend).",
+        ("rank", *(f"lambda_{here:.3g}" for here in shown)),
+        rows_of(rank, *values[:, columns].T),
         "\n".join(lines),
     )
 

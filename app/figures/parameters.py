@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,6 +10,7 @@ from app.components.studio import StudioLandscape
 from app.figures.chart import GUIDE, LAMBDA, Chart, band, plot, rows_of, signed
 from app.figures.reproduce import judged_imports, judged_lines
 from app.records import Inputs, ParametersResult, StoredModel, WeightsResult
+from app.records.curves import Curves
 
 JUDGED = (0.05, 0.95)
 """The noise levels that means over s are taken of, as in `dpi_core.analysis.landscape`."""
@@ -76,28 +76,36 @@ def judged_levels(s: np.ndarray) -> np.ndarray:
 def studio_landscape(model: StoredModel, result: ParametersResult) -> StudioLandscape:
     """What the studio looks curves up in."""
     plane = result.landscape
+    below = "Below zero your curve is worse than the learned one"
+    looked_up = (
+        f"{below}; dashed: the best λ at each s. Looked up in {len(plane.lam)} × {len(plane.s)} measured errors, right to"
+        f" {max(plane.residual, 0.001):.3f} dB on the learned curve; the headline is the mean over t 0.05–0.95."
+    )
+    measured = (
+        f"{below}. With a curve for each of {len(plane.group_names)} groups nothing can be looked up: it is measured when you"
+        " let go, and the landscape holds for all groups at the same λ; the headline is the mean over t 0.05–0.95."
+    )
     return StudioLandscape(
         title=model.name,
-        s=plane.s.astype(float),
-        lam=plane.lam.astype(float),
+        s=plane.s,
+        lam=plane.lam,
         quality=plane.quality,
-        learned=np.clip(plane.learned.astype(float), 0, 1),
-        valley=plane.valley.astype(float),
+        parts=plane.parts,
+        measure="psnr" if plane.measure == "psnr" else "mse",
+        groups=tuple(plane.group_names),
+        curves=plane.curves,
+        valley=plane.valley,
         best=plane.valley_quality,
         judged=judged_levels(plane.s),
-        gain_caption=(
-            f"Below zero your curve is worse than the learned one; dashed: the best λ at each s. Looked up in"
-            f" {len(plane.lam)} × {len(plane.s)} measured errors, right to {max(plane.residual, 0.001):.3f} dB on the learned"
-            " curve; the headline is the mean over t 0.05–0.95."
-        ),
+        gain_caption=looked_up if len(plane.group_names) == 1 else measured,
     )
 
 
 def studio_lines(
-    model: StoredModel, result: ParametersResult, inputs: Inputs, curve: Sequence[float] | None, device: str
+    model: StoredModel, result: ParametersResult, inputs: Inputs, curves: Curves | None, device: str
 ) -> str:
-    """Python that measures what the studio looks up."""
-    table = "None" if curve is None else "dpi_core.FixedSchedule([" + ", ".join(f"{v:.4g}" for v in curve) + "])"
+    """Python that measures what the studio shows."""
+    table = "None" if curves is None else f"dpi_core.FixedSchedule({_table(curves)})"
     measure = result.landscape.measure
     return "\n".join(
         [
@@ -105,12 +113,18 @@ def studio_lines(
             "",
             *judged_lines(model, inputs, device),
             f"s = np.linspace(0, 1, {len(result.landscape.s)})",
-            f"curve = {table}" + ("  # the learned one" if curve is None else ""),
+            f"curve = {table}" + ("  # the learned one" if curves is None else ""),
             f'drawn = quality_db(curve_errors(model.denoiser, x0, eps, s.tolist(), curve), "{measure}")',
             f'learned = quality_db(curve_errors(model.denoiser, x0, eps, s.tolist()), "{measure}")',
             "gain_db = (drawn - learned)[is_judged(s)].mean()",
         ]
     )
+
+
+def _table(curves: Curves) -> str:
+    """The values of a schedule: one λ for each s, or a row with one for each group."""
+    rows = [[float(f"{lam:.4g}") for lam in row] for row in zip(*curves, strict=True)]
+    return str(rows if len(curves) > 1 else [row[0] for row in rows])
 
 
 def landscape_chart(model: StoredModel, result: ParametersResult, inputs: Inputs, device: str) -> Chart:

@@ -29,6 +29,8 @@ from app.records.layers import LayersResult as LayersResult
 from app.records.layers import ReceptiveFieldRequest as ReceptiveFieldRequest
 from app.records.layers import ReceptiveFieldResult as ReceptiveFieldResult
 from app.records.models import StoredModel as StoredModel
+from app.records.parameters import CurvesRequest as CurvesRequest
+from app.records.parameters import CurvesResult as CurvesResult
 from app.records.parameters import LandscapeResult as LandscapeResult
 from app.records.parameters import ParametersRequest as ParametersRequest
 from app.records.parameters import ParametersResult as ParametersResult
@@ -48,6 +50,7 @@ Request = (
     SweepRequest
     | PadRequest
     | ParametersRequest
+    | CurvesRequest
     | TrajectoryRequest
     | PlaneRequest
     | QualityRequest
@@ -60,6 +63,7 @@ Result = (
     SweepResult
     | PadResult
     | ParametersResult
+    | CurvesResult
     | TrajectoryResult
     | PlaneResult
     | QualityResult

@@ -20,6 +20,37 @@ class ParametersRequest:
     dtype: Literal["float32"] = "float32"
 
 
+@dataclass(frozen=True)
+class CurvesRequest:
+    """What drawn curves λ(s) gain over the learned ones, measured: with several groups nothing can be looked up.
+
+    Attributes:
+        model: on show.
+        inputs: what is judged on.
+        curves: for each group, λ at equally spaced s.
+        device: where to compute.
+    """
+
+    model: ModelKey
+    inputs: Inputs
+    curves: tuple[tuple[float, ...], ...]
+    device: str
+    dtype: Literal["float32"] = "float32"
+
+
+@dataclass(frozen=True, eq=False)
+class CurvesResult:
+    """The answer to a `CurvesRequest`.
+
+    Attributes:
+        gain: (p,) dB at each noise level; below zero the drawn curves are worse.
+        total: mean over s with its 95 % interval.
+    """
+
+    gain: np.ndarray
+    total: list[float]
+
+
 @dataclass(frozen=True, eq=False)
 class WeightsResult:
     """θ0 against θ1. Rows of the table are parameters, the layers and stages they form, and the total, which is first.
@@ -37,6 +68,7 @@ class WeightsResult:
         dip: (m,) share by which the norm at λ = 1/2 falls short of the mean of both ends.
         norm_lam: (q,) positions on the path.
         norm_path: (m, q) norms there.
+        angle_path: (m, q) angles to θ0 there, in degrees.
         s: (t,) scalars.
         lam: (t,) λ(s); the mean over groups.
         moved: (t,) ‖θ(s) − θ0‖, measured.
@@ -49,6 +81,8 @@ class WeightsResult:
         spectrum_lam: (r,) positions on the path.
         spectral_norm: (w, r) largest singular value.
         stable_rank: (w, r) ‖W‖_F² / σ_max².
+        singular_values: (sum of sizes, r) of one weight after another, each in descending order.
+        spectrum_sizes: how many each of them has.
         histogram_names: of h layers, the total first.
         histogram_edges: (h, b + 1) for the entries of θ1 − θ0.
         histogram_counts: (h, b).
@@ -66,6 +100,7 @@ class WeightsResult:
     dip: np.ndarray
     norm_lam: np.ndarray
     norm_path: np.ndarray
+    angle_path: np.ndarray
     s: np.ndarray
     lam: np.ndarray
     moved: np.ndarray
@@ -78,6 +113,8 @@ class WeightsResult:
     spectrum_lam: np.ndarray
     spectral_norm: np.ndarray
     stable_rank: np.ndarray
+    singular_values: np.ndarray
+    spectrum_sizes: list[int]
     histogram_names: list[str]
     histogram_edges: np.ndarray
     histogram_counts: np.ndarray
@@ -102,6 +139,9 @@ class LandscapeResult:
         regret_high: (p,) upper end.
         regret_total: mean over s with its interval.
         measure: "psnr" averages the PSNR of samples, "mse" their squared errors.
+        parts: (b, q, p) quality of each of b parts of the samples, in dB; for intervals of drawn curves.
+        curves: (g, p) λ(s) of each group.
+        group_names: of the groups.
     """
 
     s: np.ndarray
@@ -118,6 +158,9 @@ class LandscapeResult:
     regret_high: np.ndarray
     regret_total: list[float]
     measure: str
+    parts: np.ndarray
+    curves: np.ndarray
+    group_names: list[str]
 
 
 @dataclass(frozen=True, eq=False)

@@ -13,6 +13,7 @@ from safetensors import SafetensorError, safe_open
 
 from app.records import (
     LandscapeResult,
+    LayersResult,
     ModelKey,
     PadResult,
     ParametersResult,
@@ -69,18 +70,20 @@ def _read_json(file: Path, needed: tuple[str, ...] = ()) -> dict[str, Any]:
     return content
 
 
-def _read_analysis(file: Path) -> tuple[SweepResult | None, PadResult | None, str, ParametersResult | None]:
+def _read_analysis(
+    file: Path,
+) -> tuple[SweepResult | None, PadResult | None, str, ParametersResult | None, LayersResult | None]:
     """The stored fields of a `StoredModel`, in its order."""
     if not file.is_file():
-        return None, None, "", None
+        return None, None, "", None, None
     try:
         with safe_open(file, framework="numpy") as stored:
             about = json.loads(stored.metadata()["about"])
             arrays = {name: stored.get_tensor(name) for name in stored.keys()}
         sweep = _sweep(arrays, about)
         pad = _pad(arrays, about, sweep) if "pad" in about else None
-        parameters = parameters_result(arrays, about["parameters"]) if "parameters" in about else None
-        return sweep, pad, about["inputs"], parameters
+        parameters = _stored_parameters(arrays, about)
+        return sweep, pad, about["inputs"], parameters, _stored_layers(arrays, about)
     except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
         raise ValueError(
             f"{file.parent.name}/{file.name} is damaged ({error}); run `python -m dpi_core analyse`."
@@ -115,6 +118,29 @@ def _pad(arrays: dict[str, np.ndarray], about: dict[str, Any], sweep: SweepResul
         score=arrays["pad.score"],
         judged=about["pad"]["judged"],
     )
+
+
+def _stored_parameters(arrays: dict[str, np.ndarray], about: dict[str, Any]) -> ParametersResult | None:
+    """None also where an older version stored less than the page shows now: it then offers to compute it."""
+    try:
+        return parameters_result(arrays, about["parameters"])
+    except KeyError:
+        return None
+
+
+def _stored_layers(arrays: dict[str, np.ndarray], about: dict[str, Any]) -> LayersResult | None:
+    """None also where an older version stored less."""
+    try:
+        return layers_result(arrays, about["layers"])
+    except KeyError:
+        return None
+
+
+def layers_result(arrays: dict[str, np.ndarray], about: dict[str, Any]) -> LayersResult:
+    """The record from its arrays, named "layers.<field>", and the JSON of the other fields."""
+    stored = {item.name: arrays.get(f"layers.{item.name}") for item in fields(LayersResult)}
+    values: dict[str, Any] = {name: about[name] if value is None else value for name, value in stored.items()}
+    return LayersResult(**values)
 
 
 def parameters_result(arrays: dict[str, np.ndarray], about: dict[str, Any]) -> ParametersResult:

@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import cast
 
 import numpy as np
 import streamlit as st
-from streamlit.delta_generator import DeltaGenerator
 
 from app import state
 from app.components.scrubber import scrubber, store
 from app.figures.denoise import error_at, sentence
 from app.figures.reproduce import denoise_lines, stored_inputs
 from app.records import (
-    INPUT_KINDS,
-    InputKind,
     Inputs,
     PadRequest,
     PadResult,
@@ -24,7 +20,7 @@ from app.records import (
     SweepResult,
 )
 from app.services import cache
-from app.views.own_image import choose_upload
+from app.views.inputs import STORED, choose_inputs
 from app.views.progress import computed
 
 SWEEP_GRID = tuple(np.linspace(0, 1, 101).tolist())
@@ -32,16 +28,17 @@ PAD_GRID = tuple(np.linspace(0, 1, 33).tolist())
 SHOWN_IMAGES, SHOWN_POINTS = 16, 512
 PAD_IMAGES, PAD_POINTS = 4, 256
 
-STORED = "Stored"
-"""The choice of inputs that needs no computation; the others are kinds of `Inputs`, capitalised."""
-
 
 def page(model: StoredModel, seed: int, device: str) -> None:
     """Draws the page for one model."""
     # What comes and goes above the figure has a place of its own: a figure that moves among its siblings is built anew.
     with st.container():
         row = st.container(horizontal=True, vertical_alignment="center", key="inputs_row")
-        inputs = _choose_inputs(row, model, seed)
+        count, stored = (
+            SHOWN_IMAGES if model.is_image else SHOWN_POINTS,
+            model.shown if model.sweep is not None else None,
+        )
+        inputs = choose_inputs(row, model, seed, key=state.INPUTS, count=count, stored=stored)
         sweep, pad, source = model.sweep, model.pad, None
         if inputs is not None:
             with row:
@@ -62,31 +59,6 @@ def page(model: StoredModel, seed: int, device: str) -> None:
             return
     shown = stored_inputs(model) if source is None else source.inputs
     _figure(model, sweep, pad, sweep_hash, pad_hash, shown, device)
-
-
-def _choose_inputs(row: DeltaGenerator, model: StoredModel, seed: int) -> Inputs | None:
-    """The inputs to compute, or None for the stored ones."""
-    kinds: tuple[InputKind, ...] = INPUT_KINDS if model.is_image else ("held-out", "samples")
-    options = [*([STORED] if model.sweep is not None else []), *(kind.capitalize() for kind in kinds)]
-    chosen = row.segmented_control(
-        "Inputs",
-        options,
-        default=options[0],
-        required=True,
-        key=state.INPUTS,
-        bind="query-params",
-        label_visibility="collapsed",
-    )
-    if chosen in (STORED, None):
-        row.caption(model.shown)
-        return None
-    if chosen == "Upload":
-        image = choose_upload(model)
-        if image is not None:
-            return Inputs("upload", 1, seed, image)
-        row.caption(f"Shown until then: {model.shown}")
-        return None
-    return Inputs(cast(InputKind, chosen.lower()), SHOWN_IMAGES if model.is_image else SHOWN_POINTS, seed)
 
 
 def _computed(

@@ -3,33 +3,42 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import cast
 
+import numpy as np
 import streamlit as st
-from streamlit.delta_generator import DeltaGenerator
 
 from app import state
 from app.components.scrubber import store
-from app.components.studio import StudioState, studio
-from app.figures.distances import SPECTRAL, STATISTICS, bars_chart, histogram_chart, norm_chart
+from app.components.studio import Measured, StudioLandscape, StudioState, pack_landscape, studio, studio_state
+from app.figures.distances import (
+    ALONG,
+    SPECTRAL,
+    STATISTICS,
+    along_chart,
+    bars_chart,
+    histogram_chart,
+    singular_values_chart,
+)
 from app.figures.parameters import headlines, landscape_chart, studio_landscape, studio_lines
 from app.figures.paths import blend_loss_chart, blend_pictures, gap_chart, kept_chart, path_chart
-from app.records import InputKind, Inputs, ParametersRequest, ParametersResult, StoredModel
+from app.records import CurvesRequest, CurvesResult, Inputs, ParametersRequest, ParametersResult, StoredModel
+from app.records.curves import Curves, decode, encode
 from app.services import cache
 from app.views.charts import show
+from app.views.inputs import STORED, choose_inputs
 from app.views.progress import computed
 
 JUDGED_IMAGES, JUDGED_POINTS = 64, 2048
-STORED = "Stored"
+NOISE_DRAWS = 16
+"""An upload is judged under that many draws of noise: intervals are then over these."""
+
 NOTHING_STORED = (
     "Nothing is stored for this model: choose the samples to judge on, and the page is computed (minutes on a CPU)."
 )
 DISTANCE_TAB, PATH_TAB, BLEND_TAB, REGRET_TAB = "Distance and angle", "Path", "Two ways to blend", "Regret"
-FOLLOW_THE_CURSOR = (PATH_TAB, BLEND_TAB)
+FOLLOW_THE_CURSOR = (DISTANCE_TAB, PATH_TAB, BLEND_TAB)
 SAME_CURSOR = 1e-3
 """The URL keeps four digits."""
-
-INPUTS, TABS, STATISTIC, GROUPING, SORTING = "judged_on", "parameters_tab", "statistic", "by", "sort"
 
 
 def page(model: StoredModel, seed: int, device: str) -> None:
@@ -38,8 +47,17 @@ def page(model: StoredModel, seed: int, device: str) -> None:
         st.info("This model has one parameter set, so there is no path to look at; choose a model that ends in -dpi.")
         return
     row = st.container(horizontal=True, vertical_alignment="center")
-    inputs = _choose_inputs(row, model, seed)
     result, used = model.parameters, _stored_inputs(model)
+    inputs = choose_inputs(
+        row,
+        model,
+        seed,
+        key=state.JUDGED_ON,
+        count=JUDGED_IMAGES if model.is_image else JUDGED_POINTS,
+        upload_count=NOISE_DRAWS,
+        stored=None if result is None else f"{used.n} held-out samples (seed {used.seed}), which errors are judged on",
+        unstored=NOTHING_STORED,
+    )
     if inputs is not None:
         with row:
             request = ParametersRequest(model.key, inputs, device)
@@ -49,30 +67,13 @@ def page(model: StoredModel, seed: int, device: str) -> None:
     if result is None:
         return
     _headline(model, result)
-    _studio(model, result, used, device)
+    try:
+        landscape = studio_landscape(model, result)
+    except ValueError as error:
+        st.error(f"The λ studio cannot be drawn: {error}.")
+    else:
+        _open_studio(model, result, landscape, used, device)
     _details(model, result, used, device)
-
-
-def _choose_inputs(row: DeltaGenerator, model: StoredModel, seed: int) -> Inputs | None:
-    """The samples to judge on, or None for the stored results."""
-    kinds: tuple[InputKind, ...] = (
-        ("held-out", "digits", "photos", "samples") if model.is_image else ("held-out", "samples")
-    )
-    has_stored = model.parameters is not None
-    options = [*([STORED] if has_stored else []), *(kind.capitalize() for kind in kinds)]
-    chosen = row.segmented_control(
-        "Judged on",
-        options,
-        default=STORED if has_stored else None,
-        required=has_stored,
-        key=INPUTS,
-        bind="query-params",
-        label_visibility="collapsed",
-    )
-    if chosen is None or chosen == STORED:
-        row.caption(f"Errors are judged on {_in_words(_stored_inputs(model))}." if has_stored else NOTHING_STORED)
-        return None
-    return Inputs(cast(InputKind, chosen.lower()), JUDGED_IMAGES if model.is_image else JUDGED_POINTS, seed)
 
 
 def _stored_inputs(model: StoredModel) -> Inputs:
@@ -80,15 +81,11 @@ def _stored_inputs(model: StoredModel) -> Inputs:
     return Inputs("held-out", 0 if model.parameters is None else model.parameters.landscape.samples, 0)
 
 
-def _in_words(inputs: Inputs) -> str:
-    return f"{inputs.n} {inputs.kind} samples (seed {inputs.seed})"
-
-
 def _back(model: StoredModel) -> Callable[[], None]:
     """Chooses the stored results, or nothing where there are none."""
 
     def back() -> None:
-        st.session_state[INPUTS] = STORED if model.parameters is not None else None
+        st.session_state[state.JUDGED_ON] = STORED if model.parameters is not None else None
 
     return back
 
@@ -99,29 +96,75 @@ def _headline(model: StoredModel, result: ParametersResult) -> None:
         column.caption(number.remark)
 
 
-@st.fragment
-def _studio(model: StoredModel, result: ParametersResult, inputs: Inputs, device: str) -> None:
-    """The curve editor; only this part runs when the hand lets go."""
-    st.markdown("#### λ studio")
-    if result.weights.groups > 1:
-        st.info(
-            f"This network has {result.weights.groups} curves λ, one for each group of layers, so the error of a drawn curve"
-            " cannot be looked up; compute it with dpi_core.analysis.landscape.curve_errors."
-        )
-        return
-    start = state.read_cursor()
-    pictures = {}
-    if model.sweep is not None and model.pad is not None:
+def _open_studio(
+    model: StoredModel, result: ParametersResult, landscape: StudioLandscape, inputs: Inputs, device: str
+) -> None:
+    """What the studio needs, handed over outside its fragment, so that the bytes travel once."""
+    landscape_hash, pictures = store("landscape", pack_landscape(landscape)), {}
+    # The stored pictures have every layer at the same λ.
+    if model.sweep is not None and model.pad is not None and len(landscape.groups) == 1:
         pictures = {
             "sweep_hash": store("sweep", cache.packed_sweep(model, model.sweep, None)),
             "pad_hash": store("pad", cache.packed_pad(model, model.pad, None)),
         }
-    now = studio("studio", studio_landscape(model, result), start=StudioState(start.s), **pictures)
-    state.write_cursor(state.Cursor(now.s, start.lam))
-    if abs(now.s - start.s) > SAME_CURSOR and st.session_state.get(TABS) in FOLLOW_THE_CURSOR:
+    _studio(model, result, landscape_hash, pictures, inputs, device)
+
+
+@st.fragment
+def _studio(
+    model: StoredModel,
+    result: ParametersResult,
+    landscape_hash: str,
+    pictures: dict[str, str],
+    inputs: Inputs,
+    device: str,
+) -> None:
+    """The curve editor; only this part runs when the hand lets go."""
+    st.markdown("#### λ studio")
+    start = state.read_cursor()
+    shape = result.landscape.curves.shape
+    now = studio_state("studio", landscape_hash, shape, StudioState(start.s, _linked_curves(shape)))
+    _remember(now, start)
+    # Progress comes and goes below the studio: what stands above would push it.
+    figure, below = st.container(), st.container()
+    with below:
+        measured = _measured(model, now, inputs, device, shape[0])
+    with figure:
+        studio("studio", landscape_hash, now, measured=measured, **pictures)
+    if abs(now.s - start.s) > SAME_CURSOR and st.session_state.get(state.TABS) in FOLLOW_THE_CURSOR:
         st.rerun()
-    with st.expander("Python that measures this curve"):
-        st.code(studio_lines(model, result, inputs, now.curve, device), language="python", wrap_lines=True)
+    left, right = st.columns(2)
+    with left.expander("Python that measures this curve"):
+        st.code(studio_lines(model, result, inputs, now.curves, device), language="python", wrap_lines=True)
+    with right.expander("Link to this screen"):
+        st.code(state.link(), language=None, wrap_lines=True)
+
+
+def _linked_curves(shape: tuple[int, ...]) -> Curves | None:
+    """The drawn curves of the link or of the last visit; a damaged link is said to be so, and the learned ones are shown."""
+    text = state.recall(state.DRAWN)
+    try:
+        return None if text is None else decode(text, *shape)
+    except ValueError as error:
+        st.warning(f"The learned λ is shown: {error}")
+        return None
+
+
+def _remember(now: StudioState, start: state.Cursor) -> None:
+    state.write_cursor(state.Cursor(now.s, start.lam))
+    if now.curves is None:
+        state.forget(state.DRAWN)
+    else:
+        state.remember({state.DRAWN: encode(now.curves)})
+
+
+def _measured(model: StoredModel, now: StudioState, inputs: Inputs, device: str, groups: int) -> Measured | None:
+    """The gain of drawn curves where it cannot be looked up: with several groups."""
+    if groups == 1 or now.curves is None:
+        return None
+    request = CurvesRequest(model.key, inputs, now.curves, device)
+    found = computed(request, CurvesResult, "Measuring your curves")
+    return None if found is None else Measured(now.curves, found.gain, found.total)
 
 
 def _details(model: StoredModel, result: ParametersResult, inputs: Inputs, device: str) -> None:
@@ -132,7 +175,7 @@ def _details(model: StoredModel, result: ParametersResult, inputs: Inputs, devic
         BLEND_TAB: _blend_tab,
         REGRET_TAB: _regret_tab,
     }
-    tabs = st.tabs(list(bodies), key=TABS, on_change="rerun", bind="query-params")
+    tabs = st.tabs(list(bodies), key=state.TABS, on_change="rerun", bind="query-params")
     for tab, body in zip(tabs, bodies.values(), strict=True):
         if tab.open:
             with tab:
@@ -144,23 +187,32 @@ def _distance_tab(model: StoredModel, result: ParametersResult, inputs: Inputs, 
     weights = result.weights
     row = st.container(horizontal=True, vertical_alignment="bottom")
     statistic = row.selectbox(
-        "Statistic", list(STATISTICS), format_func=lambda key: STATISTICS[key][1], index=1, key=STATISTIC,
+        "Statistic", list(STATISTICS), format_func=lambda key: STATISTICS[key][1], index=1, key=state.STATISTIC,
         bind="query-params", width=220,
     )  # fmt: skip
     kind = row.segmented_control(
-        "By", ["stage", "layer", "parameter"], default="stage", required=True, key=GROUPING, bind="query-params",
+        "By", ["stage", "layer", "parameter"], default="stage", required=True, key=state.GROUPING, bind="query-params",
         disabled=statistic in SPECTRAL, format_func=str.capitalize,
     )  # fmt: skip
     order = row.segmented_control(
-        "Sorted by", ["Depth", "Value"], default="Depth", required=True, key=SORTING, bind="query-params"
+        "Sorted by", ["Depth", "Value"], default="Depth", required=True, key=state.SORTING, bind="query-params"
     )
-    layer = row.selectbox("Histogram of", weights.histogram_names, key="histogram_layer", width=260)
     show(bars_chart(model, weights, kind, statistic, order == "Value"), height=460)
+    lam = float(np.interp(state.read_cursor().s, weights.s, weights.lam))
     left, right = st.columns(2)
     with left:
-        show(norm_chart(model, weights))
+        quantity = _choose("Along the path", list(ALONG), state.ALONG, lambda key: ALONG[key][1])
+        show(along_chart(model, weights, quantity, lam))
     with right:
-        show(histogram_chart(model, weights, layer))
+        weight = _choose("Singular values of", weights.spectrum_names, state.WEIGHT)
+        show(singular_values_chart(model, weights, weight, lam))
+    layer = _choose("Histogram of", weights.histogram_names, state.HISTOGRAM)
+    show(histogram_chart(model, weights, layer))
+
+
+def _choose(label: str, options: list[str], key: str, name: Callable[[str], str] = str) -> str:
+    chosen = st.selectbox(label, options, key=key, bind="query-params", format_func=name)
+    return str(chosen)
 
 
 @st.fragment

@@ -32,6 +32,9 @@ FLOOR = 1e-10
 
 PEAK_TO_PEAK = 2.0
 FINER = 8
+PARTS = 64
+"""Into how many parts samples are gathered for intervals of curves that are looked up later."""
+
 DRAWS, CONFIDENCE = 2000, 95
 
 
@@ -84,6 +87,7 @@ class Landscape:
         regret: of the learned curve.
         residual: largest |looked up − computed| of the learned curve over the judged levels, in dB.
         samples: how many were judged.
+        parts: (b, q, p) quality of each of b parts of the samples, in dB.
     """
 
     s: np.ndarray
@@ -96,6 +100,7 @@ class Landscape:
     regret: Loss
     residual: float
     samples: int
+    parts: np.ndarray
 
 
 def curve_errors(
@@ -113,7 +118,7 @@ def curve_errors(
         x0: clean inputs, (n, ...).
         eps: their noise, same shape.
         s_grid: p noise levels in [0, 1].
-        schedule: the curve, one for all groups; None for the network's own.
+        schedule: the curve, one for all groups or one for each; None for the network's own.
         batch_size: samples per network call.
 
     Raises:
@@ -193,6 +198,7 @@ def landscape(
         regret(s, lam, errors, learned_errors, measure, seed),
         float(np.abs(looked_up - own)[judged].max(initial=0.0)),
         errors.shape[2],
+        quality_of_parts(errors, measure),
     )
 
 
@@ -245,6 +251,16 @@ def quality_db(errors: np.ndarray, measure: Measure) -> np.ndarray:
         bounded = bounded.mean(axis=-1)
         return 10 * np.log10(PEAK_TO_PEAK**2 / bounded)
     return (10 * np.log10(PEAK_TO_PEAK**2 / bounded)).mean(axis=-1)
+
+
+def quality_of_parts(errors: np.ndarray, measure: Measure, count: int = PARTS) -> np.ndarray:
+    """Quality in dB of at most `count` equal parts of the samples, (b, ...), from errors (..., n).
+
+    A bootstrap over the parts judges what is looked up in a landscape nearly as one over the samples would: parts are
+    independent of each other, as samples are.
+    """
+    parts = np.array_split(errors, min(count, errors.shape[-1]), axis=-1)
+    return np.stack([quality_db(part, measure) for part in parts])
 
 
 def is_judged(s: np.ndarray) -> np.ndarray:

@@ -69,6 +69,11 @@ class Distance:
         square = (start * self.norm0) ** 2 + 2 * start * end * self.dot + (end * self.norm1) ** 2
         return math.sqrt(max(square, 0.0))
 
+    def angle_at(self, lam: float) -> float:
+        """Between θ0 and (1 − λ)θ0 + λθ1, in degrees from 0 to 180; NaN where one of them is zero."""
+        here, dot = self.norm_at(lam), (1 - lam) * self.norm0**2 + lam * self.dot
+        return Distance(self.name, self.numel, self.norm0, here, lam * self.distance, dot).angle
+
 
 @dataclass(frozen=True)
 class WeightDistances:

@@ -1,5 +1,6 @@
 """The Parameters page without a browser: what opens, what its numbers are, and that its lines of Python reproduce them."""
 
+import json
 import time
 from pathlib import Path
 
@@ -11,10 +12,12 @@ from safetensors.numpy import save_file
 from streamlit.testing.v1 import AppTest
 
 import dpi_core
-from app.components.studio import StudioLandscape, StudioState, _parse
+from app.components.scrubber import blob_hash
+from app.components.studio import StudioLandscape, StudioState, _parse, pack_landscape
 from app.figures import distances, paths
 from app.figures import parameters as figures
-from app.records import Inputs, ParametersRequest, size_in_bytes
+from app.records import CurvesRequest, Inputs, ParametersRequest, size_in_bytes
+from app.records.curves import ALPHABET, decode, encode
 from app.services import stored
 from dpi_core.analysis.landscape import lookup
 from dpi_core.analysis.weights import weight_distances
@@ -88,7 +91,7 @@ def test_a_model_with_one_set_gets_one_sentence():
 @pytest.mark.parametrize("name", MODELS)
 def test_every_tab_draws_its_figures(name, tab):
     app = open_page(name, parameters_tab=tab)
-    assert {"Distance and angle": 3, "Path": 2, "Two ways to blend": 3, "Regret": 1}[tab] == len(
+    assert {"Distance and angle": 4, "Path": 2, "Two ways to blend": 3, "Regret": 1}[tab] == len(
         app.get("plotly_chart")
     )
 
@@ -200,6 +203,25 @@ def test_a_blind_network_is_refused_in_one_sentence():
 # The lines of Python ---------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("quantity", distances.ALONG)
+def test_lines_of_the_path_reproduce_its_figure(model, monkeypatch, quantity):
+    monkeypatch.chdir(Path(stored.CHECKPOINTS).parent)
+    chart = distances.along_chart(model, model.parameters.weights, quantity, 0.5)
+    np.testing.assert_allclose(run(chart.lines)["values"], chart.figure.data[-1].y, rtol=1e-4, atol=2e-4)
+    assert chart.figure.data[-1].name == "total"
+
+
+def test_lines_of_the_singular_values_reproduce_their_figure(model, monkeypatch):
+    monkeypatch.chdir(Path(stored.CHECKPOINTS).parent)
+    weights = model.parameters.weights
+    for name in (weights.spectrum_names[0], weights.spectrum_names[-1]):
+        chart = distances.singular_values_chart(model, weights, name, 0.4)
+        values = run(chart.lines)["values"]
+        assert [trace.name for trace in chart.figure.data] == ["λ = 0", "λ = 0.375", "λ = 1"]
+        for trace, expected in zip(chart.figure.data, values, strict=True):
+            np.testing.assert_allclose(trace.y, expected, rtol=1e-4)
+
+
 def test_lines_of_the_weights_reproduce_the_figures(model, monkeypatch):
     monkeypatch.chdir(Path(stored.CHECKPOINTS).parent)
     weights = model.parameters.weights
@@ -208,8 +230,6 @@ def test_lines_of_the_weights_reproduce_the_figures(model, monkeypatch):
     chart = distances.bars_chart(model, weights, "layer", "stable_rank", False)
     values = np.stack(list(run(chart.lines)["values"].values()))
     np.testing.assert_allclose(values, [row[1:] for row in chart.rows], rtol=1e-4)
-    chart = distances.norm_chart(model, weights)
-    np.testing.assert_allclose(run(chart.lines)["values"], chart.figure.data[-1].y, rtol=1e-5)
     chart = distances.histogram_chart(model, weights, "head")
     np.testing.assert_array_equal(run(chart.lines)["values"], chart.figure.data[0].y)
 
@@ -231,7 +251,7 @@ def test_lines_of_the_studio_measure_what_it_looks_up(model, monkeypatch):
     plane = model.parameters.landscape
     curve = np.clip(plane.learned.astype(float) + 0.1 * np.sin(np.pi * plane.s), 0, 1)
     inputs = Inputs("held-out", figures_count(model), 0)
-    measured = run(figures.studio_lines(model, model.parameters, inputs, curve.tolist(), "cpu"))["gain_db"]
+    measured = run(figures.studio_lines(model, model.parameters, inputs, (tuple(curve.tolist()),), "cpu"))["gain_db"]
     found = lookup(plane.lam.astype(float), plane.quality.astype(float), curve) - plane.learned_quality
     assert found[figures.judged_levels(plane.s)].mean() == pytest.approx(measured, abs=0.02)
 
@@ -248,6 +268,121 @@ def figures_count(model):
     return model.parameters.landscape.samples
 
 
+# Drawn curves ----------------------------------------------------------------------------------------------------
+
+RISING = tuple(np.linspace(0, 1, 33).round(4).tolist())
+
+
+def test_a_curve_survives_the_way_through_a_link():
+    curves = (RISING, tuple(1 - lam for lam in RISING))
+    text = encode(curves)
+    assert len(text) == 2 * 66 + 1 and set(text) <= set(ALPHABET + ".")
+    np.testing.assert_allclose(decode(text, 2, 33), curves, atol=0.5 / 4095 + 1e-4)
+    assert encode(decode(text, 2, 33)) == text
+    assert encode(((0.0, 1.0),)) == "AA__"
+
+
+def test_a_curve_is_read_on_another_grid_and_serves_all_groups():
+    (coarse,) = decode(encode((RISING,)), 1, 5)
+    np.testing.assert_allclose(coarse, [0, 0.25, 0.5, 0.75, 1], atol=2e-4)
+    assert decode("AA__", 3, 2) == ((0.0, 1.0),) * 3
+
+
+@pytest.mark.parametrize(
+    "text", ["", "A", "AAA", "AA", "AA AA", "AA%A", "\u03bbAAA", "AAAA.", "AA" * 258, "AAAA." * 16 + "AAAA"]
+)
+def test_damaged_curves_are_refused_in_one_sentence(text):
+    with pytest.raises(ValueError, match="in the link is damaged; ask for the link again") as error:
+        decode(text, 1, 33)
+    assert "\n" not in str(error.value)
+
+
+def test_curves_of_other_groups_are_refused_in_one_sentence():
+    with pytest.raises(ValueError, match="holds 2 curves, but this network has 3; choose the model"):
+        decode("AA__.AA__", 3, 33)
+
+
+def test_a_link_shows_its_drawn_curve():
+    app = open_page("digits-vp-dpi", drawn=encode((RISING,)))
+    (line,) = [line for line in app.code[0].value.splitlines() if line.startswith("curve = ")]
+    assert line.startswith("curve = dpi_core.FixedSchedule([0.0, 0.031") and not app.warning
+    assert app.query_params["drawn"] == encode((RISING,))
+
+
+@pytest.mark.parametrize("text", ["spoilt!", "AA__.AA__"])
+def test_a_damaged_link_is_said_to_be_so_and_the_page_stays_usable(text):
+    app = open_page("digits-vp-dpi", drawn=text)
+    (warning,) = app.warning
+    assert warning.value.startswith("The learned λ is shown: ") and "\n" not in warning.value
+    assert "curve = None  # the learned one" in app.code[0].value and len(app.metric) == 4
+    assert "drawn" not in app.query_params
+    assert not checked(app.run()).warning
+
+
+# Groups ----------------------------------------------------------------------------------------------------------
+
+GROUPS = {"first": ("head*",), "last": ("tail*",)}
+ALL_GROUPS = ["first", "last", "rest"]
+
+
+@pytest.fixture
+def grouped(copy_checkpoint):
+    """The mixture's network with the same curve for each of three groups."""
+    folder = copy_checkpoint("mixture2d-flow-dpi")
+    config = json.loads((folder / "config.json").read_text())
+    config["conditioning"]["groups"] = GROUPS
+    (folder / "config.json").write_text(json.dumps(config))
+    rewrite(folder / "model.safetensors", {"schedule.phi": lambda phi: np.stack([phi] * 3, axis=1)})
+    about = {"group_names": ALL_GROUPS}
+    rewrite(folder / "analysis.safetensors", {"landscape.curves": lambda curves: np.tile(curves, (3, 1))}, about)
+    return folder
+
+
+def rewrite(file, changes, landscape=None):
+    with safe_open(file, "numpy") as content:
+        metadata, tensors = content.metadata() or {}, {name: content.get_tensor(name) for name in content.keys()}
+    for name, change in changes.items():
+        tensors[name] = np.ascontiguousarray(change(tensors[name]))
+    if landscape is not None:
+        about = json.loads(metadata["about"])
+        about["parameters"]["landscape"] |= landscape
+        metadata["about"] = json.dumps(about)
+    save_file(tensors, file, metadata)
+
+
+def test_a_network_with_groups_is_the_same_if_their_curves_are(grouped):
+    net = dpi_core.load(grouped).net
+    assert net.group_names == tuple(ALL_GROUPS) and net.schedule.n_groups == 3
+    x = torch.randn(4, 2, generator=torch.Generator().manual_seed(0))
+    plain = dpi_core.load(Path(__file__).parents[2] / "checkpoints" / "mixture2d-flow-dpi").net
+    for s in (0.0, 0.3, 1.0):
+        torch.testing.assert_close(net(x, s), plain(x, s))
+
+
+def test_drawn_curves_of_groups_are_measured(grouped, engine):
+    """The same curve for every group costs what it costs the network without groups."""
+    model = stored.read_model("mixture2d-flow-dpi")
+    plane = model.parameters.landscape
+    curve = np.clip(plane.learned.astype(float) + 0.1 * np.sin(np.pi * plane.s), 0, 1).round(4)
+    inputs = Inputs("held-out", figures_count(model), 0)
+    job = engine.submit("a", CurvesRequest(model.key, inputs, (tuple(curve.tolist()),) * 3, "cpu"))
+    assert job.wait(250) and job.error == "", job.error
+    judged = figures.judged_levels(plane.s)
+    found = lookup(plane.lam.astype(float), plane.quality.astype(float), curve) - plane.learned_quality
+    np.testing.assert_allclose(job.result.gain[judged], found[judged], atol=0.05)
+    mean, low, high = job.result.total
+    assert mean == pytest.approx(found[judged].mean(), abs=0.01) and low < mean < high < 0
+
+
+def test_a_network_with_groups_has_its_studio(grouped):
+    app = open_page("mixture2d-flow-dpi")
+    assert not app.error and not app.info and len(app.metric) == 4
+    drawn = encode((RISING, RISING[::-1], RISING))
+    app = open_page("mixture2d-flow-dpi", drawn=drawn)
+    assert "dpi_core.FixedSchedule([[0.0, 1.0, 0.0], [0.031" in app.code[0].value
+    assert [button.label for button in app.button] == ["Cancel"]
+
+
 # The studio ------------------------------------------------------------------------------------------------------
 
 
@@ -258,7 +393,10 @@ def landscape_fields(**changes):
         "s": s,
         "lam": lam,
         "quality": np.zeros((3, 4)),
-        "learned": s,
+        "parts": np.zeros((2, 3, 4)),
+        "measure": "psnr",
+        "groups": ("all",),
+        "curves": s[None],
         "valley": np.array([np.nan, 0.2, 0.5, 1.0]),
         "best": np.zeros(4),
         "judged": np.array([False, True, True, False]),
@@ -267,16 +405,29 @@ def landscape_fields(**changes):
     return fields | changes
 
 
-def test_what_the_browser_gets_is_plain_json():
-    content = StudioLandscape(**landscape_fields()).to_json()
-    assert content["valley"] == [None, 0.2, 0.5, 1.0] and content["judged"] == [False, True, True, False]
+def test_the_browser_gets_the_landscape_as_it_is():
+    blob = pack_landscape(StudioLandscape(**landscape_fields()))
+    length = int.from_bytes(blob[:4], "little")
+    header, body = json.loads(blob[4 : 4 + length]), blob[4 + length :]
+    found = {
+        array["name"]: np.frombuffer(body, array["dtype"], int(np.prod(array["shape"])), array["offset"]).reshape(
+            array["shape"]
+        )
+        for array in header["arrays"]
+    }
+    for name, values in found.items():
+        np.testing.assert_array_equal(values, landscape_fields()[name].astype(np.float32))
+    assert header["judged"] == [False, True, True, False] and header["groups"] == ["all"]
+    assert header["hash"] == blob_hash(blob)
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
         ({"quality": np.zeros((4, 3))}, "quality has shape"),
-        ({"learned": np.array([0, np.nan, 1, 1])}, "learned holds NaN"),
+        ({"parts": np.zeros((2, 4, 3))}, "parts has shape"),
+        ({"groups": ("a", "b")}, "curves has shape"),
+        ({"curves": np.array([[0, np.nan, 1, 1]])}, "curves holds NaN"),
         ({"judged": np.zeros(4, bool)}, "judged marks no noise level"),
     ],
 )
@@ -290,17 +441,22 @@ def test_the_studio_refuses_what_it_cannot_draw(changes, message):
     [
         None,
         "x",
-        {"revision": "old", "s": 0.5, "curve": [0, 0, 1, 1]},
-        {"revision": "r", "s": 0.5, "curve": [0, 1]},
-        {"revision": "r", "s": 0.5, "curve": "abcd"},
-        {"revision": "r", "s": 2, "curve": [0, 0, 1, 1]},
-        {"revision": "r", "s": 0.5, "curve": [0, float("nan"), 1, 1]},
-        {"revision": "r", "s": 0.5, "curve": [0, True, 1, 1]},
+        {"revision": "old", "s": 0.5, "curves": [[0, 0, 1, 1]]},
+        {"revision": "r", "s": 0.5, "curves": [[0, 1]]},
+        {"revision": "r", "s": 0.5, "curves": [[0, 0, 1, 1]] * 2},
+        {"revision": "r", "s": 0.5, "curves": ["abcd"]},
+        {"revision": "r", "s": 0.5, "curves": 3},
+        {"revision": "r", "s": 2, "curves": None},
+        {"revision": "r", "s": 0.5, "curves": [[0, float("nan"), 1, 1]]},
+        {"revision": "r", "s": 0.5, "curves": [[0, 1.001, 1, 1]]},
+        {"revision": "r", "s": 0.5, "curves": [[0, True, 1, 1]]},
     ],
 )
 def test_positions_that_are_none_are_ignored(position):
-    assert _parse(position, "r", 4) is None
+    assert _parse(position, "r", (1, 4)) is None
 
 
-def test_a_position_comes_through():
-    assert _parse({"revision": "r", "s": 0.5, "curve": [0, 0.25, 1, 1]}, "r", 4) == StudioState(0.5, (0, 0.25, 1, 1))
+@pytest.mark.parametrize("curves", [None, ((0, 0.25, 1, 1),)])
+def test_a_position_comes_through(curves):
+    sent = {"revision": "r", "s": 0.5, "curves": None if curves is None else [list(curve) for curve in curves]}
+    assert _parse(sent, "r", (1, 4)) == StudioState(0.5, curves)

@@ -15,18 +15,23 @@ from dpi_core.analysis.landscape import lookup
 pytestmark = pytest.mark.e2e
 
 MARGIN = {"left": 36, "right": 12, "top": 24, "bottom": 40}
+PAD_RIGHT = 62
 
 
 class Parameters:
-    """What a reader sees and does on the page."""
+    """What a reader sees and does on the page, reached from the start page or, with `is_link`, opened by its own link."""
 
-    def __init__(self, page):
+    def __init__(self, page, is_link=False):
         self.page = page
-        # On a small screen the link lies in the closed sidebar.
-        page.get_by_role("link", name="Parameters").dispatch_event("click")
+        if not is_link:
+            # On a small screen the link lies in the closed sidebar.
+            page.get_by_role("link", name="Parameters").dispatch_event("click")
         self.headline = page.locator("[data-part=headline][data-db]")
         self.curve = page.locator(".studio [data-chart=curve] canvas")
         self.cursor = page.locator(".studio input[type=range]")
+        self.landscape = page.locator(".studio [data-chart=landscape] canvas")
+        self.interval = page.locator("[data-part=interval]")
+        self.readout = page.locator(".studio [data-part=readout]")
         self.lines = page.locator("code").filter(has_text="curve_errors").first
         expect(self.headline).to_be_visible()
         self.wait_for_python()
@@ -82,6 +87,52 @@ def test_presets_cost_what_python_looks_up(open_page, plane):
     expect(page.headline).to_have_text(re.compile(r"^−\d+\.\d\d dB against the learned curve$"))
 
 
+def bootstrapped(plane, curve):
+    """The 95 % interval of a curve's gain over parts of the samples."""
+    judged, parts = judged_levels(plane.s), plane.parts.astype(float)
+    lam, learned = plane.lam.astype(float), plane.learned.astype(float)
+    gains = np.array([(lookup(lam, part, curve) - lookup(lam, part, learned))[judged].mean() for part in parts])
+    draws = np.random.default_rng(0).integers(0, len(gains), (4000, len(gains)))
+    return np.percentile(gains[draws].mean(axis=1), [2.5, 97.5])
+
+
+def test_the_headline_has_its_interval(open_page, plane):
+    page = Parameters(open_page("?model=digits-vp-dpi"))
+    assert page.interval.inner_text().strip() == ""
+    page.choose("linear")
+    text = page.interval.inner_text().replace("−", "-")
+    found = [float(number) for number in re.match(r"(\S+) to (\S+) dB with 95 % confidence", text).groups()]
+    expected = bootstrapped(plane, plane.s.astype(float))
+    np.testing.assert_allclose(found, expected, atol=0.1 * np.ptp(expected) + 0.005)
+    assert found[0] < page.gain() < found[1]
+
+
+def test_the_landscape_is_looked_at_by_hovering_and_moves_the_cursor_by_a_click(open_page):
+    page = Parameters(open_page("?model=digits-vp-dpi&t=0.5"))
+    page.landscape.scroll_into_view_if_needed()
+    box = page.landscape.bounding_box()
+    at = {"x": MARGIN["left"] + 0.25 * (box["width"] - MARGIN["left"] - PAD_RIGHT), "y": box["height"] / 2}
+    page.landscape.hover(position=at)
+    expect(page.readout).to_have_text(re.compile("^At t 0.25: "))
+    page.page.mouse.move(0, 0)
+    expect(page.readout).to_have_text(re.compile("^At t 0.50: "))
+    page.landscape.click(position=at)
+    expect(page.page).to_have_url(re.compile(r"[?&]t=0\.25(&|$)"))
+    page.page.mouse.move(0, 0)
+    expect(page.readout).to_have_text(re.compile("^At t 0.25: "))
+
+
+def test_a_link_reproduces_the_drawn_curve(open_page, server):
+    page = Parameters(open_page("?model=digits-vp-dpi&t=0.5"))
+    page.choose("step")
+    expect(page.page).to_have_url(re.compile("[?&]drawn=[A-Za-z0-9_-]{66}"))
+    other = Parameters(open_page(page.page.url.removeprefix(server.url)), is_link=True)
+    assert other.gain() == pytest.approx(page.gain(), abs=2e-3) and other.gain() < -0.5
+    expect(other.readout).to_have_text(page.readout.inner_text())
+    other.choose("learned")
+    expect(other.page).not_to_have_url(re.compile("drawn="))
+
+
 def test_dragging_the_curve_changes_the_headline_while_the_hand_moves(open_page):
     page = Parameters(open_page("?model=digits-vp-dpi&t=0.5"))
     mouse = page.page.mouse
@@ -124,6 +175,10 @@ def test_the_table_holds_the_curves(open_page, plane):
     np.testing.assert_allclose([float(row["lambda_drawn"]) for row in rows], plane.s, atol=1e-6)
     np.testing.assert_allclose([float(row["lambda_learned"]) for row in rows], plane.learned, atol=1e-6)
     with page.page.expect_download() as download:
+        page.page.locator(".studio [data-action=csv-landscape]").click()
+    rows = list(csv.reader(io.StringIO(download.value.path().read_text(encoding="utf-8-sig"))))[1:]
+    np.testing.assert_allclose(np.array(rows, dtype=float), np.column_stack([plane.lam, plane.quality]), rtol=1e-5)
+    with page.page.expect_download() as download:
         page.page.locator(".studio [data-action=png]").click()
     assert download.value.path().read_bytes().startswith(b"\x89PNG")
 
@@ -136,7 +191,7 @@ def test_an_analysis_is_cancelled_and_the_page_stays_usable(open_page):
     assert page.gain() < -0.5
     page.page.get_by_role("button", name="Cancel").click()
     expect(page.page.get_by_test_id("stProgress")).to_have_count(0)
-    expect(page.page.get_by_text("Errors are judged on 128 held-out samples")).to_be_visible()
+    expect(page.page.get_by_text("128 held-out samples (seed 0), which errors are judged on")).to_be_visible()
     page.choose("learned")
     assert page.gain() == 0
 

@@ -39,6 +39,7 @@ VIEW_MODULE = (
     "player.js",
     "texts.js",
     "export.js",
+    "view.js",
     "scrubber.js",
 )
 

@@ -208,7 +208,11 @@ class Pad:
 
 def pack(figure: Sweep | Pad) -> bytes:
     """Return `figure` in the byte format that the module's docstring describes."""
-    header, arrays = _sweep_parts(figure) if isinstance(figure, Sweep) else _pad_parts(figure)
+    return seal(*(_sweep_parts(figure) if isinstance(figure, Sweep) else _pad_parts(figure)))
+
+
+def seal(header: dict[str, Any], arrays: Arrays) -> bytes:
+    """Return a header and its arrays in the byte format, under the hash of their content."""
     body = arrays.body()
     header["arrays"] = arrays.specs
     digest = hashlib.sha256(to_json(header) + body).hexdigest()[:20]

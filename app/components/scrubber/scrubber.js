@@ -1,68 +1,36 @@
 // The view: one position, four panels, up to three charts, and the hands that move it.
 
-/** How long after the last key press Python hears of the position, in milliseconds. */
-const KEY_REST = 250;
 const BIG_STEP = 8;
 
-const INSTANCES = new WeakMap();
-
-/** Mounts the view, or brings it up to date: Streamlit calls this for new data and for a new theme. */
 export default function (component) {
-  const { parentElement } = component;
-  if (!INSTANCES.has(parentElement)) INSTANCES.set(parentElement, new Scrubber(parentElement));
-  INSTANCES.get(parentElement).update(component);
-  return () => {
-    INSTANCES.get(parentElement)?.dispose();
-    INSTANCES.delete(parentElement);
-  };
+  return mount(Scrubber, component);
 }
 
-class Scrubber {
+class Scrubber extends View {
   constructor(root) {
-    this.element = root.querySelector(".scrubber");
+    super(root.querySelector(".scrubber"));
     this.slider = this.find("input");
     this.position = { s: 0, pad: null };
-    this.revision = null;
-    this.request = 0;
     this.createFigures();
     this.player = new Player({ show: (k) => this.moveToFrame(k), onChange: (isPlaying) => this.onPlaying(isPlaying) });
     this.bindControls();
-    this.onBlob = () => this.receive();
-    globalThis.addEventListener(BLOB_EVENT, this.onBlob);
-    this.resizes = new ResizeObserver(() => this.relayout());
-    this.resizes.observe(this.element);
-  }
-
-  find(selector) {
-    return this.element.querySelector(selector);
-  }
-
-  /** @returns {HTMLElement} a place for a text. */
-  part(name) {
-    return this.find(`[data-part="${name}"]`);
   }
 
   dispose() {
-    // Python must not hear from a component that has left the page.
-    this.setStateValue = () => {};
+    super.dispose();
     this.player.stop();
-    clearTimeout(this.rest);
-    cancelAnimationFrame(this.request);
-    this.resizes.disconnect();
-    globalThis.removeEventListener(BLOB_EVENT, this.onBlob);
   }
 
   // Setting up
 
   createFigures() {
-    const surface = (selector) => new Surface(this.find(`${selector} canvas`));
     const names = ["clean", "noised", "denoised", "residual"];
-    this.panelSurfaces = Object.fromEntries(names.map((name) => [name, surface(`[data-panel="${name}"]`)]));
+    this.panelSurfaces = Object.fromEntries(names.map((name) => [name, this.surface(`[data-panel="${name}"]`)]));
     const onRelease = () => this.commit();
     const scrub = { onMove: (s) => this.scrubTo(this.frameAt(s)), onRelease };
-    this.lambdaChart = new LambdaChart(surface('[data-chart="lambda"]'), scrub);
-    this.scoreChart = new CurveChart(surface('[data-chart="score"]'), scrub);
-    this.padChart = new PadChart(surface('[data-chart="pad"]'), {
+    this.lambdaChart = new LambdaChart(this.surface('[data-chart="lambda"]'), scrub);
+    this.scoreChart = new CurveChart(this.surface('[data-chart="score"]'), scrub);
+    this.padChart = new PadChart(this.surface('[data-chart="pad"]'), {
       onMove: (point) => this.moveOffCurve(point),
       onRelease,
     });
@@ -75,7 +43,7 @@ class Scrubber {
       play: () => this.togglePlay(),
       loop: () => this.toggleLoop(),
       follow: () => this.followCurve(),
-      png: () => this.savePicture(),
+      png: () => this.saveFigures(),
       csv: () => this.saveTable(),
     };
     for (const [name, act] of Object.entries(actions)) this.button(name).onclick = act;
@@ -86,10 +54,6 @@ class Scrubber {
     this.find(".heading select").onchange = (event) => this.chooseChart(Number(event.target.value));
     this.element.onkeydown = (event) => this.onKey(event);
     this.enableControls(false);
-  }
-
-  button(name) {
-    return this.find(`[data-action="${name}"]`);
   }
 
   enableControls(isEnabled) {
@@ -109,8 +73,7 @@ class Scrubber {
       this.player.stop();
     }
     this.find('[data-chart="pad"]').hidden = !data.pad;
-    this.theme = readTheme(this.element);
-    this.element.style.colorScheme = this.theme.dark ? "dark" : "light";
+    this.takeTheme();
     this.receive();
   }
 
@@ -200,7 +163,7 @@ class Scrubber {
 
   moveTo(position) {
     this.position = position;
-    if (!this.request) this.request = requestAnimationFrame(() => this.draw());
+    this.drawSoon();
   }
 
   stepBy(frames) {
@@ -209,18 +172,8 @@ class Scrubber {
     this.commitAfterRest();
   }
 
-  /** Tells Python once where the hand has let go. */
-  commit() {
-    clearTimeout(this.rest);
-    const position = JSON.stringify(this.position);
-    if (position === this.sent) return;
-    this.sent = position;
-    this.setStateValue("position", { ...this.position, revision: this.revision });
-  }
-
-  commitAfterRest() {
-    clearTimeout(this.rest);
-    this.rest = setTimeout(() => this.commit(), KEY_REST);
+  toPython() {
+    return this.position;
   }
 
   onKey(event) {
@@ -387,18 +340,14 @@ class Scrubber {
 
   // Saving
 
-  savePicture() {
+  saveFigures() {
     const figures = (selector) => [...this.element.querySelectorAll(`${selector} figure:not([hidden])`)];
     const rows = [
       figures(".panels").map((figure) => figureCell(figure, EXPORT.panel)),
       figures(".charts").map((figure) => figureCell(figure, EXPORT.chart.width)),
     ];
     const heading = [this.sweep.title, this.readout(this.moment())].filter(Boolean).join("  ·  ");
-    // The canvases are as fine as the picture only for as long as it is composed, so the screen never shows that.
-    this.relayout(EXPORT.fineness);
-    const picture = composePicture({ heading, rows, theme: this.theme });
-    this.relayout();
-    picture.toBlob((blob) => download(blob, `${this.fileStem()}.png`));
+    this.savePicture(heading, rows, `${this.fileStem()}.png`);
   }
 
   saveTable() {

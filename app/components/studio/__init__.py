@@ -1,26 +1,32 @@
 """The λ studio: pull the curve λ(s) with the mouse or keys and see at once what it costs.
 
 With one λ for the whole network, the error of any curve at noise level s depends on λ(s) alone: it is looked up in the
-landscape that Python hands over once. The browser draws everything; Python hears of the curve when the hand lets go.
+landscape that Python hands over once. With a λ for each group of layers Python measures the drawn curves when the hand lets
+go. The browser draws everything.
 
     store("sweep", ...), store("pad", ...)   # the pictures, as the scrubber takes them; optional
-    state = studio("studio", landscape, start=StudioState(0.35), sweep_hash=..., pad_hash=...)
+    landscape_hash = store("landscape", pack_landscape(landscape))
+
+    @st.fragment
+    def figure() -> None:
+        state = studio_state("studio", landscape_hash, landscape.curves.shape, StudioState(0.35))
+        studio("studio", landscape_hash, state, measured=...)
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import streamlit as st
 
-__all__ = ["StudioLandscape", "StudioState", "studio"]
+from app.components.scrubber.payload import Arrays, seal
+from app.records.curves import Curves
+
+__all__ = ["Measured", "StudioLandscape", "StudioState", "pack_landscape", "studio", "studio_state"]
 
 SHARED = Path(__file__).parents[1] / "scrubber"
 OWN = Path(__file__).parent
@@ -34,6 +40,7 @@ SHARED_MODULES = (
     "pad.js",
     "texts.js",
     "export.js",
+    "view.js",
 )
 OWN_MODULES = ("curve.js", "figures.js", "studio.js")
 
@@ -47,7 +54,10 @@ class StudioLandscape:
         s: (p,) noise levels, increasing.
         lam: (q,) positions of the parameters, increasing from 0 to 1.
         quality: (q, p) in dB, higher is better.
-        learned: (p,) λ(s).
+        parts: (b, q, p) the same of each of b parts of the samples.
+        measure: "psnr" where the mean is taken of dB, "mse" where of errors.
+        groups: names of the groups of layers; one is the whole network.
+        curves: (g, p) the learned λ(s) of each.
         valley: (p,) λ*(s); NaN where there is none.
         best: (p,) quality at λ*(s), in dB.
         judged: (p,) which levels count in the headline.
@@ -61,7 +71,10 @@ class StudioLandscape:
     s: np.ndarray
     lam: np.ndarray
     quality: np.ndarray
-    learned: np.ndarray
+    parts: np.ndarray
+    measure: Literal["psnr", "mse"]
+    groups: tuple[str, ...]
+    curves: np.ndarray
     valley: np.ndarray
     best: np.ndarray
     judged: np.ndarray
@@ -72,32 +85,36 @@ class StudioLandscape:
         levels = self.s.shape
         for name, expected in (
             ("quality", (*self.lam.shape, *levels)),
-            ("learned", levels),
+            ("parts", (len(self.parts), *self.lam.shape, *levels)),
+            ("curves", (len(self.groups), *levels)),
             ("valley", levels),
             ("best", levels),
             ("judged", levels),
         ):
             if getattr(self, name).shape != expected:
                 raise ValueError(f"{name} has shape {getattr(self, name).shape}; expected {expected}; recompute it")
-        for name in ("s", "lam", "quality", "learned", "best"):
+        for name in ("s", "lam", "quality", "parts", "curves", "best"):
             if not np.isfinite(getattr(self, name)).all():
                 raise ValueError(f"{name} holds NaN or infinity; expected finite numbers; check the network's weights")
         if not self.judged.any():
             raise ValueError("judged marks no noise level; expected at least one; mark those that the mean is taken of")
 
-    def to_json(self) -> dict[str, Any]:
-        """Plain lists; NaN becomes null."""
-        return {
-            "title": self.title,
-            "s": self.s.tolist(),
-            "lam": self.lam.tolist(),
-            "quality": np.round(self.quality.astype(float), 4).tolist(),
-            "learned": self.learned.tolist(),
-            "valley": [None if math.isnan(value) else value for value in self.valley.tolist()],
-            "best": np.round(self.best.astype(float), 4).tolist(),
-            "judged": self.judged.tolist(),
-            "gain_caption": self.gain_caption,
-        }
+
+def pack_landscape(landscape: StudioLandscape) -> bytes:
+    """Return the landscape in the byte format of `scrubber.payload`."""
+    arrays = Arrays()
+    for name in ("s", "lam", "quality", "parts", "valley", "best"):
+        arrays.add_floats(name, getattr(landscape, name))
+    arrays.add_floats("curves", np.clip(landscape.curves, 0, 1))
+    header = {
+        "type": "landscape",
+        "title": landscape.title,
+        "measure": landscape.measure,
+        "groups": list(landscape.groups),
+        "judged": landscape.judged.tolist(),
+        "gain_caption": landscape.gain_caption,
+    }
+    return seal(header, arrays)
 
 
 @dataclass(frozen=True)
@@ -106,64 +123,97 @@ class StudioState:
 
     Attributes:
         s: the cursor in [0, 1].
-        curve: λ at each noise level, in [0, 1]; None is the learned curve, untouched.
+        curves: what was drawn; None are the learned curves, untouched.
     """
 
     s: float
-    curve: tuple[float, ...] | None = None
+    curves: Curves | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Measured:
+    """What Python has measured of drawn curves.
+
+    Attributes:
+        curves: the ones.
+        gain: (p,) dB against the learned curves.
+        total: mean with its 95 % interval.
+    """
+
+    curves: Curves
+    gain: np.ndarray
+    total: Sequence[float]
+
+
+def studio_state(key: str, landscape_hash: str, shape: tuple[int, ...], start: StudioState) -> StudioState:
+    """What the view under `key` sent last; `start` if that belongs to another landscape.
+
+    Args:
+        key: the element's key.
+        landscape_hash: what `store` returned for the landscape.
+        shape: (g, p) of its curves.
+        start: cursor and curves to begin with.
+    """
+    sent = st.session_state.get(key)
+    found = _parse(sent.get("position"), landscape_hash, shape) if isinstance(sent, Mapping) else None
+    return found or start
 
 
 def studio(
     key: str,
-    landscape: StudioLandscape,
+    landscape_hash: str,
+    state: StudioState,
     *,
-    start: StudioState,
+    measured: Measured | None = None,
     sweep_hash: str | None = None,
     pad_hash: str | None = None,
-) -> StudioState:
-    """Mounts the studio and returns where it stands.
-
-    It starts at `start` and from then on belongs to the hand, until another landscape comes.
+) -> None:
+    """Mounts the studio; it starts at `state` and from then on belongs to the hand, until another landscape comes.
 
     Args:
         key: the element's key.
-        landscape: what curves are looked up in.
-        start: cursor and curve to begin with.
+        landscape_hash: what `store` returned for the landscape.
+        state: what `studio_state` returned.
+        measured: of the drawn curves, where they cannot be looked up.
         sweep_hash: what the scrubber's `store` returned for a sweep; its pictures are shown together with the pad's.
         pad_hash: what `store` returned for the pad.
     """
-    content = landscape.to_json()
-    revision = hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]
-    levels = len(landscape.s)
-    given = _last_position(key, revision, levels) or start
     data = {
-        **content,
-        "start": {"s": given.s, "curve": None if given.curve is None else list(given.curve)},
+        "landscape": landscape_hash,
+        "start": {"s": state.s, "curves": _lists(state.curves)},
+        "measured": None
+        if measured is None
+        else {"curves": _lists(measured.curves), "gain": measured.gain.tolist(), "total": list(measured.total)},
         "sweep": sweep_hash,
         "pad": pad_hash,
-        "revision": revision,
+        "revision": landscape_hash,
     }
     # Streamlit keeps only the states that have a callback.
-    result = _view(key=key, data=data, default={"position": None}, height="content", on_position_change=lambda: None)
-    return _parse(result.get("position"), revision, levels) or given
+    _view(key=key, data=data, default={"position": None}, height="content", on_position_change=lambda: None)
 
 
-def _last_position(key: str, revision: str, levels: int) -> StudioState | None:
-    """What the view under `key` sent last, if it belongs to this landscape."""
-    state = st.session_state.get(key)
-    return _parse(state.get("position"), revision, levels) if isinstance(state, Mapping) else None
+def _lists(curves: Curves | None) -> list[list[float]] | None:
+    return None if curves is None else [list(curve) for curve in curves]
 
 
-def _parse(position: object, revision: str, levels: int) -> StudioState | None:
+def _parse(position: object, revision: str, shape: tuple[int, ...]) -> StudioState | None:
     """What a browser sent, or None if it is stale or not a position at all."""
     if not isinstance(position, Mapping) or position.get("revision") != revision:
         return None
-    s, curve = position.get("s"), position.get("curve")
-    if not isinstance(curve, Sequence) or isinstance(curve, str) or len(curve) != levels:
+    s, curves = position.get("s"), position.get("curves")
+    if not _is_unit(s):
         return None
-    if not all(_is_unit(value) for value in (s, *curve)):
+    if curves is None:
+        return StudioState(float(s))  # type: ignore[arg-type]
+    if not _is_list(curves, shape[0]) or not all(_is_list(curve, shape[1]) for curve in curves):
         return None
-    return StudioState(float(s), tuple(float(value) for value in curve))  # type: ignore[arg-type]
+    if not all(_is_unit(lam) for curve in curves for lam in curve):
+        return None
+    return StudioState(float(s), tuple(tuple(map(float, curve)) for curve in curves))  # type: ignore[arg-type]
+
+
+def _is_list(value: Any, length: int) -> bool:
+    return isinstance(value, Sequence) and not isinstance(value, str) and len(value) == length
 
 
 def _is_unit(value: object) -> bool:

@@ -1,6 +1,7 @@
 // The studio's charts: λ(s), its slope, what the drawn curve gains, and the landscape.
 
 const DRAWN = "#e69f00";
+const OTHERS = "#8c8c8c";
 const NICE_REACH = [0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100];
 const CLIP_DB = -3;
 
@@ -86,7 +87,8 @@ class CurveEditor extends StudioChart {
     this.stroke(context, this.learned, { color: css(LAMBDA), width: 4 });
   }
 
-  drawMarks(context, { curve, k, s, lam }) {
+  drawMarks(context, { curve, others, k, s, lam }) {
+    for (const other of others) this.stroke(context, other, { color: OTHERS, width: 1.5 });
     this.stroke(context, curve, { color: DRAWN, width: 2 });
     for (let i = 0; i < curve.length; i += 2) {
       fillDot(context, this.axes.px(this.s[i]), this.axes.py(curve[i]), 2.5, DRAWN);
@@ -124,9 +126,8 @@ class GainChart extends StudioChart {
 
   /** @returns {boolean} whether the axis has to be painted anew for these gains. */
   fitTo(gain) {
-    const judged = gain.filter((_, i) => this.judged[i]);
-    const best = this.bestGain.filter((_, i) => this.judged[i]);
-    const reach = [-niceReach(-Math.min(...judged)), niceReach(Math.max(...judged, ...best))];
+    const judged = [...gain, ...this.bestGain].filter((value, i) => this.judged[i % gain.length] && !Number.isNaN(value));
+    const reach = [-niceReach(-Math.min(0, ...judged)), niceReach(Math.max(0, ...judged))];
     // The side on which little happens gets a tenth of the axis, so that zero stays in sight.
     reach[1] = Math.max(reach[1], -reach[0] / 10);
     const isNew = !this.reach || reach.some((end, i) => end !== this.reach[i]);
@@ -137,7 +138,9 @@ class GainChart extends StudioChart {
   drawMarks(context, { gain, s, k }) {
     this.clipped(context, () => {
       this.stroke(context, gain, { color: DRAWN, width: 2.5 });
-      fillDot(context, this.axes.px(s), this.axes.py(gain[k]), 5, DRAWN, this.theme.primary);
+      if (!Number.isNaN(gain[k])) {
+        fillDot(context, this.axes.px(s), this.axes.py(gain[k]), 5, DRAWN, this.theme.primary);
+      }
     });
   }
 }
@@ -170,8 +173,18 @@ class SlopeChart extends StudioChart {
   }
 }
 
-/** The plane of noise level and λ with the three curves over it; a click moves the cursor. */
+/** The plane of noise level and λ with the three curves over it; a click moves the cursor, hovering shows where to. */
 class LandscapeChart extends PadChart {
+  /** @param {{onMove: (point: number[]) => void, onRelease: () => void, onHover: (point: number[] | null) => void}} handlers */
+  constructor(surface, { onMove, onRelease, onHover }) {
+    super(surface, { onMove, onRelease });
+    const { canvas } = surface;
+    canvas.onmousemove = ({ offsetX, offsetY, buttons }) => {
+      if (this.axes && !buttons) onHover(this.axes.invert(offsetX, offsetY));
+    };
+    canvas.onmouseleave = () => onHover(null);
+  }
+
   nearestCell(point) {
     return point;
   }
@@ -190,9 +203,10 @@ class LandscapeChart extends PadChart {
     context.setLineDash([]);
   }
 
-  draw({ curve, s, lam }) {
+  draw({ curve, others, s, lam }) {
     const { context } = this.surface;
     this.surface.drawLayer();
+    for (const other of others) this.line(context, other, "rgba(255, 255, 255, 0.8)", 1.5);
     this.line(context, curve, "rgba(0, 0, 0, 0.6)", 4);
     this.line(context, curve, DRAWN, 2);
     const x = this.axes.px(s);

@@ -1,75 +1,40 @@
-// The λ studio: one drawn curve, its cost looked up in the landscape, and the pictures it gives.
+// The λ studio: drawn curves, what they cost, looked up in the landscape, and the pictures they give.
 
-/** How long after the last key press Python hears of the curve, in milliseconds. */
-const KEY_REST = 250;
 const KEY_STEP = 0.02;
 
 /** In the saved picture: two charts are as wide as the four panels. */
 const CHART_WIDTH = 2 * EXPORT.panel + EXPORT.gap;
 
-const INSTANCES = new WeakMap();
-
-/** Mounts the studio, or brings it up to date: Streamlit calls this for new data and for a new theme. */
 export default function (component) {
-  const { parentElement } = component;
-  if (!INSTANCES.has(parentElement)) INSTANCES.set(parentElement, new Studio(parentElement));
-  INSTANCES.get(parentElement).update(component);
-  return () => {
-    INSTANCES.get(parentElement)?.dispose();
-    INSTANCES.delete(parentElement);
-  };
+  return mount(Studio, component);
 }
 
-class Studio {
+class Studio extends View {
   constructor(root) {
-    this.element = root.querySelector(".studio");
+    super(root.querySelector(".studio"));
     this.slider = this.find("input");
-    this.revision = null;
-    this.request = 0;
     this.createFigures();
     this.bindControls();
-    this.onBlob = () => this.receivePictures();
-    globalThis.addEventListener(BLOB_EVENT, this.onBlob);
-    this.resizes = new ResizeObserver(() => this.relayout());
-    this.resizes.observe(this.element);
-  }
-
-  find(selector) {
-    return this.element.querySelector(selector);
-  }
-
-  /** @returns {HTMLElement} a place for a text. */
-  part(name) {
-    return this.find(`[data-part="${name}"]`);
-  }
-
-  dispose() {
-    // Python must not hear from a component that has left the page.
-    this.setStateValue = () => {};
-    clearTimeout(this.rest);
-    cancelAnimationFrame(this.request);
-    this.resizes.disconnect();
-    globalThis.removeEventListener(BLOB_EVENT, this.onBlob);
   }
 
   // Setting up
 
   createFigures() {
-    const surface = (selector) => new Surface(this.find(`${selector} canvas`));
     const onRelease = () => this.commit();
     const scrub = { onMove: (s) => this.moveCursor(s), onRelease };
-    this.editor = new CurveEditor(surface('[data-chart="curve"]'), {
+    this.editor = new CurveEditor(this.surface('[data-chart="curve"]'), {
       onPull: (k, lam, isFirst) => this.pull(k, lam, isFirst),
       onRelease,
     });
-    this.gainChart = new GainChart(surface('[data-chart="gain"]'), scrub);
-    this.slopeChart = new SlopeChart(surface('[data-chart="slope"]'), scrub);
-    this.landscapeChart = new LandscapeChart(surface('[data-chart="landscape"]'), {
+    this.gainChart = new GainChart(this.surface('[data-chart="gain"]'), scrub);
+    this.slopeChart = new SlopeChart(this.surface('[data-chart="slope"]'), scrub);
+    this.landscapeChart = new LandscapeChart(this.surface('[data-chart="landscape"]'), {
       onMove: ([s]) => this.moveCursor(s),
       onRelease,
+      onHover: (point) => this.hoverAt(point),
     });
     this.charts = [this.editor, this.gainChart, this.slopeChart, this.landscapeChart];
-    const panel = (name) => surface(`[data-panel="${name}"]`);
+    const panel = (name) => this.surface(`[data-panel="${name}"]`);
     // The panels draw four pictures each; those that are not wanted go where nobody looks.
     const unseen = () => {
       const hidden = new Surface(newCanvas(1, 1));
@@ -86,8 +51,9 @@ class Studio {
     for (const button of this.element.querySelectorAll("[data-preset]")) {
       button.onclick = () => this.choose(button.dataset.preset);
     }
-    this.find('[data-action="png"]').onclick = () => this.savePicture();
-    this.find('[data-action="csv"]').onclick = () => this.saveTable();
+    this.button("png").onclick = () => this.saveFigures();
+    this.button("csv").onclick = () => this.saveTable();
+    this.button("csv-landscape").onclick = () => this.saveLandscape();
     this.slider.oninput = () => this.moveCursor(this.landscape.s[Number(this.slider.value)]);
     this.slider.onchange = () => this.commit();
     this.editor.surface.canvas.onkeydown = (event) => this.onKey(event);
@@ -95,50 +61,79 @@ class Studio {
 
   // From Python
 
-  /** Takes what Streamlit hands over; curve and cursor count only with a new revision or another landscape. */
+  /** Takes what Streamlit hands over; curves and cursor count only with a new revision. */
   update({ data, setStateValue }) {
     this.setStateValue = setStateValue;
-    if (data.revision !== this.revision) {
-      this.revision = data.revision;
-      this.takeLandscape(data);
-      this.s = data.start.s;
-      this.preset = data.start.curve ? "" : "learned";
-      this.curve = data.start.curve ?? [...data.learned];
-      this.sent = JSON.stringify(this.position());
-    }
     this.data = data;
-    this.theme = readTheme(this.element);
-    this.element.style.colorScheme = this.theme.dark ? "dark" : "light";
-    this.element.classList.remove("waiting");
-    this.receivePictures();
+    this.takeTheme();
+    this.receive();
   }
 
-  takeLandscape(data) {
-    this.landscape = new Landscape(data);
-    this.valley = data.valley;
-    const { s, learned, best, base, judged } = this.landscape;
-    const shared = { s, learned, valley: data.valley.map((value) => value ?? NaN), judged };
-    for (const chart of [this.editor, this.gainChart, this.slopeChart]) Object.assign(chart, shared);
-    this.gainChart.bestGain = best.map((value, i) => value - base[i]);
-    this.slopeChart.learnedSlope = slopesOf(learned, s);
-    this.slopeChart.setRange();
-    const score = data.quality.flatMap((row) => row.map((value, i) => Math.max(CLIP_DB, value - best[i])));
-    const arrays = { s, lam: data.lam, score, learned };
-    const values = Object.fromEntries(Object.entries(arrays).map(([name, list]) => [name, Float32Array.from(list)]));
+  /** Takes the landscape and the pictures that Python named as soon as they have arrived. */
+  receive() {
+    const blob = getBlob(this.data.landscape);
+    if (blob && this.data.revision !== this.revision) this.takeLandscape(blob);
+    if (this.landscape) this.takePictures();
+    this.relayout();
+  }
+
+  takeLandscape(blob) {
+    this.revision = this.data.revision;
+    this.landscape = new Landscape(blob);
+    const { s, lam, learned, valley, quality, best, judged, gainCaption } = this.landscape;
+    const { start } = this.data;
+    this.s = start.s;
+    this.curves = start.curves ?? learned.map((curve) => [...curve]);
+    this.preset = start.curves ? "" : "learned";
+    this.sent = JSON.stringify(this.toPython());
+    for (const chart of [this.editor, this.gainChart, this.slopeChart]) Object.assign(chart, { s, valley, judged });
+    this.gainChart.bestGain = s.map((_, i) => (this.landscape.isShared ? best[i] - this.landscape.base[i] : NaN));
+    const score = quality.map((value, k) => Math.max(CLIP_DB, value - best[k % s.length]));
     this.landscapeChart.setPad({
-      arrays: Object.fromEntries(Object.entries(values).map(([name, list]) => [name, { values: list }])),
+      arrays: { s: { values: s }, lam: { values: lam }, score: { values: score }, learned: { values: learned[0] } },
       label: "vs best λ",
       unit: "dB",
       higher_is_better: true,
     });
     this.landscapeChart.range = [CLIP_DB, 0];
-    this.landscapeChart.valley = shared.valley;
+    this.landscapeChart.valley = valley;
     this.slider.max = s.length - 1;
-    write(this.part("gain-caption"), data.gain_caption);
+    write(this.part("gain-caption"), gainCaption);
+    this.offerGroups();
+    this.chooseGroup(0);
+    this.element.classList.remove("waiting");
+  }
+
+  offerGroups() {
+    const { groups, isShared } = this.landscape;
+    const row = this.part("groups");
+    row.hidden = isShared;
+    this.part("others").hidden = isShared;
+    row.replaceChildren(
+      ...groups.map((name, g) => {
+        const button = Object.assign(document.createElement("button"), { type: "button", textContent: name });
+        button.onclick = () => {
+          this.chooseGroup(g);
+          this.relayout();
+        };
+        return button;
+      }),
+    );
+  }
+
+  /** The curve of one group of layers is drawn on; the others stand still beside it. */
+  chooseGroup(g) {
+    this.group = g;
+    const { learned, s } = this.landscape;
+    for (const chart of [this.editor, this.gainChart]) chart.learned = learned[g];
+    this.landscapeChart.learned = learned[g];
+    this.slopeChart.learnedSlope = slopesOf(learned[g], s);
+    this.slopeChart.setRange();
+    this.part("groups").childNodes.forEach((button, i) => button.setAttribute("aria-pressed", i === g));
   }
 
   /** The stored pictures of the Denoise page, over (λ, s), once they have arrived. */
-  receivePictures() {
+  takePictures() {
     const [sweep, pad] = [getBlob(this.data.sweep), getBlob(this.data.pad)];
     if (sweep && pad && pad !== this.pad) {
       const Panels = sweep.kind === "image" ? ImagePanels : PointPanels;
@@ -154,20 +149,32 @@ class Studio {
     }
     this.pad = sweep && pad ? pad : null;
     this.find(".panels").hidden = !this.pad;
-    this.relayout();
   }
 
   // Moving
 
-  position() {
-    return { s: this.s, curve: this.curve.map((value) => Number(value.toFixed(4))) };
+  get curve() {
+    return this.curves[this.group];
+  }
+
+  set curve(curve) {
+    this.curves = this.curves.map((other, g) => (g === this.group ? curve : other));
+  }
+
+  get isLearned() {
+    return this.curves.every((curve, g) => curve.every((lam, i) => lam === this.landscape.learned[g][i]));
+  }
+
+  toPython() {
+    const rounded = this.curves.map((curve) => curve.map((lam) => Number(lam.toFixed(4))));
+    return { s: this.s, curves: this.isLearned ? null : rounded };
   }
 
   choose(preset) {
     this.preset = preset;
-    const { s, learned } = this.landscape;
-    this.curve = presetCurve(preset, { s, learned, valley: this.valley, at: this.s });
-    this.change();
+    const { s, learned, valley } = this.landscape;
+    this.curve = presetCurve(preset, { s, learned: learned[this.group], valley, at: this.s });
+    this.drawSoon();
     this.commit();
   }
 
@@ -176,16 +183,19 @@ class Studio {
     this.preset = "";
     this.s = this.landscape.s[k];
     this.curve = pulled(this.held, this.landscape.s, k, lam);
-    this.change();
+    this.drawSoon();
   }
 
   moveCursor(s) {
+    this.hover = null;
     this.s = this.landscape.s[nearestIndex(this.landscape.s, s)];
-    this.change();
+    this.drawSoon();
   }
 
-  change() {
-    if (!this.request) this.request = requestAnimationFrame(() => this.draw());
+  /** While the mouse is over the landscape, everything shows the noise level under it. */
+  hoverAt(point) {
+    this.hover = point;
+    this.drawSoon();
   }
 
   onKey(event) {
@@ -198,31 +208,33 @@ class Studio {
     else if (event.key in pulls) this.pull(k, clamp(this.curve[k] + pulls[event.key], 0, 1), true);
     else return;
     event.preventDefault();
-    clearTimeout(this.rest);
-    this.rest = setTimeout(() => this.commit(), KEY_REST);
-  }
-
-  /** Tells Python once where the hand has let go. */
-  commit() {
-    clearTimeout(this.rest);
-    const position = JSON.stringify(this.position());
-    if (position === this.sent) return;
-    this.sent = position;
-    this.setStateValue("position", { ...this.position(), revision: this.revision });
+    this.commitAfterRest();
   }
 
   // Drawing
 
   moment() {
-    const k = nearestIndex(this.landscape.s, this.s);
-    const gain = this.landscape.gain(this.curve);
-    return { k, s: this.landscape.s[k], lam: this.curve[k], curve: this.curve, gain };
+    const { s } = this.landscape;
+    const k = nearestIndex(s, this.hover ? this.hover[0] : this.s);
+    const others = this.curves.filter((_, g) => g !== this.group);
+    return { k, s: s[k], lam: this.curve[k], curve: this.curve, others, ...this.gains() };
+  }
+
+  /** @returns {{gain: number[], total: number[] | null}} looked up, or measured by Python where groups have curves of their own. */
+  gains() {
+    const { landscape } = this;
+    const none = Array.from(landscape.s, () => 0);
+    if (this.isLearned) return { gain: none, total: [0, 0, 0] };
+    if (landscape.isShared) return { gain: landscape.gain(this.curve), total: landscape.total(this.curve) };
+    const { measured } = this.data;
+    const isOfThese = JSON.stringify(measured?.curves) === JSON.stringify(this.toPython().curves);
+    return isOfThese ? measured : { gain: none.fill(NaN), total: null };
   }
 
   /** Fits everything to its size and theme and draws at once, so that no cleared canvas is ever seen. */
   relayout(ratio = globalThis.devicePixelRatio) {
     if (!this.landscape || !this.theme) return;
-    this.gainChart.fitTo(this.landscape.gain(this.curve));
+    this.gainChart.fitTo(this.gains().gain);
     for (const chart of this.charts) {
       chart.surface.fit(ratio);
       chart.prepare(this.theme);
@@ -245,24 +257,22 @@ class Studio {
   }
 
   drawPictures({ k, s, lam }) {
-    this.learnedPanels.draw(padMoment(this.sweep, this.pad, [s, this.landscape.learned[k]]));
+    this.learnedPanels.draw(padMoment(this.sweep, this.pad, [s, this.landscape.learned[this.group][k]]));
     this.drawnPanels.draw(padMoment(this.sweep, this.pad, [s, lam]));
-    write(this.part("learned-caption"), `Stored at the λ nearest to ${this.landscape.learned[k].toFixed(2)}.`);
+    write(this.part("learned-caption"), `Stored at the λ nearest to ${this.landscape.learned[this.group][k].toFixed(2)}.`);
     write(this.part("drawn-caption"), `Stored at the λ nearest to ${lam.toFixed(2)}.`);
   }
 
-  writeValues({ k, s, lam, gain }) {
-    const { landscape } = this;
-    const mean = landscape.mean(gain);
-    write(this.part("headline"), `${formatGain(mean)} dB against the learned curve`);
-    this.part("headline").dataset.db = mean.toFixed(4);
-    const quality = (landscape.base[k] + gain[k]).toFixed(2);
-    const learned = landscape.learned[k].toFixed(2);
-    const here = `At t ${s.toFixed(2)}: λ ${lam.toFixed(2)} (learned ${learned})`;
-    write(this.part("readout"), `${here}  ·  ${quality} dB, ${formatGain(gain[k])} dB`);
+  writeValues({ k, s, lam, gain, total }) {
+    const { landscape, hover } = this;
+    const learned = landscape.learned[this.group][k];
+    this.writeHeadline(total);
+    const here = `At t ${s.toFixed(2)}: λ ${lam.toFixed(2)} (learned ${learned.toFixed(2)})`;
+    const known = landscape.isShared ? `  ·  ${(landscape.base[k] + gain[k]).toFixed(2)} dB` : "";
+    write(this.part("readout"), Number.isNaN(gain[k]) ? here : `${here}${known}, ${formatGain(gain[k])} dB`);
     write(this.part("lambda-value"), `λ ${lam.toFixed(2)}`);
-    write(this.part("gain-value"), `${formatGain(gain[k])} dB`);
-    write(this.part("landscape-value"), `${formatGain(landscape.base[k] + gain[k] - landscape.best[k])} dB vs λ*`);
+    write(this.part("gain-value"), Number.isNaN(gain[k]) ? "" : `${formatGain(gain[k])} dB`);
+    write(this.part("landscape-value"), this.cellText(k, hover ? hover[1] : lam));
     write(this.part("slope-value"), `dλ/ds ${signed(slopesOf(this.curve, landscape.s)[k].toFixed(2))}`);
     this.slider.value = k;
     this.slider.style.setProperty("--filled", `${(100 * k) / (landscape.s.length - 1)}%`);
@@ -275,28 +285,55 @@ class Studio {
     }
   }
 
+  writeHeadline(total) {
+    const [mean, low, high] = total ?? [];
+    const headline = this.part("headline");
+    write(headline, total ? `${formatGain(mean)} dB against the learned curve` : "Measured as soon as you let go");
+    if (total) headline.dataset.db = mean.toFixed(4);
+    else delete headline.dataset.db;
+    const isDrawn = total && (low !== 0 || high !== 0);
+    write(this.part("interval"), isDrawn ? `${formatGain(low)} to ${formatGain(high)} dB with 95 % confidence` : "\u00a0");
+  }
+
+  /** @returns {string} the landscape at a point: dB below the best λ of that noise level. */
+  cellText(k, lam) {
+    const { landscape } = this;
+    const [reading] = landscape.readings([lam]);
+    const loss = landscape.readAt(landscape.quality, 0, k, reading) - landscape.best[k];
+    return `${formatGain(loss)} dB vs λ*${this.hover ? ` at λ ${lam.toFixed(2)}` : ""}`;
+  }
+
   // Saving
 
-  savePicture() {
+  saveFigures() {
     const figures = (selector) => [...this.element.querySelectorAll(`${selector} figure`)];
     const charts = figures(".charts").map((figure) => figureCell(figure, CHART_WIDTH));
     const rows = [charts.slice(0, 2), charts.slice(2)];
     if (this.pad) rows.push(figures(".panels").map((figure) => figureCell(figure, EXPORT.panel)));
-    const heading = `${this.data.title}  ·  ${this.part("headline").textContent}`;
-    // The canvases are as fine as the picture only for as long as it is composed, so the screen never shows that.
-    this.relayout(EXPORT.fineness);
-    const picture = composePicture({ heading, rows, theme: this.theme });
-    this.relayout();
-    picture.toBlob((blob) => download(blob, `${this.data.title}-studio.png`));
+    const texts = [this.landscape.title, ...["headline", "interval"].map((name) => this.part(name).textContent.trim())];
+    this.savePicture(texts.filter(Boolean).join("  ·  "), rows, `${this.landscape.title}-studio.png`);
   }
 
   saveTable() {
-    const { s, learned, base, best } = this.landscape;
-    const quality = this.landscape.lookUp(this.curve);
-    const header = ["s", "lambda_drawn", "lambda_learned", "lambda_best", "db_drawn", "db_learned", "db_best"];
-    const rows = s.map((value, i) => [value, this.curve[i], learned[i], this.valley[i] ?? "", quality[i], base[i], best[i]]);
-    const text = [header, ...rows].map((row) => row.map(csvField).join(",") + "\r\n").join("");
-    download(new Blob([`\ufeff${text}`], { type: "text/csv;charset=utf-8" }), `${this.data.title}-studio.csv`);
+    const { s, learned, valley, groups, isShared } = this.landscape;
+    const { gain } = this.gains();
+    const named = (name) => groups.map((group) => (isShared ? name : `${name}_${group}`));
+    const header = ["s", ...named("lambda_drawn"), ...named("lambda_learned"), "lambda_best", "gain_db"];
+    const at = (curves, i) => curves.map((curve) => curve[i]);
+    const rows = Array.from(s, (value, i) => [value, ...at(this.curves, i), ...at(learned, i), valley[i], gain[i]]);
+    this.saveRows([header, ...rows], "studio");
+  }
+
+  saveLandscape() {
+    const { s, lam, quality } = this.landscape;
+    const header = ["lambda", ...Array.from(s, (value) => `quality_db_at_s_${value.toFixed(4)}`)];
+    const rows = Array.from(lam, (value, j) => [value, ...quality.subarray(j * s.length, (j + 1) * s.length)]);
+    this.saveRows([header, ...rows], "landscape");
+  }
+
+  saveRows(rows, name) {
+    const text = rows.map((row) => row.map((value) => csvField(Number.isNaN(value) ? "" : value)).join(",") + "\r\n").join("");
+    download(new Blob([`\ufeff${text}`], { type: "text/csv;charset=utf-8" }), `${this.landscape.title}-${name}.csv`);
   }
 }
 

@@ -1,0 +1,60 @@
+"""The row that chooses the samples a page looks at: what is stored, kinds that are computed, an image of one's own."""
+
+from __future__ import annotations
+
+from typing import cast
+
+from streamlit.delta_generator import DeltaGenerator
+
+from app.records import INPUT_KINDS, InputKind, Inputs, StoredModel
+from app.views.own_image import choose_upload
+
+STORED = "Stored"
+"""The choice that needs no computation; the others are kinds of `Inputs`, capitalised."""
+
+
+def choose_inputs(
+    row: DeltaGenerator,
+    model: StoredModel,
+    seed: int,
+    *,
+    key: str,
+    count: int,
+    upload_count: int = 1,
+    stored: str | None = None,
+    unstored: str | None = None,
+) -> Inputs | None:
+    """The inputs to compute, or None for the stored results.
+
+    Args:
+        row: where the choice is drawn.
+        model: on show.
+        seed: of the inputs.
+        key: of the choice, also in the URL.
+        count: how many inputs.
+        upload_count: how many times an upload is taken, each time with noise of its own.
+        stored: what the stored results show, in words; None where nothing is stored.
+        unstored: without stored results and without a choice nothing is computed, and this is said; None computes the first kind.
+    """
+    kinds: tuple[InputKind, ...] = INPUT_KINDS if model.is_image else ("held-out", "samples")
+    options = [*([STORED] if stored is not None else []), *(kind.capitalize() for kind in kinds)]
+    must = stored is not None or unstored is None
+    chosen = row.segmented_control(
+        "Inputs",
+        options,
+        default=options[0] if must else None,
+        required=must,
+        key=key,
+        bind="query-params",
+        label_visibility="collapsed",
+    )
+    if chosen == "Upload":
+        image = choose_upload(model)
+        if image is not None:
+            return Inputs("upload", upload_count, seed, image)
+        row.caption(f"Shown until then: {stored}." if stored is not None else unstored or "")
+        return None
+    if chosen in (STORED, None):
+        row.caption(stored if stored is not None else unstored or "")
+        return None
+    return Inputs(cast(InputKind, chosen.lower()), count, seed)
