@@ -25,6 +25,7 @@ from dpi_core.analysis.pinning import (
     pinning,
 )
 from dpi_core.analysis.weights import weight_distances
+from dpi_core.data import Data
 from dpi_core.interpolation import DPI
 from dpi_core.model import Model
 from dpi_core.seeds import seeded_generator
@@ -32,6 +33,7 @@ from dpi_core.seeds import seeded_generator
 Progress = Callable[[Iterable[Any], int, str], Iterable[Any]]
 """Wraps an iterable of known length to show how far it is: (steps, total, label)."""
 
+SEED = 0
 LEVELS = tuple(np.linspace(0, 1, 9).tolist())
 SPARING_LEVELS = LEVELS[1::2]
 """Noise levels of what costs most, where a person waits for it."""
@@ -68,7 +70,7 @@ IMAGES, POINTS = Samples(32, 16, 4, 2), Samples(512, 1024, 512, 512)
 def analyse_layers(
     model: Model,
     x0: Tensor,
-    seed: int = 0,
+    seed: int = SEED,
     sparing: bool = False,
     progress: Progress | None = None,
 ) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -104,6 +106,14 @@ def analyse_layers(
         if isinstance(value, np.ndarray)
     }
     return tensors, {name: value for name, value in section.items() if not isinstance(value, np.ndarray)}
+
+
+def held_out_layers(
+    model: Model, data: Data, progress: Progress | None = None
+) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """`analyse_layers` on held-out data, all noise levels; what is stored with a checkpoint."""
+    wanted = max(asdict(IMAGES if len(model.recipe.shape) == 3 else POINTS).values())
+    return analyse_layers(model, data.held_out_batch(wanted, SEED), SEED, progress=progress)
 
 
 def _measure(x0: Tensor) -> Measure:

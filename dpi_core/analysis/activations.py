@@ -9,7 +9,7 @@ batches (Nguyen et al., "Do Wide and Deep Networks Learn the Same Things?", ICLR
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -157,6 +157,45 @@ def layer_activations(
     yield tally.result(len(x0))
 
 
+@torch.no_grad()
+def layer_outputs(
+    denoiser: Denoiser, x0: Float[Tensor, ...], eps: Float[Tensor, ...], layer: str, s_grid: Sequence[float]
+) -> tuple[Tensor, Tensor, str]:
+    """One layer's output for one sample along s, at θ(s) and at θ0 for the same x_s; float32, on the CPU.
+
+    Args:
+        denoiser: of any conditioning; with one parameter set both outputs are the same.
+        x0: a clean sample.
+        eps: its noise.
+        layer: module path in the backbone.
+        s_grid: t noise levels in [0, 1].
+
+    Returns:
+        Two tensors (t, ...) and "", or two empty ones and the reason.
+
+    Raises:
+        ValueError: there is no such layer.
+    """
+    here: list[Tensor] = []
+    start: list[Tensor] = []
+    for s in s_grid:
+        x_s = denoiser.process.add_noise(x0[None].to(denoiser.device), eps[None].to(denoiser.device), s)
+        for rows, position in ((here, nullcontext()), (start, at_theta0(denoiser.net))):
+            with position, evaluating(denoiser.net), captured(backbone_of(denoiser.net), [layer]) as outputs:
+                denoiser(x_s, s)
+            found = by_sample(outputs[layer], 1, getattr(denoiser.net, "batch_dim", 0)) if layer in outputs else None
+            if found is None:
+                empty = torch.empty(len(s_grid), 0)
+                return empty, empty, NO_SAMPLES if layer in outputs else NOT_CALLED
+            rows.append(as_real(found).float().cpu())
+    return torch.cat(here), torch.cat(start), ""
+
+
+def at_theta0(net: nn.Module) -> AbstractContextManager[None]:
+    """The network at λ = 0 for a while; as it is where it has one parameter set."""
+    return net.using(FixedSchedule(0.0)) if isinstance(net, DPI) else nullcontext()
+
+
 def gram(features: Float[Tensor, "n d"]) -> Float[Tensor, "n n"]:
     """XXᵀ, centred so that products of two such matrices estimate HSIC without bias; NaN for fewer than 4 samples.
 
@@ -217,7 +256,7 @@ def _level(denoiser: Denoiser, x0: Tensor, eps: Tensor, index: int, tally: _Tall
     here = _features(denoiser, tally.layers, x_s, s, tally.notes)
     grams = [None if value is None else gram(value) for value in here]
     if isinstance(denoiser.net, DPI):
-        with denoiser.net.using(FixedSchedule(0.0)):
+        with at_theta0(denoiser.net):
             start = _features(denoiser, tally.layers, x_s, s, tally.notes)
         for layer, (moved, still) in enumerate(zip(here, start, strict=True)):
             if moved is not None and still is not None:

@@ -20,7 +20,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils import _pytree as pytree
 
 from dpi_core.analysis.weights import layer_of, stage_of, two_sets
-from dpi_core.flat_storage import Blend, Slot
+from dpi_core.flat_storage import Blend, Slot, as_real
 from dpi_core.interpolation import DPI
 from dpi_core.sample_batches import evaluating
 from dpi_core.types import Scalar
@@ -85,6 +85,27 @@ def layer_index(layers: Sequence[Layer], name: str) -> int:
             return index
     known = ", ".join(layer.name for layer in layers[:6])
     raise ValueError(f"there is no layer {name!r}; layers here are named like {known}.")
+
+
+def layer_weights(net: nn.Module, layer: Layer) -> dict[str, tuple[Tensor, Tensor]]:
+    """A layer's parameters at both ends, by their names within the layer, on the CPU; twice the same with one set.
+
+    Raises:
+        ValueError: a value is not finite.
+    """
+    parameters = dict(backbone_of(net).named_parameters())
+    theta0, theta1 = (net.theta0, net.theta1) if isinstance(net, DPI) else (parameters, parameters)
+    found = {
+        name.rpartition(".")[2]: (as_real(theta0[name].detach()).cpu(), as_real(theta1[name].detach()).cpu())
+        for name in layer.parameters
+    }
+    for name, ends in found.items():
+        if not all(bool(torch.isfinite(end).all()) for end in ends):
+            raise ValueError(
+                f"the weight {name!r} of {layer.name} holds NaN or infinity; load a checkpoint from before training"
+                " diverged."
+            )
+    return found
 
 
 class ByLayer(nn.Module):
