@@ -8,7 +8,10 @@ import json
 import sys
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
+from safetensors import safe_open
+from torch import Tensor
 from tqdm import tqdm
 
 from dpi_core import checkpoint
@@ -16,6 +19,7 @@ from dpi_core.build import Recipe, load_recipe, recipe_to_dict
 from dpi_core.card import model_card
 from dpi_core.data import Data, download_fashion_mnist, load_data
 from dpi_core.interpolation import DPI
+from dpi_core.layer_report import held_out_layers
 from dpi_core.parallel import join
 from dpi_core.reports import analyse, evaluate
 from dpi_core.runs import train_run
@@ -66,9 +70,26 @@ def run_analyse(options: argparse.Namespace) -> None:
     """Computes what the app shows first and stores it with the checkpoint."""
     folder = _folder(options.checkpoint)
     model = checkpoint.load(folder, options.device)
-    tensors, about = analyse(model, _data(model.recipe, options), not options.without_parameters, _progress)
-    checkpoint.write_tensors(folder / checkpoint.ANALYSIS, tensors, {"about": json.dumps(about, ensure_ascii=False)})
-    print(f"{folder / checkpoint.ANALYSIS}: {about['inputs']}")
+    file, data = folder / checkpoint.ANALYSIS, _data(model.recipe, options)
+    if options.only == "layers":
+        found, about_layers = held_out_layers(model, data, _progress)
+        tensors, about = _stored_analysis(file)
+        kept = {name: value for name, value in tensors.items() if not name.startswith("layers.")}
+        tensors, about = kept | found, about | {"layers": about_layers}
+    else:
+        tensors, about = analyse(
+            model, data, not options.without_parameters, _progress, layers=not options.without_layers
+        )
+    checkpoint.write_tensors(file, tensors, {"about": json.dumps(about, ensure_ascii=False)})
+    print(f"{file}: {about['inputs']}")
+
+
+def _stored_analysis(file: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """What a checkpoint stores for the app: tensors, and the JSON that says what they are."""
+    if not file.is_file():
+        raise ValueError(f"{file} is not there to be added to; run analyse without --only first.")
+    with safe_open(file, framework="pt") as stored:
+        return {name: stored.get_tensor(name) for name in stored.keys()}, json.loads(stored.metadata()["about"])
 
 
 def run_sample(options: argparse.Namespace) -> None:
@@ -114,6 +135,10 @@ def _parser() -> argparse.ArgumentParser:
     commands.choices["analyse"].add_argument(
         "--without-parameters", action="store_true", help="leave the Parameters page to be computed on demand"
     )
+    commands.choices["analyse"].add_argument(
+        "--without-layers", action="store_true", help="leave the Layers page to be computed on demand"
+    )
+    commands.choices["analyse"].add_argument("--only", choices=["layers"], help="keep the rest of what is stored")
 
     sample = commands.add_parser("sample", parents=[device], help="draw samples")
     sample.add_argument("checkpoint", help="a folder, or a name in checkpoints/")

@@ -15,6 +15,8 @@ import dpi_core
 from app.records import (
     UNSTORED_DATA,
     Inputs,
+    LayerDetailRequest,
+    LayersRequest,
     ModelKey,
     PadRequest,
     PadResult,
@@ -22,6 +24,7 @@ from app.records import (
     ParametersResult,
     PlaneRequest,
     QualityRequest,
+    ReceptiveFieldRequest,
     Request,
     Result,
     SweepRequest,
@@ -30,6 +33,7 @@ from app.records import (
     ViewsRequest,
 )
 from app.services.conversions import views
+from app.services.layers import layer_detail, layers, receptive_field
 from app.services.reporting import Report
 from app.services.sampling import plane, quality, trajectory
 from app.services.stored import digest, parameters_result
@@ -81,6 +85,12 @@ def answer(model: Model, request: Request, report: Report) -> Result:
     x0 = _clean_inputs(model, request.inputs, report)
     if isinstance(request, TrajectoryRequest):
         return trajectory(model, request, report, x0)
+    if isinstance(request, LayersRequest):
+        return layers(model, request, x0, report)
+    if isinstance(request, LayerDetailRequest):
+        return layer_detail(model, request, x0, report)
+    if isinstance(request, ReceptiveFieldRequest):
+        return receptive_field(model, request, x0, report)
     if isinstance(request, ParametersRequest):
         return _parameters(model, request, x0, report)
     eps = torch.randn(x0.shape, generator=seeded_generator(request.inputs.seed))

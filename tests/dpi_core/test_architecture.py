@@ -26,7 +26,7 @@ ROWS = (
     {"denoiser"},
     {"samplers", "training", "evaluation", "analysis"},
     {"model", "build", "checkpoint"},
-    {"quality", "reports", "card", "runs", "cli", "__main__"},
+    {"quality", "layer_report", "reports", "card", "runs", "cli", "__main__"},
 )
 APART = ROWS[4]
 ALLOWED_ALL_THE_SAME = {("evaluation", "samplers")}
