@@ -1,4 +1,4 @@
-"""`python -m dpi_core`: train, evaluate, analyse, sample, info."""
+"""`python -m dpi_core`: train, sweep, evaluate, report, analyse, sample, info."""
 
 from __future__ import annotations
 
@@ -17,16 +17,22 @@ from tqdm import tqdm
 from dpi_core import checkpoint
 from dpi_core.build import Recipe, load_recipe, recipe_to_dict
 from dpi_core.card import model_card
+from dpi_core.classifier import load_classifier
 from dpi_core.data import Data, download_fashion_mnist, load_data
 from dpi_core.interpolation import DPI
 from dpi_core.layer_report import held_out_layers
+from dpi_core.model import Model
+from dpi_core.own_images import denoise_folder, psnr_by_sigma
 from dpi_core.parallel import join
 from dpi_core.reports import analyse, evaluate
+from dpi_core.results import results_page, sweep_table
 from dpi_core.runs import train_run
 from dpi_core.samplers import Dopri5
+from dpi_core.sweep import load_sweep, sweep
 
 CHECKPOINTS = Path("checkpoints")
 RUNS = Path("runs")
+RESULTS = Path("results")
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -56,14 +62,59 @@ def _train_command(recipe: Recipe, options: argparse.Namespace) -> str:
 
 
 def run_evaluate(options: argparse.Namespace) -> None:
-    """Measures a checkpoint on held-out data and writes metrics.json and the model card."""
+    """Measures a checkpoint on held-out data and writes metrics.json and the model card; or on images of one's own."""
     folder = _folder(options.checkpoint)
     model = checkpoint.load(folder, options.device)
+    if options.images is not None:
+        return _evaluate_images(model, folder, options)
     scores = evaluate(model, _data(model.recipe, options), options.data, RUNS / "judges", _progress)
     model.metrics.update(scores)
     checkpoint.write_json(folder / checkpoint.METRICS, model.metrics)
     checkpoint.write_text(folder / checkpoint.CARD, model_card(model))
     print(json.dumps(scores, indent=1, ensure_ascii=False))
+
+
+def _evaluate_images(model: Model, folder: Path, options: argparse.Namespace) -> None:
+    """Prints the PSNR of denoised images; keeps the means with the checkpoint where a name for them is given."""
+    steps = denoise_folder(model, options.images, options.sigma, options.seed)
+    scores = psnr_by_sigma(list(tqdm(steps, desc="images", unit="image and σ")))
+    if options.json:
+        print(json.dumps(scores, ensure_ascii=False))
+    else:
+        for sigma, found in scores["sigma"].items():
+            low, high = found["ci95"]
+            print(f"σ = {sigma}: {found['psnr_mean']:.2f} dB ({low:.2f} to {high:.2f}), {len(found['psnr'])} images")
+    if options.record:
+        kept = {
+            sigma: {"psnr_mean": found["psnr_mean"], "ci95": found["ci95"], "n": len(found["psnr"])}
+            for sigma, found in scores["sigma"].items()
+        }
+        model.metrics.setdefault("images", {})[options.record] = {"sigma": kept}
+        checkpoint.write_json(folder / checkpoint.METRICS, model.metrics)
+
+
+def run_sweep(options: argparse.Namespace) -> None:
+    """Trains and judges methods × seeds of one config; goes on where it was stopped."""
+    if options.smoke == (options.config is not None):
+        raise ValueError("give the config of a sweep, or --smoke for the smallest one that comes with the package.")
+    config = load_sweep("smoke" if options.smoke else options.config)
+    _, _, recipe = config.runs()[0]
+    judge = None if options.judge is None else load_classifier(options.judge)
+    result = sweep(config, _data(recipe, options), options.runs / config.name, options.device, judge)
+    if not options.smoke:
+        (options.results / config.name).mkdir(parents=True, exist_ok=True)
+        checkpoint.write_json(options.results / config.name / checkpoint.METRICS, result)
+    print(sweep_table(result))
+
+
+def run_report(options: argparse.Namespace) -> None:
+    """Writes RESULTS.md from the metrics.json files of models and sweeps."""
+    page = results_page(CHECKPOINTS, options.results)
+    if not options.check:
+        checkpoint.write_text(options.out, page)
+        print(options.out)
+    elif not options.out.is_file() or options.out.read_text() != page:
+        raise ValueError(f"{options.out} is not what the metrics say; write it anew by python -m dpi_core report.")
 
 
 def run_analyse(options: argparse.Namespace) -> None:
@@ -132,6 +183,12 @@ def _parser() -> argparse.ArgumentParser:
         command = commands.add_parser(name, parents=[device, data], help=(run.__doc__ or "").rstrip("."))
         command.add_argument("checkpoint", help="a folder, or a name in checkpoints/")
         command.set_defaults(run=run)
+    own = commands.choices["evaluate"]
+    own.add_argument("--images", type=Path, help="denoise the images below this folder instead of the held-out data")
+    own.add_argument("--sigma", type=float, nargs="+", default=[15.0, 25.0, 50.0], help="noise on 0..255")
+    own.add_argument("--seed", type=int, default=0, help="of the noise of --images")
+    own.add_argument("--json", action="store_true", help="print the scores of --images as JSON")
+    own.add_argument("--record", metavar="NAME", help="keep the means of --images in metrics.json under this name")
     commands.choices["analyse"].add_argument(
         "--without-parameters", action="store_true", help="leave the Parameters page to be computed on demand"
     )
@@ -139,6 +196,20 @@ def _parser() -> argparse.ArgumentParser:
         "--without-layers", action="store_true", help="leave the Layers page to be computed on demand"
     )
     commands.choices["analyse"].add_argument("--only", choices=["layers"], help="keep the rest of what is stored")
+
+    sweeping = commands.add_parser("sweep", parents=[device, data], help=(run_sweep.__doc__ or "").rstrip("."))
+    sweeping.add_argument("config", nargs="?", help="a sweep's name, or a JSON file")
+    sweeping.add_argument("--smoke", action="store_true", help="the smallest sweep, to see that everything works")
+    sweeping.add_argument("--judge", type=Path, help="a classifier's file, to judge image samples in its features")
+    sweeping.add_argument("--runs", type=Path, default=RUNS / "sweeps", help="where the runs lie")
+    sweeping.add_argument("--results", type=Path, default=RESULTS, help="where the scores are kept")
+    sweeping.set_defaults(run=run_sweep)
+
+    report = commands.add_parser("report", help=(run_report.__doc__ or "").rstrip("."))
+    report.add_argument("--check", action="store_true", help="only say whether the page is what the metrics say")
+    report.add_argument("--results", type=Path, default=RESULTS, help="where the scores of sweeps are kept")
+    report.add_argument("--out", type=Path, default=Path("RESULTS.md"))
+    report.set_defaults(run=run_report)
 
     sample = commands.add_parser("sample", parents=[device], help="draw samples")
     sample.add_argument("checkpoint", help="a folder, or a name in checkpoints/")

@@ -17,8 +17,8 @@ from dpi_core.seeds import held_out_generator, seeded_generator
 
 MAX_IMAGE_PIXELS = 50_000_000
 MAX_DATA_BYTES = 2**31
-IMAGE_FORMATS = ("PNG", "JPEG", "WEBP", "BMP")
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
+IMAGE_FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "GIF", "PPM")
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".pgm", ".ppm")
 
 
 @dataclass(frozen=True, eq=False)
@@ -197,7 +197,20 @@ def _random_crop(image: Float[Tensor, "c h w"], size: int, generator: torch.Gene
     return image[:, top : top + size, left : left + size]
 
 
+def read_image(path: Path, gray: bool) -> Float[Tensor, "c h w"]:
+    """Reads one image as it is, upright, in [-1, 1]; gray is 0.299 R + 0.587 G + 0.114 B, rounded.
+
+    Raises:
+        ValueError: the file is no image, damaged, or too large.
+    """
+    return _read(path, gray, None)
+
+
 def _read_image(path: Path, size: int, gray: bool) -> Float[Tensor, "c size size"]:
+    return _read(path, gray, size)
+
+
+def _read(path: Path, gray: bool, size: int | None) -> Float[Tensor, "c h w"]:
     """The file's header is checked before its pixels are decoded, so that a small file cannot fill the memory."""
     try:
         with warnings.catch_warnings():
@@ -208,7 +221,8 @@ def _read_image(path: Path, size: int, gray: bool) -> Float[Tensor, "c size size
                         f"{path} has {image.width} x {image.height} pixels, over {MAX_IMAGE_PIXELS}; scale it."
                     )
                 upright = ImageOps.exif_transpose(image).convert("L" if gray else "RGB")
-                return _pixels(ImageOps.fit(upright, (size, size), Image.Resampling.LANCZOS))
+                whole = upright if size is None else ImageOps.fit(upright, (size, size), Image.Resampling.LANCZOS)
+                return _pixels(whole)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise ValueError(f"{path} has over {MAX_IMAGE_PIXELS} pixels ({error}); scale it down.") from error
     except (UnidentifiedImageError, OSError, SyntaxError) as error:

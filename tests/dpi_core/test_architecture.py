@@ -21,12 +21,12 @@ ROOT = Path(dpi_core.__file__).parents[1]
 ROWS = (
     {"types", "config", "precision", "parallel"},
     {"lambda_schedules", "noise_processes", "backbones", "data"}
-    | {"seeds", "idx_files", "images", "planar", "mixtures", "classifier"},
+    | {"seeds", "idx_files", "images", "planar", "mixtures", "classifier", "distances"},
     {"flat_storage", "sample_batches", "operators", "interpolation", "one_set", "conditioning"},
     {"denoiser"},
     {"samplers", "training", "evaluation", "analysis"},
     {"model", "build", "checkpoint"},
-    {"quality", "layer_report", "reports", "card", "runs", "cli", "__main__"},
+    {"quality", "cost", "layer_report", "reports", "card", "runs", "sweep", "results", "cli", "__main__"},
 )
 APART = ROWS[4]
 ALLOWED_ALL_THE_SAME = {("evaluation", "samplers")}

@@ -1,0 +1,203 @@
+"""RESULTS.md, written from `metrics.json` files alone: those of the models that ship, and those of sweeps."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+from dpi_core.checkpoint import CONFIG, METRICS, read_json
+
+HEADER = """# Results
+
+Written by `python -m dpi_core report` from the `metrics.json` files in `checkpoints/` and `results/`; no number is typed
+by hand. Intervals hold 95 % of bootstrap draws over samples. Every method of a comparison is judged on identical samples
+under identical noise, at 17 noise levels s from 0.05 to 0.95. In paired differences positive is in favour of the first
+method; "better" and "worse" mean that the interval leaves out zero."""
+
+UNITS = {"psnr": ("PSNR", "dB", 2), "ssim": ("SSIM", "", 4), "mse": ("mean squared error", "", 5)}
+"""Measure -> its name, its unit, and the decimals that mean something."""
+
+
+def results_page(checkpoints: Path, results: Path) -> str:
+    """The whole page.
+
+    Args:
+        checkpoints: folder of models.
+        results: folder of sweeps.
+
+    Raises:
+        ValueError: neither folder holds a `metrics.json`, or one is no valid JSON.
+    """
+    sweeps = [read_json(file) for file in sorted(results.glob(f"*/{METRICS}"))]
+    models = [(read_json(file.parent / CONFIG), read_json(file)) for file in sorted(checkpoints.glob(f"*/{METRICS}"))]
+    if not sweeps and not models:
+        raise ValueError(f"neither {checkpoints} nor {results} holds a {METRICS}; run evaluate or sweep first.")
+    sections = [HEADER]
+    if models:
+        sections.append("## Models that ship\n\n" + models_table(models))
+    sections += [sweep_section(each) for each in sweeps]
+    return "\n\n".join(sections) + "\n"
+
+
+def models_table(models: list[tuple[Mapping[str, Any], Mapping[str, Any]]]) -> str:
+    """One row for each model: (config, metrics)."""
+    rows = [
+        [
+            config["name"],
+            config["conditioning"]["kind"],
+            _count(metrics.get("parameters")),
+            _average(metrics.get("held_out")),
+            _minutes(metrics.get("training")),
+            _judged(metrics),
+        ]
+        for config, metrics in models
+    ]
+    return _table(["model", "conditioning", "parameters", "held-out average", "trained (minutes)", "beyond"], rows)
+
+
+def sweep_section(sweep: Mapping[str, Any]) -> str:
+    """A sweep's scores, costs and verdicts."""
+    first, *others = sweep["methods"]
+    seeds = sweep["config"]["seeds"]
+    parts = [
+        f"## {sweep['name']}",
+        f"{sweep['data']['name']}, {sweep['judged']} held-out samples, {len(seeds)} seed{'s' * (len(seeds) > 1)} for each"
+        f" method, on {sweep['hardware']}.",
+        sweep_table(sweep),
+    ]
+    if others:
+        lines = [line for other in others for line in _verdicts(first, other, sweep)]
+        parts += [f"### {first} against the others", "\n".join(lines)]
+    curves = [line for name, method in sweep["methods"].items() for line in _curves(name, method)]
+    if curves:
+        parts += ["### λ", "\n".join(curves)]
+    return "\n\n".join(parts)
+
+
+def sweep_table(sweep: Mapping[str, Any]) -> str:
+    """One row for each method: scores over all levels, sample quality beside its floor, cost."""
+    some = next(iter(sweep["methods"].values()))
+    measures, distances = list(some["scores"]), list(sweep["floor"])
+    titles = [f"{UNITS[measure][0]}{' (dB)' * (measure == 'psnr')}" for measure in measures]
+    titles += ["over seeds", *(name.replace("_", " ") for name in distances)]
+    titles += ["parameters", "MB", "MFLOP", "ms per forward", "ms per step", "steps", "minutes"]
+    rows = [
+        [name, *_scores(method, measures), *_generation(method, distances), *_cost(method)]
+        for name, method in sweep["methods"].items()
+    ]
+    if distances:
+        floor = [f"{sweep['floor'][name]:.4f}" for name in distances]
+        rows.append(["data against data", *[""] * len(measures), "", *floor, *[""] * 7])
+    return _table(["method", *titles], rows)
+
+
+def _scores(method: Mapping[str, Any], measures: list[str]) -> Iterator[str]:
+    for measure in measures:
+        yield _interval(method["scores"][measure]["average"], UNITS[measure][2])
+    seeds = method["scores"][measures[-1] if "psnr" not in measures else "psnr"]["seeds"]
+    digits = UNITS["psnr" if "psnr" in measures else measures[-1]][2]
+    yield f"{min(seeds):.{digits}f} to {max(seeds):.{digits}f}"
+
+
+def _generation(method: Mapping[str, Any], distances: list[str]) -> Iterator[str]:
+    for name in distances:
+        found = [run[name] for run in method["generation"]]
+        yield f"{sum(found) / len(found):.4f} ({min(found):.4f} to {max(found):.4f})" if found else ""
+
+
+def _cost(method: Mapping[str, Any]) -> list[str]:
+    cost, training = method["cost"], method["training"]
+    minutes = sum(run["wall_seconds"] for run in training) / len(training) / 60
+    return [
+        f"{cost['parameters']:,}",
+        f"{cost['bytes'] / 1e6:.3g}",
+        f"{cost['flops'] / 1e6:.3g}",
+        f"{cost['forward_ms']:.1f}",
+        f"{cost['step_ms']:.1f}",
+        f"{training[0]['steps']:,}",
+        f"{minutes:.1f}",
+    ]
+
+
+def _verdicts(first: str, other: str, sweep: Mapping[str, Any]) -> Iterator[str]:
+    for measure, comparison in sweep["against"][other].items():
+        name, unit, digits = UNITS[measure]
+        found = [_verdict(interval) for interval in comparison["difference"]]
+        spread = comparison["spread"]
+        over_seeds = f", spread over seeds up to {max(spread):.{digits}f}" if spread else ""
+        yield (
+            f"- {other}, {name}: {_where(sweep['s'], found)}. On average"
+            f" {_interval(comparison['average'], digits, sign=True)}{f' {unit}' * bool(unit)}{over_seeds}."
+        )
+
+
+def _verdict(interval: Mapping[str, float]) -> str:
+    return "better" if interval["low"] > 0 else "worse" if interval["high"] < 0 else "no difference"
+
+
+def _where(levels: list[float], verdicts: list[str]) -> str:
+    """For example "better for s in 0.05 to 0.33 (6 levels), no difference for s in 0.39 to 0.95 (11 levels)"."""
+    runs = [
+        (found, [s for s, _ in group]) for found, group in groupby(zip(levels, verdicts, strict=True), lambda p: p[1])
+    ]
+    return ", ".join(
+        f"{found} at s = {inside[0]:.2f}" + (f" to {inside[-1]:.2f} ({len(inside)} levels)" if len(inside) > 1 else "")
+        for found, inside in runs
+    )
+
+
+def _curves(name: str, method: Mapping[str, Any]) -> Iterator[str]:
+    for run, learned in zip(method["training"], method["lambda"], strict=False):  # only DPI has a λ
+        for interval in learned["saturation"]:
+            state = "saturated" if interval["saturated"] else "not saturated"
+            yield (
+                f"- {name}, seed {run['seed']}: 90 % of λ's rise between s = {interval['low']:.2f} and"
+                f" {interval['high']:.2f}; {state}."
+            )
+
+
+# Cells -----------------------------------------------------------------------------------------------------------
+
+
+def _table(titles: list[str], rows: list[list[str]]) -> str:
+    return "\n".join(f"| {' | '.join(row)} |" for row in [titles, ["---"] * len(titles), *rows])
+
+
+def _interval(interval: Mapping[str, float], digits: int, sign: bool = False) -> str:
+    mean, low, high = (f"{interval[key]:{'+' * sign}.{digits}f}" for key in ("mean", "low", "high"))
+    return f"{mean} ({low} to {high})"
+
+
+def _count(number: int | None) -> str:
+    return "" if number is None else f"{number:,}"
+
+
+def _average(held_out: Mapping[str, Any] | None) -> str:
+    if held_out is None:
+        return ""
+    if "psnr" in held_out:
+        means = [level["mean"] for level in held_out["psnr"]]
+        return f"{sum(means) / len(means):.2f} dB"
+    return f"mean squared error {sum(held_out['mse']) / len(held_out['mse']):.5f}"
+
+
+def _minutes(training: Mapping[str, Any] | None) -> str:
+    return "" if training is None else f"{training['wall_seconds'] / 60:.0f}"
+
+
+def _judged(metrics: Mapping[str, Any]) -> str:
+    parts = []
+    if "excess_over_optimum" in metrics:
+        parts.append(f"{100 * metrics['excess_over_optimum']['mean']:.2f} % above the closed-form optimum's error")
+    if "recognition" in metrics:
+        scores = metrics["recognition"]
+        parts.append(
+            f"{100 * scores['samples']['frac_confident']:.1f} % of samples recognised, data"
+            f" {100 * scores['real_held_out']['frac_confident']:.1f} %"
+        )
+    for name, scores in metrics.get("images", {}).items():
+        means = [f"{found['psnr_mean']:.2f} dB at σ = {sigma}" for sigma, found in scores["sigma"].items()]
+        parts.append(f"{name}: {', '.join(means)}")
+    return "; ".join(parts)

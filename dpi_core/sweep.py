@@ -1,0 +1,318 @@
+"""Methods × seeds from one config: everything alike but what a method changes, judged on identical samples and noise.
+
+<folder>/<method>-<seed>/   run state and log, the checkpoint's files, scores.safetensors: the score of every sample
+<folder>/metrics.json       all runs, and every method against the first one, paired over samples
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from safetensors.numpy import load_file
+from torch import Tensor
+
+from dpi_core import checkpoint
+from dpi_core.analysis.trajectories import energy_distance
+from dpi_core.build import RECIPES, Recipe, build_denoiser, recipe_from_dict, recipe_to_dict
+from dpi_core.classifier import Classifier, features
+from dpi_core.conditioning import ConditioningConfig
+from dpi_core.config import from_dict
+from dpi_core.cost import Cost, measure_cost
+from dpi_core.data import Data, ImageData
+from dpi_core.distances import frechet_distance, precision_recall, sliced_wasserstein, ssim
+from dpi_core.evaluation import LEVELS, bootstrap_interval, compare, denoised, psnr
+from dpi_core.interpolation import DPI
+from dpi_core.model import Model
+from dpi_core.parallel import Team
+from dpi_core.reports import about_data, hardware, lambda_scores
+from dpi_core.runs import train_run
+from dpi_core.seeds import seeded_generator
+
+SCORES = "scores.safetensors"
+JUDGING_SEED = 0
+SAMPLES_AT_ONCE = 500
+
+
+@dataclass(frozen=True)
+class Method:
+    """What one method of a sweep changes.
+
+    Attributes:
+        conditioning: how the scalar reaches the network.
+        training: keys of the recipe's training that this method alone has otherwise.
+        start: another method, whose trained network of the same seed this one starts with.
+    """
+
+    conditioning: ConditioningConfig
+    training: dict[str, Any] = field(default_factory=dict)
+    start: str | None = None
+
+
+@dataclass(frozen=True)
+class SweepConfig:
+    """A comparison of methods.
+
+    Attributes:
+        name: of the sweep, and the beginning of its models' names.
+        recipe: a recipe without name and conditioning.
+        methods: what is compared; the first is held against each of the others.
+        seeds: of training; every method is trained with each.
+        judged: held-out samples that denoising is judged on, at most as many as there are.
+        samples: drawn to judge generation, at least 2; 0 leaves it out.
+    """
+
+    name: str
+    recipe: dict[str, Any]
+    methods: dict[str, Method]
+    seeds: tuple[int, ...] = (0,)
+    judged: int = 1000
+    samples: int = 0
+
+    def __post_init__(self) -> None:
+        if not self.methods or not self.seeds:
+            raise ValueError(f"the sweep {self.name!r} needs at least one method and one seed; add them.")
+        for name, method in self.methods.items():
+            if method.start is not None and method.start not in self.methods:
+                raise ValueError(
+                    f"method {name!r} starts from {method.start!r}, which is no method of the sweep; add it."
+                )
+        self.runs()
+
+    def runs(self) -> list[tuple[str, int, Recipe]]:
+        """(method, seed, recipe) in the order of training: what others start from comes first.
+
+        Raises:
+            ValueError: methods start from each other in a circle, or a recipe is wrong.
+        """
+        order: list[str] = []
+        while len(order) < len(self.methods):
+            ready = [
+                name for name, method in self.methods.items() if name not in order and method.start in (None, *order)
+            ]
+            if not ready:
+                raise ValueError(f"methods of the sweep {self.name!r} start from each other in a circle; break it.")
+            order += ready
+        return [(name, seed, self._recipe(name, seed)) for seed in self.seeds for name in order]
+
+    def _recipe(self, name: str, seed: int) -> Recipe:
+        method = self.methods[name]
+        return recipe_from_dict(
+            {
+                **self.recipe,
+                "name": f"{self.name}-{name}",
+                "conditioning": asdict(method.conditioning),
+                "training": {**self.recipe.get("training", {}), **method.training, "seed": seed},
+            }
+        )
+
+
+def load_sweep(name_or_path: str) -> SweepConfig:
+    """A sweep's config by file, or by the name of one that comes with the package.
+
+    Raises:
+        ValueError: there is none, or it is wrong; the message says how.
+    """
+    path = Path(name_or_path) if name_or_path.endswith(".json") else RECIPES / "sweeps" / f"{name_or_path}.json"
+    if not path.is_file():
+        known = ", ".join(sorted(file.stem for file in (RECIPES / "sweeps").glob("*.json")))
+        raise ValueError(f"there is no sweep {name_or_path!r}; give a JSON file or one of {known}.")
+    try:
+        return from_dict(SweepConfig, json.loads(path.read_text()), "sweep")
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+
+
+def sweep(
+    config: SweepConfig,
+    data: Data,
+    folder: Path,
+    device: str = "cpu",
+    judge: Classifier | None = None,
+    say: Callable[[str], None] = print,
+) -> dict[str, Any]:
+    """Trains and judges what is missing, and writes all scores into `metrics.json` of the folder.
+
+    Args:
+        config: what is compared.
+        data: the data set of all.
+        folder: of the sweep; a stopped one goes on there.
+        device: where the models are trained and judged.
+        judge: a classifier of the data, in whose features samples are judged; see `set_distances`.
+        say: told of each run as it is done.
+
+    Returns:
+        What `metrics.json` holds.
+
+    Raises:
+        ValueError: the folder holds another sweep.
+    """
+    scores: dict[str, list[dict[str, np.ndarray]]] = {name: [] for name in config.methods}
+    metrics: dict[str, list[dict[str, Any]]] = {name: [] for name in config.methods}
+    for name, seed, recipe in config.runs():
+        place = folder / f"{name}-{seed}"
+        if not (place / SCORES).is_file():
+            start = config.methods[name].start
+            origin = None if start is None else checkpoint.load(folder / f"{start}-{seed}", device)
+            model = train_run(recipe, data, place, Team(device), origin)
+            _judge(model, config, data, place, judge)
+        _check_recipe(place, recipe)
+        metrics[name].append(checkpoint.read_json(place / checkpoint.METRICS))
+        scores[name].append(load_file(place / SCORES))
+        say(f"{name}, seed {seed}: final loss {metrics[name][-1]['training']['final_loss']:.4f}")
+    result = _summary(config, data, metrics, scores, _floor(config, data, judge), device)
+    checkpoint.write_json(folder / checkpoint.METRICS, result)
+    return result
+
+
+def _check_recipe(place: Path, recipe: Recipe) -> None:
+    wanted = json.loads(json.dumps(recipe_to_dict(recipe)))
+    if checkpoint.read_json(place / checkpoint.CONFIG) != wanted:
+        raise ValueError(f"{place} holds a model of another recipe; remove it, or give another folder by --out.")
+
+
+def _judge(model: Model, config: SweepConfig, data: Data, place: Path, judge: Classifier | None) -> None:
+    """Writes the checkpoint with its metrics, and last the scores, whose presence says that the run is done."""
+    x0 = _held_out(data, config.judged)
+    scores = denoising_scores(model, x0)
+    model.metrics["held_out"] = {
+        "n": len(x0),
+        "s": list(LEVELS),
+        **{measure: values.mean(axis=1).tolist() for measure, values in scores.items()},
+    }
+    if isinstance(model.net, DPI):
+        model.metrics["lambda"] = lambda_scores(model.net)
+    if config.samples and model.process.generative:
+        real = _held_out(data, config.samples)
+        model.metrics["generation"] = set_distances(draw(model, len(real)), real, judge)
+    checkpoint.save(model, place)
+    tensors = {measure: torch.from_numpy(values.astype(np.float32)) for measure, values in scores.items()}
+    checkpoint.write_tensors(place / SCORES, tensors)
+
+
+def _floor(config: SweepConfig, data: Data, judge: Classifier | None) -> dict[str, float]:
+    """The same distances between data and other data, which no model can be expected to beat."""
+    if not config.samples:
+        return {}
+    real = _held_out(data, config.samples)
+    return set_distances(data.batch(len(real), seeded_generator(JUDGING_SEED, 1)), real, judge)
+
+
+def _held_out(data: Data, n: int) -> Tensor:
+    return data.held_out_batch(min(n, len(data.held_out)) if isinstance(data, ImageData) else n, JUDGING_SEED)
+
+
+def denoising_scores(model: Model, x0: Tensor) -> dict[str, np.ndarray]:
+    """What denoising is judged by, at each level for each sample, (l, n): images by PSNR and SSIM, points by the error.
+
+    Args:
+        model: what is judged.
+        x0: clean held-out samples, (n, ...).
+    """
+    found = list(denoised(model.denoiser, x0, LEVELS, JUDGING_SEED))
+    mse = np.stack([(x0_hat - x0).square().flatten(1).mean(1).double().numpy() for _, x0_hat in found])
+    if x0.ndim < 4:
+        return {"mse": mse}
+    return {"mse": mse, "psnr": psnr(mse), "ssim": np.stack([ssim(x0_hat, x0).numpy() for _, x0_hat in found])}
+
+
+def draw(model: Model, n: int) -> Tensor:
+    """Samples of a model by its own sampler, (n, ...), float32 on the CPU."""
+    ends = []
+    for first in range(0, n, SAMPLES_AT_ONCE):
+        *_, last = model.sample_states(range(first, min(first + SAMPLES_AT_ONCE, n)), seed=JUDGING_SEED)
+        ends.append(last.x.float().cpu())
+    return torch.cat(ends)
+
+
+def set_distances(x: Tensor, y: Tensor, judge: Classifier | None = None) -> dict[str, float]:
+    """How far two equally large sets of samples are apart.
+
+    Args:
+        x: samples, (n, ...).
+        y: data, (n, ...).
+        judge: a classifier of such images; in its features then the Fréchet distance, precision and recall are taken.
+            Without one, the energy distance and the sliced Wasserstein distance of the samples themselves.
+    """
+    if judge is not None:
+        found, wanted = features(judge, x), features(judge, y)
+        return {"frechet": frechet_distance(found, wanted), **asdict(precision_recall(found, wanted))}
+    x, y = x.flatten(1), y.flatten(1)
+    return {
+        "energy": energy_distance(x, y),
+        "sliced_wasserstein": sliced_wasserstein(x, y, seeded_generator(JUDGING_SEED)),
+    }
+
+
+# All runs together -----------------------------------------------------------------------------------------------
+
+
+def _summary(
+    config: SweepConfig,
+    data: Data,
+    metrics: dict[str, list[dict[str, Any]]],
+    scores: dict[str, list[dict[str, np.ndarray]]],
+    floor: dict[str, float],
+    device: str,
+) -> dict[str, Any]:
+    recipes = {name: recipe for name, seed, recipe in config.runs() if seed == config.seeds[0]}
+    costs = {name: asdict(_cost(recipe, device)) for name, recipe in recipes.items()}
+    first, *others = config.methods
+    measures = list(scores[first][0])
+    return {
+        "name": config.name,
+        "config": json.loads(json.dumps(asdict(config))),
+        "hardware": hardware(device),
+        "data": about_data(data, config.recipe["data"]["kind"]),
+        "judged": scores[first][0][measures[0]].shape[1],
+        "s": list(LEVELS),
+        "floor": floor,
+        "methods": {name: _method_summary(metrics[name], scores[name], costs[name]) for name in config.methods},
+        "against": {
+            other: {
+                measure: asdict(compare(_oriented(scores[first], measure), _oriented(scores[other], measure)))
+                for measure in measures
+            }
+            for other in others
+        },
+    }
+
+
+def _method_summary(
+    runs: list[dict[str, Any]], scores: list[dict[str, np.ndarray]], cost: dict[str, Any]
+) -> dict[str, Any]:
+    return {
+        "cost": cost,
+        "training": [run["training"] for run in runs],
+        "scores": {measure: _levels(np.stack([each[measure] for each in scores])) for measure in scores[0]},
+        "generation": [run["generation"] for run in runs if "generation" in run],
+        "lambda": [run["lambda"] for run in runs if "lambda" in run],
+    }
+
+
+def _levels(values: Float[np.ndarray, "k l n"]) -> dict[str, Any]:
+    """Of one measure: at each level and over all, the mean over seeds and samples, with its interval over samples."""
+    paired = values.mean(axis=0)
+    return {
+        "each": [asdict(bootstrap_interval(row)) for row in paired],
+        "average": asdict(bootstrap_interval(paired.mean(axis=0))),
+        "seeds": values.mean(axis=(1, 2)).tolist(),
+    }
+
+
+def _oriented(scores: list[dict[str, np.ndarray]], measure: str) -> Float[np.ndarray, "k l n"]:
+    """(seeds, levels, samples), the larger the better."""
+    values = np.stack([each[measure] for each in scores]).astype(np.float64)
+    return -values if measure == "mse" else values
+
+
+def _cost(recipe: Recipe, device: str) -> Cost:
+    training = recipe.training
+    denoiser = build_denoiser(recipe).to(device)
+    return measure_cost(denoiser, recipe.shape, training.batch_size, training.scalars_per_batch)
