@@ -290,7 +290,9 @@ def _method_summary(
     return {
         "cost": cost,
         "training": [run["training"] for run in runs],
-        "scores": {measure: _levels(np.stack([each[measure] for each in scores])) for measure in scores[0]},
+        "scores": {
+            measure: _levels(np.stack([each[measure].astype(np.float64) for each in scores])) for measure in scores[0]
+        },
         "generation": [run["generation"] for run in runs if "generation" in run],
         "lambda": [run["lambda"] for run in runs if "lambda" in run],
     }

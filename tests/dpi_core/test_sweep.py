@@ -12,7 +12,7 @@ from torch.testing import assert_close
 
 import dpi_core
 from dpi_core import checkpoint
-from dpi_core.build import build_denoiser
+from dpi_core.build import RECIPES, build_denoiser
 from dpi_core.classifier import Classifier, ClassifierConfig, features
 from dpi_core.cli import main
 from dpi_core.conditioning import ConditioningConfig
@@ -72,6 +72,16 @@ def test_the_smoke_sweep_runs_every_method_and_goes_on_without_training_again(tm
     assert {file.parent.name for file in again} == {"dpi-1"}
     after = checkpoint.read_json(tmp_path / "smoke" / "metrics.json")
     assert after["against"] == before["against"]
+
+
+@pytest.mark.parametrize("name", sorted(file.stem for file in (RECIPES / "sweeps").glob("*.json")))
+def test_every_sweep_that_ships_can_be_built(name):
+    config = load_sweep(name)
+    first = {}
+    for method, seed, recipe in config.runs():
+        if seed == config.seeds[0]:
+            first[method] = build_denoiser(recipe)
+    assert list(first) and set(first) == set(config.methods) and config.name == name
 
 
 def test_methods_differ_in_what_they_name_alone():
