@@ -127,7 +127,7 @@ def quality_against_nfe(
 
 def _quality(solver: AnySolver, end: State, exact: Tensor, fresh: Tensor | None) -> Quality:
     x = end.x.cpu()
-    error = None if draws_noise(solver) else distance(x, exact, x.ndim).item()
+    error = None if draws_noise(solver) else distance(x.flatten()[None], exact.flatten()[None], 1).item()
     energy = None if fresh is None else energy_distance(x, fresh)
     return Quality(name_of(solver), end.step, end.nfe, error, energy)
 

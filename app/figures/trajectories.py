@@ -222,12 +222,9 @@ def sampling_lines(model: StoredModel, request: TrajectoryRequest) -> str:
     if request.lam != "learned":
         imports.append("from dpi_core.model import what_if")
     if request.between is not None:
-        imports += ["import torch", "from dpi_core.samplers import slerp"]
-        first, second = request.between
         lines += [
-            f"first, second = model.noise([{first}, {second}], seed={inputs.seed})",
-            f"start = slerp(first, second, torch.linspace(0, 1, {inputs.n}, dtype=torch.float64))",
-            f"states = list(model.sample_states(range({inputs.n}), {arguments}, seed={inputs.seed}, start=start))",
+            f"first, second = model.noise({list(request.between)}, seed={inputs.seed})",
+            f"states = list(model.interpolate(first, second, {inputs.n}, {arguments}, seed={inputs.seed}))",
             "x = states[-1].x",
         ]
     elif inputs.kind != "samples":

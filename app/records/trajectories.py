@@ -49,12 +49,14 @@ class QualityRequest:
         model: the model that samples.
         inputs: of kind "samples": how many are judged, and the seed of their noise.
         runs: (a name of the library's samplers, how many steps); 0 steps for a sampler that chooses its own.
+        reference: the fine run that errors are measured against.
         device: where to compute.
     """
 
     model: ModelKey
     inputs: Inputs
     runs: tuple[tuple[str, int], ...]
+    reference: tuple[str, int]
     device: str
     dtype: Literal["float32"] = "float32"
 
@@ -128,7 +130,7 @@ class TrajectoryResult:
         x: (k, n, ...) states, scaled.
         x0_hat: (k, n, ...) the denoiser's estimates.
         nfe: (k,) network evaluations per sample so far.
-        ms: (k,) milliseconds so far, for all samples together.
+        ms: (k,) milliseconds so far, for all samples together; with those of the way out to the noise, if there was one.
         straightness: (n,) distance from start to end over the length of the way, in (0, 1].
         turning: (n,) sum of the angles between steps, in radians.
         energy: (k,) energy distance between the points and fresh data, or None for images.

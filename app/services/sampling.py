@@ -19,7 +19,7 @@ from dpi_core.interpolation import DPI
 from dpi_core.lambda_schedules import LambdaSchedule
 from dpi_core.model import Model, what_if
 from dpi_core.quality import QualityProgress, quality_against_nfe
-from dpi_core.samplers import ADAPTIVE, State, slerp
+from dpi_core.samplers import ADAPTIVE, State
 
 PARTIAL_SECONDS = 1.0
 """How often the states so far are handed over."""
@@ -44,11 +44,10 @@ def trajectory(
         FloatingPointError: the model's first answer was not finite.
     """
     schedule = what_if(model.net, request.lam, request.frozen_at, table=request.table or None)
-    start = _start(model, request, schedule, report, clean)
     recording = _Recording(model, schedule, clean)
     handed_over = time.perf_counter()
     try:
-        for state, ms in _timed(_states(model, request, schedule, start)):
+        for state, ms in _timed(_states(model, request, schedule, report, clean)):
             recording.add(state, ms)
             is_due = len(recording.states) > 1 and time.perf_counter() - handed_over > PARTIAL_SECONDS
             report(*_progress(model, state, clean is not None), recording.result(ended=False) if is_due else None)
@@ -78,7 +77,7 @@ def quality(model: Model, request: QualityRequest, report: Report) -> QualityRes
     inputs, result = request.inputs, None
     runs = [(name, steps or None) for name, steps in request.runs]
     data = load_data(model.recipe.data) if model.recipe.shape == (2,) else None
-    for progress in quality_against_nfe(model, runs, inputs.n, inputs.seed, data=data):
+    for progress in quality_against_nfe(model, runs, inputs.n, inputs.seed, reference=request.reference, data=data):
         is_new = result is None or len(progress.found) > len(result.samplers)
         result = _quality_result(progress) if is_new else result
         report(round(WHOLE * progress.share), WHOLE, result if is_new and progress.found else None)
@@ -100,26 +99,29 @@ def _quality_result(progress: QualityProgress) -> QualityResult:
 
 
 def _states(
-    model: Model, request: TrajectoryRequest, schedule: LambdaSchedule | None, start: Tensor | None
-) -> Iterator[State]:
-    inputs, sampler = request.inputs, request.sampler
-    steps, grid = (None, "uniform") if sampler in ADAPTIVE else (request.steps, request.grid)
-    return model.sample_states(range(inputs.n), sampler, steps, inputs.seed, grid=grid, schedule=schedule, start=start)
-
-
-def _start(
     model: Model, request: TrajectoryRequest, schedule: LambdaSchedule | None, report: Report, clean: Tensor | None
-) -> Tensor | None:
-    """Where the run starts: from the seed's noise (None), from clean samples' own noise, or between two samples."""
-    if request.between is not None:
-        first, second = model.noise(list(request.between), request.inputs.seed)
-        return slerp(first, second, torch.linspace(0, 1, request.inputs.n, dtype=torch.float64))
-    if clean is None:
-        return None
-    steps, grid = (None, "uniform") if request.sampler in ADAPTIVE else (request.steps, request.grid)
-    for state in model.invert(clean, request.sampler, steps, grid=grid, schedule=schedule):
-        report(WHOLE // 2 - _progress(model, state)[0] // 2, WHOLE)
-    return state.x
+) -> Iterator[State]:
+    """The states from noise: the seed's, that on the great circle between two samples, or that of clean samples."""
+    inputs, sampler, n = request.inputs, request.sampler, request.inputs.n
+    steps, grid = (None, "uniform") if sampler in ADAPTIVE else (request.steps, request.grid)
+    if clean is not None:
+        return _way_back(model, model.round_trip_states(clean, sampler, steps, grid=grid, schedule=schedule), report)
+    if request.between is None:
+        return model.sample_states(range(n), sampler, steps, inputs.seed, grid=grid, schedule=schedule)
+    first, second = model.noise(list(request.between), inputs.seed)
+    return model.interpolate(first, second, n, sampler, steps, inputs.seed, grid=grid, schedule=schedule)
+
+
+def _way_back(model: Model, states: Iterator[State], report: Report) -> Iterator[State]:
+    """The states from where a round trip turns; the way out to the noise is only told of."""
+    before, has_turned = -1, False
+    for state in states:
+        has_turned = has_turned or state.step < before
+        before = state.step
+        if has_turned:
+            yield state
+        else:
+            report((WHOLE - _progress(model, state)[0]) // 2, WHOLE)
 
 
 def _progress(model: Model, state: State, is_second_half: bool = False) -> tuple[int, int]:

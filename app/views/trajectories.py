@@ -15,6 +15,7 @@ from app.figures.quality import QUALITY_RUNS, STOCHASTIC_RUNS, quality_charts
 from app.figures.trajectories import (
     ADAPTIVE,
     CURVE_NAMES,
+    FINE_STEPS,
     GRID_NAMES,
     SAMPLER_NAMES,
     Found,
@@ -110,7 +111,9 @@ def page(model: StoredModel, seed: int, device: str) -> None:
     is_whole = len(found) == len(chosen.runs) and all(result.ended and not _was_cancelled(run) for run, result in found)
     with slot:
         reference = _computed_reference(chosen) if is_whole else None
-        plane = _computed_plane(model, chosen) if is_whole and (reference or not chosen.with_reference) else None
+        is_whole = is_whole and (reference is not None or not chosen.with_reference)
+        plane = _computed_plane(model, chosen) if is_whole else None
+        is_whole = is_whole and (plane is not None or not chosen.with_plane)
     try:
         hashes = [store(f"run {i}", cache.packed_run(chosen.names[i], *run)) for i, run in enumerate(found)]
         fine_hash = None if reference is None else store("reference run", _packed_reference(reference))
@@ -352,7 +355,9 @@ def _figure(
 
 def _quality(model: StoredModel, chosen: Chosen, is_whole: bool, device: str) -> None:
     """How good the samples get with more network evaluations; computed when it is opened."""
-    section = st.expander("Quality against network evaluations", key=state.QUALITY, on_change="rerun")
+    section = st.expander(
+        "Quality against network evaluations", key=state.QUALITY, on_change="rerun", bind="query-params"
+    )
     if not section.open:
         return
     with section:
@@ -362,7 +367,7 @@ def _quality(model: StoredModel, chosen: Chosen, is_whole: bool, device: str) ->
         inputs = Inputs("samples", QUALITY_IMAGES if model.is_image else QUALITY_POINTS, chosen.runs[0].inputs.seed)
         # A stochastic sampler has no run to approach, and pixels no distance to the data that means much.
         runs = QUALITY_RUNS if model.is_image else QUALITY_RUNS + STOCHASTIC_RUNS
-        request = QualityRequest(model.key, inputs, runs, device)
+        request = QualityRequest(model.key, inputs, runs, ("rk4", FINE_STEPS), device)
         known = cache.engine().cache.get(request)
         result = known or computed(request, QualityResult, "Samplers with 4 to 32 network evaluations")
         result = result or cache.engine().partials.get(request)

@@ -2,8 +2,10 @@
 
 import io
 import json
+import subprocess
 from collections.abc import Callable, Iterator
 
+import imageio_ffmpeg
 import numpy as np
 import pytest
 from PIL import Image
@@ -62,6 +64,15 @@ def pixels(page: Page, column: int, panel: str) -> list[int]:
     """What a canvas shows."""
     canvas = page.locator(f'.column:nth-child({column}) [data-panel="{panel}"] canvas')
     return canvas.evaluate("c => [...c.getContext('2d').getImageData(0, 0, c.width, c.height).data]")
+
+
+def differences(page: Page, column: int) -> np.ndarray:
+    """The red channel inside the pictures of x_s − A's; the first sample is framed, so it is left out."""
+    canvas = page.locator(f'.column:nth-child({column}) [data-panel="third"] canvas')
+    width = canvas.evaluate("c => c.width")
+    shown = np.array(pixels(page, column, "third"), dtype=int).reshape(-1, width, 4)
+    tile = width // 4
+    return shown[tile + tile // 4 : tile + tile // 2, tile // 4 : tile // 2, 0]
 
 
 def to_the_noise(page: Page) -> None:
@@ -154,16 +165,20 @@ def test_columns_share_the_first_frame_and_part(model, open_runs):
     # The colour of particles is that of their parameters, so those of reversed λ differ in it.
     alike = states if model.startswith("digits") else states[:3]
     assert all(state == states[0] for state in alike)
+    if model.startswith("digits"):
+        assert np.ptp(differences(page, 2)) <= 1
     page.get_by_role("slider", name="t, from noise to sample").press("End")
     expect(page.locator(".player")).to_have_attribute("data-s", "0.000000")
     ends = [pixels(page, column, "x") for column in (1, 2, 3, 4)]
     assert all(ends[0] != end for end in ends[1:])
+    if model.startswith("digits"):
+        assert np.ptp(differences(page, 2)) > 50
 
 
 def test_every_file_opens(open_runs, tmp_path):
     page = open_runs("digits-vp-dpi", "steps_a=6&steps_b=3&seed=5")
     content = {}
-    for name in ("GIF", "WebP", "PNG sheet", "NPZ", "HTML"):
+    for name in ("GIF", "WebP", "MP4", "PNG sheet", "NPZ", "HTML"):
         with page.expect_download(timeout=PATIENCE) as waiting:
             page.get_by_role("button", name=name, exact=True).click()
         content[name] = waiting.value.path().read_bytes()
@@ -171,6 +186,23 @@ def test_every_file_opens(open_runs, tmp_path):
     for name in ("GIF", "WebP"):
         with Image.open(io.BytesIO(content[name])) as image:
             assert (image.n_frames, image.size) == (7, (470, 502))
+    film = tmp_path / "film.mp4"
+    film.write_bytes(content["MP4"])
+    command = [
+        imageio_ffmpeg.get_ffmpeg_exe(),
+        "-v",
+        "error",
+        "-i",
+        str(film),
+        "-f",
+        "rawvideo",
+        "-pix_fmt",
+        "rgb24",
+        "-",
+    ]
+    decoded = subprocess.run(command, capture_output=True, check=True).stdout
+    # Seven states, and the last one for a while longer.
+    assert len(decoded) == (7 + 17) * 470 * 502 * 3
     with Image.open(io.BytesIO(content["PNG sheet"])) as image:
         image.load()
         about = json.loads(image.text["dpi-explorer"])
@@ -195,12 +227,47 @@ def test_every_file_opens(open_runs, tmp_path):
     assert errors == []
 
 
-def test_a_cancelled_run_leaves_the_page_usable(visit):
+def test_first_frames_come_early_and_stay_when_the_run_is_cancelled(visit):
     page = visit("model=mixture2d-flow-dpi&runs=1&steps_a=200&sampler_a=RK4&seed=77")
+    expect(page.locator(".column")).to_have_count(1, timeout=PATIENCE)
+    expect(page.get_by_text("so far").first).to_be_visible(timeout=PATIENCE)
     page.get_by_role("button", name="Cancel").click(timeout=PATIENCE)
     expect(page.get_by_text("Run A: RK4, 200 steps: cancelled.")).to_be_visible(timeout=PATIENCE)
-    page.get_by_text("Choose samplers, steps and λ").click()
+    expect(page.locator(".column .note")).to_contain_text("they are kept", timeout=PATIENCE)
+    to_the_noise(page)
+    page.get_by_text("Choose models, samplers, steps and λ").click()
     page.get_by_label("Steps", exact=True).fill("2")
     page.get_by_label("Steps", exact=True).press("Enter")
-    expect(page.locator(".column")).to_have_count(1, timeout=PATIENCE)
-    expect(page.get_by_text("RK4, 2 steps").first).to_be_visible()
+    expect(page.get_by_text("RK4, 2 steps").first).to_be_visible(timeout=PATIENCE)
+    expect(page.locator(".column .note")).to_be_hidden(timeout=PATIENCE)
+
+
+def test_a_click_on_a_path_or_a_picture_follows_that_sample(open_runs):
+    page = open_runs("digits-vp-dpi", "steps_a=4&plane=true", runs=1)
+    caption, chart = page.locator('[data-part="strip-caption"]'), page.locator('[data-chart="plane"] canvas')
+    expect(chart).to_be_visible(timeout=PATIENCE)
+    expect(caption).to_contain_text("Sample 1,")
+    picture = page.locator('[data-panel="x"] canvas')
+    box = picture.bounding_box()
+    picture.click(position={"x": box["width"] - 4, "y": box["height"] - 4})
+    expect(caption).to_contain_text("Sample 16,")
+    page.get_by_role("slider", name="t, from noise to sample").press("End")
+    # Another path's end: the small dot farthest from the followed sample's large one.
+    at = chart.evaluate(
+        """c => {
+          const { width, height, clientWidth } = c, data = c.getContext("2d").getImageData(0, 0, width, height).data;
+          const found = [];
+          for (let y = 0; y < height; y++) for (let x = 0; x < width; x++) {
+            const [r, g, b] = data.slice(4 * (y * width + x));
+            if (r < 20 && g > 140 && b > 90 && b < 140) found.push([x, y]);
+          }
+          const right = found.reduce((best, point) => (point[0] > best[0] ? point : best));
+          const left = found.reduce((best, point) => (point[0] < best[0] ? point : best));
+          return [left, right].map(([x, y]) => ({ x: (x * clientWidth) / width, y: (y * clientWidth) / width }));
+        }"""
+    )
+    shown = set()
+    for position in at:
+        chart.click(position=position)
+        shown.add(caption.text_content().split(",")[0])
+    assert len(shown | {"Sample 16"}) >= 2
