@@ -14,7 +14,16 @@ import torch
 from torch import Tensor
 
 from dpi_core.analysis.denoising import decoupled, sweep
-from dpi_core.analysis.landscape import Landscape, Loss, Measure, curve_errors, landscape, loss, plane_errors
+from dpi_core.analysis.landscape import (
+    Landscape,
+    Loss,
+    Measure,
+    curve_errors,
+    landscape,
+    loss,
+    measure_of,
+    plane_errors,
+)
 from dpi_core.analysis.paths import BlendGap, CachedBlends, OutputPath, blend_gaps, cached_blends, output_paths
 from dpi_core.analysis.weights import (
     Distance,
@@ -37,7 +46,16 @@ from dpi_core.classifier import (
     train_classifier,
 )
 from dpi_core.data import Data, DistributionData, GaussianMixture, ImageData, Labels, idx_labels
-from dpi_core.evaluation import LEVELS, ErrorCurve, denoising_errors, excess_over_optimum, psnr, summarise
+from dpi_core.distances import ssim
+from dpi_core.evaluation import (
+    LEVELS,
+    ErrorCurve,
+    bootstrap_interval,
+    denoised,
+    excess_over_optimum,
+    psnr,
+    summarise,
+)
 from dpi_core.interpolation import DPI
 from dpi_core.layer_report import held_out_layers
 from dpi_core.model import Model
@@ -98,9 +116,12 @@ def evaluate(
     """
     images = isinstance(data, ImageData)
     x0 = _held_out(data, JUDGED_IMAGES if images else JUDGED_POINTS)
-    levels = progress(denoising_errors(model.denoiser, x0, LEVELS, SEED), len(LEVELS), "error against s")
-    s, errors = zip(*levels, strict=True)
-    curve = ErrorCurve(np.array(s), np.stack(errors))
+    levels = progress(denoised(model.denoiser, x0, LEVELS, SEED), len(LEVELS), "error against s")
+    errors, similarities = [], []
+    for _, x0_hat in levels:
+        errors.append((x0_hat - x0).square().flatten(1).mean(1).double().numpy())
+        similarities += [ssim(x0_hat, x0).numpy()] if images else []
+    curve = ErrorCurve(np.array(LEVELS), np.stack(errors))
     scores: dict[str, Any] = {
         "data": about_data(data, model.recipe.data.kind),
         "held_out": {"s": list(LEVELS), "n": len(x0), "seed": SEED, "mse": [row.mean() for row in curve.mse]},
@@ -108,6 +129,7 @@ def evaluate(
     }
     if images:
         scores["held_out"]["psnr"] = [asdict(interval) for interval in summarise(curve)]
+        scores["held_out"]["ssim"] = [asdict(bootstrap_interval(row)) for row in similarities]
     if isinstance(data, DistributionData) and isinstance(data.distribution, GaussianMixture):
         excess, optimum = excess_over_optimum(model.denoiser, data.distribution, x0, LEVELS, SEED)
         scores["excess_over_optimum"] = {
@@ -304,8 +326,8 @@ def analyse_parameters(
     (pictures,) = found[Tensor]
     sections = {
         "weights": _weights_section(model, spectrum),
-        "landscape": _landscape_section(model, plane, _measure(x0)),
-        "paths": _paths_section(paths, gaps, kept, exact, _measure(x0)) | _pictures_section(pictures),
+        "landscape": _landscape_section(model, plane, measure_of(x0)),
+        "paths": _paths_section(paths, gaps, kept, exact, measure_of(x0)) | _pictures_section(pictures),
     }
     tensors = {
         f"{section}.{name}": torch.from_numpy(value if value.dtype == np.float16 else value.astype(np.float32))
@@ -338,7 +360,7 @@ def _parameter_steps(
     for cell in plane_errors(denoiser, x0, eps, grid, grid):
         cells.append(cell)
         yield cell
-    yield landscape(cells, _one_curve(learned), curve_errors(denoiser, x0, eps, grid), _measure(x0), seed)
+    yield landscape(cells, _one_curve(learned), curve_errors(denoiser, x0, eps, grid), measure_of(x0), seed)
     yield from output_paths(denoiser, x0, eps, PATH_LEVELS, np.linspace(0, 1, PATH_STEPS).tolist())
     yield from blend_gaps(denoiser, x0, eps, PATH_LEVELS, grid)
     for s, lam in zip(grid, _one_curve(learned).tolist(), strict=True):
@@ -352,11 +374,6 @@ def _parameter_steps(
 def _one_curve(learned: np.ndarray) -> np.ndarray:
     """λ(s), (p,); with groups their mean, which stands for them where a figure has room for one curve."""
     return learned if learned.ndim == 1 else learned.mean(axis=1)
-
-
-def _measure(x0: Tensor) -> Measure:
-    """Images are averaged as PSNR; a single point's PSNR says little, so points are averaged before the logarithm."""
-    return "psnr" if x0.ndim == 4 else "mse"
 
 
 def _weights_section(model: Model, spectrum: list[Spectrum]) -> dict[str, Any]:

@@ -87,6 +87,7 @@ def clean_line(model: StoredModel, inputs: Inputs) -> str:
         clamp = ".clamp(-1, 1)" if model.is_image else ""
         return f"x0 = model.sample({inputs.n}, seed={inputs.seed}).x.cpu(){clamp}"
     if inputs.kind == "upload":
-        return f"x0 = ...  # your image: float32 in [-1, 1], shape {(1, *shape)}"
+        repeated = f"\nx0 = x0.repeat({inputs.n}, 1, 1, 1)  # each with noise of its own" if inputs.n > 1 else ""
+        return f"x0 = ...  # your image: float32 in [-1, 1], shape {(1, *shape)}{repeated}"
     source = "digits()" if inputs.kind == "digits" else f"photos(gray={shape[0] == 1})"
     return f"x0 = fit_images({source}.{draw}, {shape})"

@@ -123,7 +123,9 @@ def _studio(
     st.markdown("#### λ studio")
     start = state.read_cursor()
     shape = result.landscape.curves.shape
-    now = studio_state("studio", landscape_hash, shape, StudioState(start.s, _linked_curves(shape)))
+    with st.container():  # one element, with or without a warning
+        linked = _linked_curves(shape)
+    now = studio_state("studio", landscape_hash, shape, StudioState(start.s, linked))
     _remember(now, start)
     # Progress comes and goes below the studio: what stands above would push it.
     figure, below = st.container(), st.container()

@@ -244,6 +244,11 @@ def _cubic(lam: np.ndarray, values: np.ndarray, at: np.ndarray) -> np.ndarray:
     )
 
 
+def measure_of(x0: Tensor) -> Measure:
+    """Images are averaged as PSNR; a single point's PSNR says little, so points are averaged before the logarithm."""
+    return "psnr" if x0.ndim == 4 else "mse"
+
+
 def quality_db(errors: np.ndarray, measure: Measure) -> np.ndarray:
     """PSNR in dB from errors (..., n) of samples in [-1, 1]; "mse" averages the errors, "psnr" their logarithms."""
     bounded = np.maximum(errors, FLOOR)

@@ -16,7 +16,8 @@ from app.components.scrubber import blob_hash
 from app.components.studio import StudioLandscape, StudioState, _parse, pack_landscape
 from app.figures import distances, paths
 from app.figures import parameters as figures
-from app.records import CurvesRequest, Inputs, ParametersRequest, size_in_bytes
+from app.figures.reproduce import clean_line
+from app.records import CurvesRequest, Inputs, ParametersRequest, SweepRequest, Upload, size_in_bytes
 from app.records.curves import ALPHABET, decode, encode
 from app.services import stored
 from dpi_core.analysis.landscape import lookup
@@ -132,6 +133,30 @@ def test_the_engine_computes_what_is_not_stored(copy_checkpoint, engine):
     assert job.result.landscape.samples == 8
     assert job.done == job.total > 33 * 33
     assert size_in_bytes(job.result) > job.result.landscape.quality.nbytes
+
+
+def test_an_upload_is_judged_under_draws_of_noise(engine):
+    model = stored.read_model("digits-vp-dpi")
+    image = np.random.default_rng(0).uniform(-1, 1, (1, 8, 8)).astype(np.float32)
+    inputs = Inputs("upload", 3, 0, Upload.from_array(image))
+    job = engine.submit("a", SweepRequest(model.key, inputs, (0.25, 0.5), "cpu"))
+    assert job.wait(120) and job.error == "", job.error
+    np.testing.assert_array_equal(job.result.clean, np.stack([image.transpose(1, 2, 0)] * 3))
+    assert len(np.unique(job.result.noise[:, 0, 0])) == 3
+    lines = clean_line(model, inputs).replace("...", f"torch.tensor({image[None].tolist()})")
+    np.testing.assert_array_equal(run(f"import torch\n{lines}")["x0"].numpy(), np.stack([image] * 3))
+
+
+def test_choices_of_a_link_that_this_model_does_not_have_count_as_absent():
+    app = open_page("digits-vp-dpi", weight="nothing", histogram="nothing", statistic="nothing", along="nothing")
+    values = {box.label: box.value for box in app.selectbox}
+    assert values == {
+        "Statistic": "relative",
+        "Along the path": "norm",
+        "Singular values of": "head.weight",
+        "Histogram of": "total",
+    }
+    assert not app.error
 
 
 def test_damaged_weights_are_named_in_one_sentence(copy_checkpoint, engine):
