@@ -14,6 +14,8 @@ from torch import Tensor
 import dpi_core
 from app.records import (
     UNSTORED_DATA,
+    CurvesRequest,
+    CurvesResult,
     Inputs,
     LayerDetailRequest,
     LayersRequest,
@@ -38,6 +40,7 @@ from app.services.reporting import Report
 from app.services.sampling import plane, quality, trajectory
 from app.services.stored import digest, parameters_result
 from dpi_core.analysis.denoising import decoupled, sweep
+from dpi_core.analysis.landscape import curve_errors, loss, measure_of
 from dpi_core.data import Data, digits, fit_images, load_data, photos
 from dpi_core.evaluation import psnr
 from dpi_core.model import Model
@@ -93,6 +96,8 @@ def answer(model: Model, request: Request, report: Report) -> Result:
         return receptive_field(model, request, x0, report)
     if isinstance(request, ParametersRequest):
         return _parameters(model, request, x0, report)
+    if isinstance(request, CurvesRequest):
+        return _curves(model, request, x0, report)
     eps = torch.randn(x0.shape, generator=seeded_generator(request.inputs.seed))
     if isinstance(request, PadRequest):
         return _pad(model, request, x0[: request.count], eps[: request.count], report)
@@ -149,6 +154,20 @@ def _parameters(model: Model, request: ParametersRequest, x0: Tensor, report: Re
     return parameters_result({name: value.numpy() for name, value in tensors.items()}, about)
 
 
+def _curves(model: Model, request: CurvesRequest, x0: Tensor, report: Report) -> CurvesResult:
+    """Both curves at every noise level, level by level."""
+    drawn = dpi_core.FixedSchedule(list(zip(*request.curves, strict=True)))
+    eps = torch.randn(x0.shape, generator=seeded_generator(request.inputs.seed, 1))
+    s = np.linspace(0, 1, len(request.curves[0]))
+    levels = (
+        tuple(curve_errors(model.denoiser, x0, eps, [level], curve)[0] for curve in (None, drawn))
+        for level in s.tolist()
+    )
+    learned_errors, drawn_errors = zip(*_reporting(levels, len(s), report), strict=True)
+    gained = loss(s, np.stack(drawn_errors), np.stack(learned_errors), measure_of(x0), request.inputs.seed)
+    return CurvesResult(gained.mean, list(gained.total))
+
+
 def _finite(x0_hat: Tensor) -> Tensor:
     if not x0_hat.isfinite().all():
         raise ValueError("the network's output is not finite: its weights are damaged; restore the checkpoint.")
@@ -160,7 +179,7 @@ def _clean_inputs(model: Model, inputs: Inputs, report: Report) -> Tensor:
     if inputs.kind == "upload":
         if inputs.upload is None:
             raise ValueError("no image was uploaded; choose a file first.")
-        return torch.from_numpy(inputs.upload.array())[None]
+        return torch.from_numpy(inputs.upload.array()).repeat(inputs.n, 1, 1, 1)
     if inputs.kind == "samples":
         return _samples(model, inputs, report)
     if inputs.kind == "held-out":
