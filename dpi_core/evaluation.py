@@ -104,11 +104,32 @@ def error_curve(denoiser: Denoiser, x0: Float[Tensor, "n ..."], **options: objec
 
 def bootstrap_interval(values: np.ndarray, seed: int = 0, draws: int = 2000, confidence: float = 0.95) -> Interval:
     """The mean of (n,) values with a percentile bootstrap interval; for paired methods pass their differences."""
-    rng = np.random.default_rng(seed)
-    means = values[rng.integers(0, len(values), (draws, len(values)))].mean(axis=1)
+    return bootstrap_intervals(values[None], seed, draws, confidence)[0]
+
+
+def bootstrap_intervals(
+    values: Float[np.ndarray, "l n"], seed: int = 0, draws: int = 2000, confidence: float = 0.95
+) -> list[Interval]:
+    """`bootstrap_interval` of each row; all rows see the same draws of samples."""
+    rng, n = np.random.default_rng(seed), values.shape[1]
+    at_once = max(1, DRAWN_AT_ONCE // n)
+    means = np.concatenate(
+        [_resampled_means(values, rng.integers(0, n, (min(at_once, draws - k), n))) for k in range(0, draws, at_once)]
+    )
     tail = 50 * (1 - confidence)
-    low, high = np.percentile(means, [tail, 100 - tail])
-    return Interval(float(values.mean()), float(low), float(high))
+    lows, highs = np.percentile(means, [tail, 100 - tail], axis=0)
+    centres = values.mean(axis=1)
+    return [Interval(float(c), float(low), float(high)) for c, low, high in zip(centres, lows, highs, strict=True)]
+
+
+DRAWN_AT_ONCE = 4_000_000
+
+
+def _resampled_means(values: np.ndarray, chosen: np.ndarray) -> np.ndarray:
+    """Means of (l, n) values over (d, n) choices of samples, (d, l): how often each is chosen, times the values."""
+    draws, n = chosen.shape
+    places = (chosen + n * np.arange(draws)[:, None]).ravel()
+    return np.bincount(places, minlength=draws * n).reshape(draws, n) @ values.T / n
 
 
 @dataclass(frozen=True)
@@ -145,11 +166,12 @@ def compare(ours: Float[np.ndarray, "k l n"], theirs: Float[np.ndarray, "k2 l n"
         seed: of the bootstrap.
     """
     paired = ours.mean(axis=0) - theirs.mean(axis=0)
+    *levels, average = bootstrap_intervals(np.vstack([paired, paired.mean(axis=0)]), seed)
     seeds = min(len(ours), len(theirs))
     each = ours[:seeds].mean(axis=2) - theirs[:seeds].mean(axis=2)
     return Comparison(
-        difference=tuple(bootstrap_interval(row, seed) for row in paired),
-        average=bootstrap_interval(paired.mean(axis=0), seed),
+        difference=tuple(levels),
+        average=average,
         spread=tuple(each.std(axis=0, ddof=1).tolist()) if seeds > 1 else None,
     )
 
@@ -181,4 +203,4 @@ def excess_over_optimum(
 
 def summarise(curve: ErrorCurve, measure: Callable[[np.ndarray], np.ndarray] = psnr) -> list[Interval]:
     """One interval per level of a per-sample measure of the error."""
-    return [bootstrap_interval(measure(row)) for row in curve.mse]
+    return bootstrap_intervals(measure(curve.mse))

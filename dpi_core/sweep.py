@@ -27,7 +27,7 @@ from dpi_core.config import from_dict
 from dpi_core.cost import Cost, measure_cost
 from dpi_core.data import Data, ImageData
 from dpi_core.distances import frechet_distance, precision_recall, sliced_wasserstein, ssim
-from dpi_core.evaluation import LEVELS, bootstrap_interval, compare, denoised, psnr
+from dpi_core.evaluation import LEVELS, bootstrap_intervals, compare, denoised, psnr
 from dpi_core.interpolation import DPI
 from dpi_core.model import Model
 from dpi_core.parallel import Team
@@ -301,9 +301,10 @@ def _method_summary(
 def _levels(values: Float[np.ndarray, "k l n"]) -> dict[str, Any]:
     """Of one measure: at each level and over all, the mean over seeds and samples, with its interval over samples."""
     paired = values.mean(axis=0)
+    *each, average = bootstrap_intervals(np.vstack([paired, paired.mean(axis=0)]))
     return {
-        "each": [asdict(bootstrap_interval(row)) for row in paired],
-        "average": asdict(bootstrap_interval(paired.mean(axis=0))),
+        "each": [asdict(interval) for interval in each],
+        "average": asdict(average),
         "seeds": values.mean(axis=(1, 2)).tolist(),
     }
 

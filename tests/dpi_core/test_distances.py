@@ -10,7 +10,7 @@ from skimage.metrics import structural_similarity
 from torch.testing import assert_close
 
 from dpi_core.distances import frechet_distance, precision_recall, sliced_wasserstein, ssim
-from dpi_core.evaluation import compare, verdict
+from dpi_core.evaluation import bootstrap_interval, bootstrap_intervals, compare, verdict
 from dpi_core.seeds import seeded_generator
 
 
@@ -81,3 +81,23 @@ def test_a_comparison_finds_the_levels_where_a_method_gains():
     assert all(interval.high - interval.low < 0.2 for interval in found.difference)
     assert found.average.low < 0 < found.average.high and verdict(found.average) == "even"
     assert len(found.spread) == 3 and compare(ours[:1], theirs).spread is None
+
+
+def test_intervals_are_percentiles_of_resampled_means():
+    values = np.random.default_rng(1).normal(size=(3, 50)) * [[1], [2], [3]]
+    chosen = np.random.default_rng(5).integers(0, 50, (2000, 50))
+    for row, found in zip(values, bootstrap_intervals(values, seed=5), strict=True):
+        low, high = np.percentile(row[chosen].mean(axis=1), [2.5, 97.5])
+        assert (found.mean, found.low, found.high) == pytest.approx((row.mean(), low, high), abs=1e-12)
+        alone = bootstrap_interval(row, seed=5)
+        assert (alone.low, alone.high) == pytest.approx((low, high), abs=1e-12)
+
+
+def test_resampling_in_parts_gives_the_same_intervals(monkeypatch):
+    values = np.random.default_rng(1).normal(size=(2, 30))
+    whole = bootstrap_intervals(values)
+    monkeypatch.setattr("dpi_core.evaluation.DRAWN_AT_ONCE", 100)
+    for part, expected in zip(bootstrap_intervals(values), whole, strict=True):
+        assert (part.mean, part.low, part.high) == pytest.approx(
+            (expected.mean, expected.low, expected.high), abs=1e-12
+        )
