@@ -14,13 +14,16 @@ from dpi_core.denoiser import Denoiser
 from dpi_core.samplers.states import Arrival, State, check_finite, ode_slope
 
 MAX_ATTEMPTS = 1000
+STOPS = (1.0, 10.0, 100.0)
+"""Times no step passes over. A diffusion's x/α is as large as σ/α, so a step from far out to the clean end would be judged
+by a tolerance for numbers of the size of the noise."""
 
 
 @dataclass(frozen=True)
 class Dopri5:
     """Dormand & Prince 1980 on the probability flow, in the coordinates of the fixed-step ODE solvers, by torchdiffeq.
 
-    It chooses its own steps, so a number of steps and a grid mean nothing to it; of a grid it uses the two ends. A state
+    It chooses its own steps, so a number of steps and a grid mean nothing to it and are refused. A state
     is an accepted step, and its NFE counts rejected attempts: 2 evaluations to begin, 6 per attempt, 1 at the end.
 
     The estimated error of every sample is held below the tolerance, root mean square over its entries, so the sample that
@@ -71,8 +74,8 @@ class Dopri5:
         """The public `odeint` answers only at the end; its solver, taken step by step, can be watched and cancelled."""
         from torchdiffeq._impl.dopri5 import Dopri5Solver  # imports scipy, which takes seconds
 
-        ends = y.new_tensor([end])
-        return Dopri5Solver(flow, y, self.rtol, self.atol, norm=_worst_sample, step_t=ends, dtype=y.dtype)
+        stops = y.new_tensor(sorted({flow.sign * stop for stop in STOPS if flow.sign * stop < end} | {end}))
+        return Dopri5Solver(flow, y, self.rtol, self.atol, norm=_worst_sample, step_t=stops, dtype=y.dtype)
 
 
 class Flow:

@@ -1,0 +1,145 @@
+"""Images per second of a sampling run beside diffusers' Heun sampler on the same network, and what θ(s) costs of a step.
+
+`python benchmarks/sampling.py [--repeats 5]` prints a table and writes benchmarks/results/sampling.json. Both sides start from
+the same kind of noise, call the same network the same number of times, and take turns, so that a busy machine slows both.
+"""
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import time
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from diffusers import FlowMatchHeunDiscreteScheduler
+
+import dpi_core
+from dpi_core.model import Model
+
+ROOT = Path(__file__).parents[1]
+THETA_BOUND = 0.03
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--checkpoint", type=Path, default=ROOT / "checkpoints" / "fashion-flow-dpi")
+    parser.add_argument("--images", type=int, default=64)
+    parser.add_argument("--steps", type=int, default=32)
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    model = dpi_core.load(options.checkpoint, options.device)
+    evaluations = count_evaluations(model, options.steps)
+    sides = {"dpi_core": ours, "diffusers": theirs}
+    seconds: dict[str, list[float]] = {name: [] for name in sides}
+    for run in sides.values():
+        run(model, options.images, 2)  # warm-up
+    for repeat in range(options.repeats):
+        for name, run in sorted(sides.items(), reverse=bool(repeat % 2)):
+            seconds[name].append(timed(lambda run=run: run(model, options.images, options.steps)))
+            print(f"{repeat + 1}/{options.repeats} {name}: {seconds[name][-1]:.2f} s", flush=True)
+    theta, evaluation = theta_and_evaluation(model, options.images, 5 * options.repeats)
+    report(options, evaluations, seconds, theta, evaluation)
+
+
+def ours(model: Model, images: int, steps: int) -> torch.Tensor:
+    return model.sample(images, "heun", steps).x
+
+
+@torch.no_grad()
+def theirs(model: Model, images: int, steps: int) -> torch.Tensor:
+    scheduler = FlowMatchHeunDiscreteScheduler()
+    scheduler.set_timesteps(steps)
+    x = model.noise(range(images)).to(model.denoiser.device, model.denoiser.dtype)
+    for t in scheduler.timesteps:
+        velocity = model.net(x, t.item() / scheduler.config.num_train_timesteps)
+        x = scheduler.step(velocity, t, x).prev_sample
+    return x
+
+
+def count_evaluations(model: Model, steps: int) -> int:
+    """Of the network on either side, which have to be as many."""
+    counts = []
+    for run in (ours, theirs):
+        calls: list[int] = []
+        hook = model.net.register_forward_hook(lambda *_, calls=calls: calls.append(1))
+        run(model, 1, steps)
+        hook.remove()
+        counts.append(len(calls))
+    if counts[0] != counts[1]:
+        raise SystemExit(f"the two samplers call the network {counts[0]} and {counts[1]} times; nothing to compare.")
+    return counts[0]
+
+
+@torch.no_grad()
+def theta_and_evaluation(model: Model, images: int, repeats: int) -> tuple[list[float], list[float]]:
+    """Seconds of making θ(s), and of one network evaluation that makes it, each at an s not seen before."""
+    x = model.noise(range(images)).to(model.denoiser.device, model.denoiser.dtype)
+    theta, evaluation = [], []
+    levels = iter(torch.linspace(0.9, 0.1, 2 * repeats).tolist())
+    for s, other in zip(levels, levels, strict=True):
+        theta.append(timed(lambda s=s: model.net.effective_parameters(s)))
+        evaluation.append(timed(lambda s=other: model.net(x, s)))
+    return theta, evaluation
+
+
+def timed(run: Callable[[], object]) -> float:
+    began = time.perf_counter()
+    run()
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    return time.perf_counter() - began
+
+
+def report(
+    options: argparse.Namespace,
+    evaluations: int,
+    seconds: dict[str, list[float]],
+    theta: list[float],
+    evaluation: list[float],
+) -> None:
+    print(
+        f"\n{options.images} images, {options.steps} Heun steps, {evaluations} evaluations, {options.repeats} pairs\n"
+    )
+    print("| sampler | images/s median | min | max |\n|---|---|---|---|")
+    for name, values in seconds.items():
+        rates = sorted(options.images / value for value in values)
+        print(f"| {name} | {statistics.median(rates):.3f} | {rates[0]:.3f} | {rates[-1]:.3f} |")
+    ratios = [theirs / ours for ours, theirs in zip(seconds["dpi_core"], seconds["diffusers"], strict=True)]
+    share = statistics.median(theta) / statistics.median(evaluation)
+    print(f"\nthroughput against diffusers, pair by pair: {statistics.median(ratios):.3f}", end="")
+    print(f" ({min(ratios):.3f} to {max(ratios):.3f}); bound 1")
+    print(f"θ(s): {1000 * statistics.median(theta):.2f} ms of {1000 * statistics.median(evaluation):.0f} ms", end="")
+    print(f" an evaluation, {100 * share:.2f} %; bound {100 * THETA_BOUND:.0f} %")
+    result = {
+        "checkpoint": options.checkpoint.name,
+        "images": options.images,
+        "steps": options.steps,
+        "evaluations": evaluations,
+        "repeats": options.repeats,
+        "seconds": seconds,
+        "throughput_ratio": {"median": statistics.median(ratios), "min": min(ratios), "max": max(ratios), "bound": 1},
+        "theta": {"seconds": theta, "evaluation_seconds": evaluation, "share": share, "bound": THETA_BOUND},
+        "machine": {
+            "device": options.device,
+            "processor": platform.processor() or platform.machine(),
+            "cores": os.cpu_count(),
+            "threads": options.threads,
+            "load_average": os.getloadavg()[0],
+        },
+        "torch": torch.__version__,
+    }
+    file = ROOT / "benchmarks" / "results" / "sampling.json"
+    file.parent.mkdir(exist_ok=True)
+    file.write_text(json.dumps(result, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    warnings.filterwarnings("ignore", category=DeprecationWarning)
+    main()
