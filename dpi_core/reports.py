@@ -50,7 +50,7 @@ from dpi_core.distances import ssim
 from dpi_core.evaluation import (
     LEVELS,
     ErrorCurve,
-    bootstrap_interval,
+    bootstrap_intervals,
     denoised,
     excess_over_optimum,
     psnr,
@@ -129,7 +129,7 @@ def evaluate(
     }
     if images:
         scores["held_out"]["psnr"] = [asdict(interval) for interval in summarise(curve)]
-        scores["held_out"]["ssim"] = [asdict(bootstrap_interval(row)) for row in similarities]
+        scores["held_out"]["ssim"] = [asdict(each) for each in bootstrap_intervals(np.stack(similarities))]
     if isinstance(data, DistributionData) and isinstance(data.distribution, GaussianMixture):
         excess, optimum = excess_over_optimum(model.denoiser, data.distribution, x0, LEVELS, SEED)
         scores["excess_over_optimum"] = {
