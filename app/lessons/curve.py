@@ -82,7 +82,7 @@ def setting(material: Material) -> Read:
     figure = Pictures(
         tuple(_position(model, i, j) for i in rows),
         (("x̂₀", tiles),),
-        f"The same inputs at t = {pad.s[j]:.2f}; only the parameters move, from θ0 on the left to θ1. {axes}",
+        f"The same inputs at t = {pad.s[j]:.2f}; only the parameters move, from θ0 on the left to θ1.{axes}",
     )
     text = (
         "Deep Parameter Interpolation gives a network two sets of parameters and blends them:\n\n"

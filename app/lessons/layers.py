@@ -84,10 +84,8 @@ def offered(names: list[str], values: np.ndarray) -> list[int]:
     """A few parts to choose from: the largest, and others spread over the depth."""
     best = int(values.argmax())
     others = [i for i in range(len(names)) if i != best]
-    spread = (
-        np.unique(np.linspace(0, len(others) - 1, min(OFFERED - 1, len(others))).round().astype(int)) if others else []
-    )
-    return sorted([best, *(others[i] for i in spread)])
+    count = min(OFFERED - 1, len(others))
+    return sorted({best, *(others[round(i)] for i in np.linspace(0, len(others) - 1, count).tolist())})
 
 
 def setting(material: Material) -> Read:

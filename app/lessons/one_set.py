@@ -123,12 +123,12 @@ def matrix(model: StoredModel, diagonal_only: bool = False) -> Pictures:
     axes = "" if model.is_image else square_in_words(extent)
     if diagonal_only:
         own = tuple(tile(level, level) for level in levels)
-        caption = f"x̂0 with the position that is best at each noise level. {axes}"
+        caption = f"x̂0 with the position that is best at each noise level.{axes}"
         return Pictures(columns, (("best θ there", own),), caption)
     rows = tuple(
         (f"θ best at t = {pad.s[column(model, of)]:.2f}", tuple(tile(of, at) for at in levels)) for of in levels
     )
-    return Pictures(columns, rows, f"Down the diagonal parameters and noise fit; beside it they do not. {axes}")
+    return Pictures(columns, rows, f"Down the diagonal parameters and noise fit; beside it they do not.{axes}")
 
 
 def wrong_set(material: Material) -> Predict:

@@ -77,8 +77,8 @@ def extent_of(*points: np.ndarray) -> float:
 
 
 def square_in_words(extent: float) -> str:
-    """The axes of a tile of points."""
-    return f"Each square reaches from −{extent:g} to {extent:g} in both coordinates."
+    """The axes of a tile of points, to stand after a sentence."""
+    return f" Each square reaches from −{extent:g} to {extent:g} in both coordinates."
 
 
 def to_unit(images: np.ndarray) -> np.ndarray:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from app.figures.chart import GUIDE, SERIES, THIS
-from app.figures.trajectories import SAMPLER_NAMES, end_distance, fine_run
+from app.figures.trajectories import SAMPLER_NAMES, fine_run
 from app.lessons.lesson import (
     Choice,
     Estimate,
@@ -67,7 +67,11 @@ def requests(model: StoredModel, device: str) -> tuple[Request, ...]:
 
 
 def result_of(material: Material, sampler: str, steps: int) -> TrajectoryResult:
-    """The engine's answer to one of the runs."""
+    """The engine's answer to one of the runs.
+
+    Raises:
+        ValueError: the run broke; one sentence.
+    """
     return _run_of(material, run(material.model, sampler, steps, material.device))
 
 
@@ -79,12 +83,19 @@ def fine_of(material: Material) -> TrajectoryResult:
 def _run_of(material: Material, request: TrajectoryRequest) -> TrajectoryResult:
     found = material.results[request]
     assert isinstance(found, TrajectoryResult)
+    if found.error:
+        raise ValueError(found.error)
     return found
+
+
+def _between_ends(result: TrajectoryResult, reference: TrajectoryResult) -> float:
+    """Root mean square difference of the last states."""
+    return float(rms(result.x[-1].astype(np.float64) - reference.x[-1]))
 
 
 def error_of(material: Material, sampler: str, steps: int) -> float:
     """Root mean square distance of a run's ends from those of the fine run."""
-    return end_distance(result_of(material, sampler, steps), fine_of(material))
+    return _between_ends(result_of(material, sampler, steps), fine_of(material))
 
 
 def gain_of_doubling(material: Material) -> float:
@@ -96,7 +107,7 @@ def apart(material: Material) -> float:
     """Distance of the stochastic run's ends from the fine run's, as a share of that between unrelated samples."""
     fine = fine_of(material).x[-1].astype(np.float64)
     unrelated = float(rms(fine - np.roll(fine, 1, axis=0)))
-    return end_distance(result_of(material, "ddpm", MEDIUM), fine_of(material)) / unrelated
+    return _between_ends(result_of(material, "ddpm", MEDIUM), fine_of(material)) / unrelated
 
 
 def setting(material: Material) -> Read:
@@ -202,7 +213,7 @@ def fresh_noise(material: Material) -> Predict:
         )
         axes = "" if model.is_image else square_in_words(extent)
         columns = ("fine run", f"Heun, {MEDIUM} steps", f"DDPM, {MEDIUM} steps")
-        return Pictures(columns, (("", row),), f"Ends of three runs from the same noise, in the same order. {axes}")
+        return Pictures(columns, (("", row),), f"Ends of three runs from the same noise, in the same order.{axes}")
 
     text = (
         "DDPM's sampler adds fresh noise at every step. Start it from the same noise as the others,"

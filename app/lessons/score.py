@@ -226,7 +226,7 @@ def _table(material: Material) -> Pictures:
     how = (
         "Red is above zero, blue below; each tile is scaled to 2.5 times its size."
         if is_image
-        else f"Arrows start at x_s, each tile with a scale of its own. {square_in_words(extent)}"
+        else f"Arrows start at x_s, each tile with a scale of its own.{square_in_words(extent)}"
     )
     return Pictures(tuple(f"t = {views.s[k]:.2f}" for k in shown), rows, f"{how} “size” is the root mean square.")
 

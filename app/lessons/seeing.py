@@ -93,7 +93,7 @@ def setting(material: Material) -> Read:
     figure = Pictures(
         tuple(f"t = {sweep.s[k]:.2f}" for k in shown),
         (("xₛ", tiles),),
-        f"The same inputs under the same noise, more of it to the right; drawn divided by √(α² + σ²). {axes}",
+        f"The same inputs under the same noise, more of it to the right; drawn divided by √(α² + σ²).{axes}",
     )
     text = (
         "A noise process mixes a clean sample $x_0$ with Gaussian noise $\\varepsilon$:\n\n"
@@ -120,7 +120,7 @@ def the_end(material: Material) -> Predict:
             sample_tile(noised(model, last), extent, "noised inputs at t = 1"),
             sample_tile(samples(model, sweep.x0_hat[last]), extent, "denoised at t = 1"),
         )
-        caption = f"The same inputs clean, at t = {sweep.s[last]:.2f}, and as the network estimates them. {axes}"
+        caption = f"The same inputs clean, at t = {sweep.s[last]:.2f}, and as the network estimates them.{axes}"
         return Pictures(("clean x₀", "noised xₛ", "denoised x̂₀"), (("", row),), caption)
 
     share = spread(model, last)
@@ -137,7 +137,7 @@ def the_end(material: Material) -> Predict:
     before = Pictures(
         ("noised xₛ at t = 1",),
         (("", (sample_tile(noised(model, last), extent, "noised inputs at t = 1"),)),),
-        f"All that the network is given. {axes}",
+        f"All that the network is given.{axes}",
     )
     return Predict(text, Choice(ENDINGS, ending(model)), reveal, figure, before)
 

@@ -39,6 +39,15 @@ from app.views.progress import computed
 WIDE = (Scrubber, Player)
 """Figures that take the whole width."""
 
+PROJECTED = {
+    "font_size": 18,
+    "height": 480,
+    "legend_font_size": 18,
+    "xaxis_title_font_size": 20,
+    "yaxis_title_font_size": 20,
+}
+"""What a chart's type grows to on a projector."""
+
 
 @dataclass(frozen=True)
 class Screen:
@@ -129,7 +138,11 @@ def _lesson(model: StoredModel, device: str, lesson: Lesson, place: state.Place)
             return place
         step = steps[place.step - 1]
         ready = step.wants <= len(material.results)
-        screen = Screen(model, lesson, steps, place, step.build(material) if ready else None)
+        try:
+            content = step.build(material) if ready else None
+        except ValueError as error:
+            content = Read(f"This step cannot be shown: {error}")
+        screen = Screen(model, lesson, steps, place, content)
         _header(screen)
         st.markdown(f"### {step.title}")
         if screen.content is None:
@@ -225,19 +238,19 @@ def _content(screen: Screen, content: Content) -> None:
     elif isinstance(content, Look):
         _look(screen, content)
     else:
-        _text_and_figure(screen.model, content)
+        _text_and_figure(screen, content)
 
 
-def _text_and_figure(model: StoredModel, content: Read) -> None:
+def _text_and_figure(screen: Screen, content: Read) -> None:
     if content.figure is None or isinstance(content.figure, WIDE):
         with st.container(key="lesson_text"):
             st.markdown(content.text)
-        _show(model, content.figure)
+        _show(screen, content.figure)
         return
     left, right = st.columns([2, 3], gap="large")
     left.markdown(content.text)
     with right:
-        _show(model, content.figure)
+        _show(screen, content.figure)
 
 
 def _predict(screen: Screen, content: Predict) -> None:
@@ -251,7 +264,7 @@ def _predict(screen: Screen, content: Predict) -> None:
                 st.markdown(verdict(content.answer, screen.guess))
             st.markdown(content.reveal)
     with right:
-        _show(screen.model, content.before if screen.is_open_question else content.figure(screen.guess))
+        _show(screen, content.before if screen.is_open_question else content.figure(screen.guess))
 
 
 def _ask(screen: Screen, answer: Choice | Estimate) -> None:
@@ -291,17 +304,20 @@ def _look(screen: Screen, content: Look) -> None:
             st.page_link(target, label=content.label, query_params=query)
 
 
-def _show(model: StoredModel, figure: Shown | None) -> None:
+def _show(screen: Screen, figure: Shown | None) -> None:
     if figure is None:
         return
     if isinstance(figure, Plot):
+        if screen.place.present:
+            figure.figure.update_layout(PROJECTED)
+            figure.figure.update_annotations(font_size=PROJECTED["font_size"])
         st.plotly_chart(figure.figure, config={"displaylogo": False}, alt=figure.caption)
     elif isinstance(figure, Pictures):
         st.html(as_html(figure))
     elif isinstance(figure, Player):
         _show_runs(figure)
     else:
-        _show_frames(model)
+        _show_frames(screen.model)
     st.caption(figure.caption)
 
 
@@ -311,7 +327,7 @@ def _show_runs(figure: Player) -> None:
         result = cache.engine().cache.get(request)
         if not isinstance(request, TrajectoryRequest) or not isinstance(result, TrajectoryResult):
             return
-        hashes.append(store(f"lesson run {number}", cache.packed_run(request, result)))
+        hashes.append(store(f"lesson run {number}", cache.packed_run(run_name(request), request, result)))
     _runs(hashes)
 
 

@@ -233,7 +233,7 @@ def test_the_network_is_half_way_where_the_lesson_says(name, loaded):
 def test_what_the_straight_line_loses_is_what_the_network_loses(loaded):
     name = "mixture2d-flow-dpi"
     pad, model = stored.read_model(name).pad, loaded(name)
-    x0 = load_data(model.recipe.data).held_out_batch(4096, 7)
+    x0 = load_data(model.recipe.data).held_out_batch(2048, 7)
     eps = torch.randn(x0.shape, generator=torch.Generator().manual_seed(7))
     lost = []
     for s in pad.s[(pad.s >= 0.05) & (pad.s <= 0.95)].tolist():
