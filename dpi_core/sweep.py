@@ -174,7 +174,7 @@ def sweep(
 def _check_recipe(place: Path, recipe: Recipe) -> None:
     wanted = json.loads(json.dumps(recipe_to_dict(recipe)))
     if checkpoint.read_json(place / checkpoint.CONFIG) != wanted:
-        raise ValueError(f"{place} holds a model of another recipe; remove it, or give another folder by --out.")
+        raise ValueError(f"{place} holds a model of another recipe; remove it, or give another folder by --runs.")
 
 
 def _judge(model: Model, config: SweepConfig, data: Data, place: Path, judge: Classifier | None) -> None:
