@@ -239,7 +239,7 @@ def cka(x: Float[Tensor, "n d"], y: Float[Tensor, "n e"]) -> float:
     if len(x) < FEWEST:
         raise ValueError(f"CKA without bias needs at least {FEWEST} samples, but there are {len(x)}; pass more.")
     found = hsic(both := torch.stack([gram(x), gram(y)]), both).numpy()
-    return float(_ratio(found[0, 1], found[0, 0], found[1, 1]))
+    return float(_ratio(found[:1, 1], found[:1, 0], found[1:, 1])[0])
 
 
 def _ratio(cross: np.ndarray, own: np.ndarray, other: np.ndarray) -> np.ndarray:

@@ -24,6 +24,9 @@ HOLDS = ("theta0", "theta1", "mean")
 SHARE = 0.95
 """Of what two sets gain over one: layers that carry it are enough."""
 
+LEAST_GAIN = 1e-3
+"""In dB; less is rounding."""
+
 NO_GAIN = "all layers held lose nothing, so no number of layers carries a share of it"
 
 
@@ -285,7 +288,7 @@ class _Search:
         """The order and its curve."""
         losses, kept = np.array(self.losses), np.array(self.kept)
         bound = (1 - SHARE) * losses[-1, 0]
-        enough = int(kept[losses[:, 0] <= bound].min()) if losses[-1, 0] > 0 else None
+        enough = int(kept[losses[:, 0] <= bound].min()) if losses[-1, 0] > LEAST_GAIN else None
         holds = tuple(int(self.best_hold[layer]) for layer in self.order)
         return HoldingOrder(tuple(self.order), holds, kept, losses, enough)
 
