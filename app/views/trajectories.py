@@ -117,7 +117,7 @@ def page(model: StoredModel, seed: int, device: str) -> None:
     try:
         hashes = [store(f"run {i}", cache.packed_run(chosen.names[i], *run)) for i, run in enumerate(found)]
         fine_hash = None if reference is None else store("reference run", _packed_reference(reference))
-        plane_hash = None if plane is None else store("plane", cache.packed_plane(plane, _results(found)))
+        plane_hash = None if plane is None else store("plane of paths", cache.packed_plane(plane, _results(found)))
     except ValueError as error:
         st.error(f"These runs cannot be drawn: {error}.")
         return
