@@ -218,6 +218,8 @@ def moved_or_needed(material: Material) -> Predict:
             x=layers.relative, y=cost, mode="markers+text", text=labels, textposition="top center", hovertext=layers.names,
             marker={"color": colours, "size": 10}, showlegend=False,
         )  # fmt: skip
+        # Room for the names at the right end.
+        drawn.update_xaxes(range=[0, 1.3 * float(np.nanmax(layers.relative))])
         return Plot(
             drawn, "One point for each layer; marked are the one that moved most and the one that is missed most."
         )

@@ -43,8 +43,8 @@ PROJECTED = {
     "font_size": 18,
     "height": 480,
     "legend_font_size": 18,
-    "xaxis_title_font_size": 20,
-    "yaxis_title_font_size": 20,
+    "xaxis": {"title_font_size": 20, "tickfont_size": 16},
+    "yaxis": {"title_font_size": 20, "tickfont_size": 16},
 }
 """What a chart's type grows to on a projector."""
 
