@@ -338,6 +338,7 @@ def _forward_mode_kernels(backbone: nn.Module) -> Iterator[None]:
         torch.backends.mha.set_fastpath_enabled(False)
         stack.enter_context(sdpa_kernel(SDPBackend.MATH))
         if recurrent:
-            stack.enter_context(torch.backends.mkldnn.flags(enabled=False))
+            before, *_ = torch.backends.mkldnn.set_flags(False)  # `flags` would touch TF32 too, and warn
+            stack.callback(torch.backends.mkldnn.set_flags, before)
             stack.enter_context(torch.backends.cudnn.flags(enabled=False))
         yield
