@@ -7,7 +7,14 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from dpi_core.analysis.trajectories import at_levels, distance, energy_distance, error_against, path_statistics
+from dpi_core.analysis.trajectories import (
+    at_levels,
+    distance,
+    energy_distance,
+    error_against,
+    path_statistics,
+    principal_plane,
+)
 
 
 def test_a_straight_path_is_straight_in_any_shape():
@@ -77,3 +84,46 @@ def test_energy_distance_of_two_gaussians_on_a_line_is_known():
     assert energy_distance(x, y) == pytest.approx(0, abs=0.005)
     with pytest.raises(ValueError, match="there are 1 and 2000 points"):
         energy_distance(x[:1], y)
+
+
+# The principal plane -----------------------------------------------------------------------------------------------
+
+
+def test_the_plane_is_that_of_scikit_learn(generator):
+    from sklearn.decomposition import PCA
+
+    scales = torch.linspace(3, 0.1, 12, dtype=torch.float64)
+    paths = (torch.randn(9, 20, 12, generator=generator, dtype=torch.float64) * scales + 5).unflatten(-1, (1, 3, 4))
+    found, others = principal_plane(paths.flatten(0, 1)), torch.randn(4, 1, 3, 4, generator=generator)
+    peer = PCA(2, svd_solver="full").fit(paths.reshape(-1, 12).numpy())
+    assert_close(found.axes.abs(), torch.from_numpy(peer.components_).abs())
+    assert_close(found.shares, torch.from_numpy(peer.explained_variance_ratio_))
+    signs = torch.from_numpy((peer.components_ * found.axes.numpy()).sum(1)).sign()
+    expected = torch.from_numpy(peer.transform(others.reshape(-1, 12).double().numpy())) * signs
+    assert_close(found.project(others), expected)
+    assert found.project(paths).shape == (9, 20, 2)
+    assert bool((found.axes.gather(1, found.axes.abs().argmax(1, keepdim=True)) > 0).all())
+
+
+def test_points_of_a_plane_are_found_again_and_share_all_the_variance(generator):
+    corner, side = torch.randn(2, 2, 5, generator=generator, dtype=torch.float64)
+    points = (torch.randn(30, 2, generator=generator, dtype=torch.float64) @ side).unflatten(-1, (5,)) + corner[0]
+    found = principal_plane(points)
+    assert_close(found.at(found.project(points)), points)
+    assert found.shares.sum().item() == pytest.approx(1)
+    assert_close(found.axes @ found.axes.T, torch.eye(2, dtype=torch.float64))
+
+
+def test_points_that_coincide_have_no_variance_to_share():
+    found = principal_plane(torch.ones(4, 1, 2, 2))
+    assert found.shares.tolist() == [0.0, 0.0]
+    assert_close(found.project(torch.ones(1, 2, 2)), torch.zeros(2, dtype=torch.float64))
+
+
+def test_what_spans_no_plane_is_refused():
+    with pytest.raises(ValueError, match="there are 1 samples of 4 entries, but a plane needs at least 2 of each"):
+        principal_plane(torch.ones(1, 4))
+    with pytest.raises(ValueError, match="there are 3 samples of 1 entries"):
+        principal_plane(torch.ones(3))
+    with pytest.raises(ValueError, match=r"x has shape \(2, 3\), but has to end in \(4,\)"):
+        principal_plane(torch.randn(5, 4)).project(torch.ones(2, 3))
