@@ -337,6 +337,9 @@ def _forward_mode_kernels(backbone: nn.Module) -> Iterator[None]:
         stack.callback(torch.backends.mha.set_fastpath_enabled, fast_path)
         torch.backends.mha.set_fastpath_enabled(False)
         stack.enter_context(sdpa_kernel(SDPBackend.MATH))
+        for norm in (module for module in backbone.modules() if isinstance(module, nn.GroupNorm)):
+            # Its derivative takes a view of the input, which a transposed one does not allow.
+            stack.callback(norm.register_forward_pre_hook(lambda _, args: (args[0].contiguous(), *args[1:])).remove)
         if recurrent:
             before, *_ = torch.backends.mkldnn.set_flags(False)  # `flags` would touch TF32 too, and warn
             stack.callback(torch.backends.mkldnn.set_flags, before)
