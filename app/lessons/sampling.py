@@ -126,7 +126,7 @@ def setting(material: Material) -> Read:
         f"To sample, start from pure noise and solve a differential equation: {how}.\n\n{equation}\n\n"
         "A solver takes finite steps. DDIM takes one slope for each step, Heun the mean of two, so a step of Heun costs two"
         " network evaluations (NFE).\n\n"
-        f"Both runs beside start from the same noise. Press Play and watch $x_s$ above, $\\hat x_0$ below."
+        "Both runs below start from the same noise. Press Play and watch the state $x_s$ and the estimate $\\hat x_0$."
     )
     runs = (run(model, "ddim", FEW, material.device), run(model, "heun", MEDIUM, material.device))
     caption = f"DDIM with {FEW} steps on the left, Heun with {MEDIUM} on the right, from the same noise."
