@@ -159,7 +159,8 @@ class FixedSchedule(LambdaSchedule):
         rounding: Rounding = "linear",
     ) -> None:
         super().__init__()
-        values = torch.tensor(_curve_values(curve, n_knots))
+        # On the CPU, because the values are read here, also where tensors are made without values (torch.device("meta")).
+        values = torch.tensor(_curve_values(curve, n_knots), device="cpu")
         if len(values) < 2 or values.ndim > 2:
             raise ValueError(
                 f"the table of λ is {values.tolist()}, but has to be a list of at least 2 numbers, or of rows."
@@ -169,7 +170,7 @@ class FixedSchedule(LambdaSchedule):
                 raise ValueError(f"λ = {value:g} is not in [0, 1]; θ0 stands at 0 and θ1 at 1.")
         self.rounding = rounding
         self.n_groups = values.shape[1] if values.ndim == 2 else None
-        self.register_buffer("values", values)
+        self.register_buffer("values", values.to(torch.get_default_device()))
 
     def table(self) -> Float[Tensor, k * g]:
         """λ at the knots."""
@@ -196,7 +197,7 @@ def _curve_values(
         return [float(curve(s)) for s in np.linspace(0.0, 1.0, n_knots).tolist()]
     if isinstance(curve, int | float):
         return [float(curve)] * 2
-    return torch.as_tensor(curve, dtype=torch.float64).tolist()
+    return torch.as_tensor(curve, dtype=torch.float64, device="cpu").tolist()
 
 
 def shortest_rise(table: np.ndarray, share: float = SATURATION_SHARE) -> Saturation:

@@ -183,7 +183,11 @@ TAMPERED = {
     "a gigantic width": (edit_config(backbone={"width": 10**6}), "it belongs to another config"),
     "another depth": (edit_config(backbone={"depth": 3}), "lacks 'theta0.hidden"),
     "more knots": (edit_config(conditioning={"schedule": {"n_knots": 10}}), "schedule.phi is"),
-    "another conditioning": (edit_config(conditioning={"kind": "none"}), "lacks 'backbone"),
+    "another conditioning": (edit_config(conditioning={"kind": "none", "schedule": {}}), "lacks 'backbone"),
+    "a key of another conditioning": (
+        edit_config(conditioning={"kind": "none"}),
+        "conditioning.schedule is set, but is",
+    ),
     "an impossible constant": (
         edit_config(conditioning={"schedule": {"kind": "constant", "value": 7.0}}),
         "λ = 7 is not",
