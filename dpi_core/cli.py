@@ -20,11 +20,10 @@ from dpi_core.card import model_card
 from dpi_core.classifier import load_classifier
 from dpi_core.data import Data, download_fashion_mnist, load_data
 from dpi_core.interpolation import DPI
-from dpi_core.layer_report import held_out_layers
 from dpi_core.model import Model
 from dpi_core.own_images import denoise_folder, psnr_by_sigma
 from dpi_core.parallel import join
-from dpi_core.reports import analyse, evaluate
+from dpi_core.reports import PARTS, evaluate
 from dpi_core.results import results_page, sweep_table
 from dpi_core.runs import train_run
 from dpi_core.samplers import Dopri5
@@ -122,23 +121,21 @@ def run_analyse(options: argparse.Namespace) -> None:
     folder = _folder(options.checkpoint)
     model = checkpoint.load(folder, options.device)
     file, data = folder / checkpoint.ANALYSIS, _data(model.recipe, options)
-    if options.only == "layers":
-        found, about_layers = held_out_layers(model, data, _progress)
-        tensors, about = _stored_analysis(file)
-        kept = {name: value for name, value in tensors.items() if not name.startswith("layers.")}
-        tensors, about = kept | found, about | {"layers": about_layers}
-    else:
-        tensors, about = analyse(
-            model, data, not options.without_parameters, _progress, layers=not options.without_layers
-        )
-    checkpoint.write_tensors(file, tensors, {"about": json.dumps(about, ensure_ascii=False)})
-    print(f"{file}: {about['inputs']}")
+    if set(options.only) == set(PARTS):
+        file.unlink(missing_ok=True)
+    for part in (PARTS[name] for name in PARTS if name in options.only):
+        found, about = part.analyse(model, data, _progress)
+        stored, stored_about = _stored_analysis(file)
+        kept = {name: value for name, value in stored.items() if not name.startswith(part.tensors)}
+        about = stored_about | about
+        checkpoint.write_tensors(file, kept | found, {"about": json.dumps(about, ensure_ascii=False)})
+    print(file)
 
 
 def _stored_analysis(file: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """What a checkpoint stores for the app: tensors, and the JSON that says what they are."""
+    """What a checkpoint stores for the app so far: tensors, and the JSON that says what they are."""
     if not file.is_file():
-        raise ValueError(f"{file} is not there to be added to; run analyse without --only first.")
+        return {}, {}
     with safe_open(file, framework="pt") as stored:
         return {name: stored.get_tensor(name) for name in stored.keys()}, json.loads(stored.metadata()["about"])
 
@@ -190,12 +187,12 @@ def _parser() -> argparse.ArgumentParser:
     own.add_argument("--json", action="store_true", help="print the scores of --images as JSON")
     own.add_argument("--record", metavar="NAME", help="keep the means of --images in metrics.json under this name")
     commands.choices["analyse"].add_argument(
-        "--without-parameters", action="store_true", help="leave the Parameters page to be computed on demand"
+        "--only",
+        choices=PARTS,
+        nargs="+",
+        default=list(PARTS),
+        help="compute these anew, keep the rest of what is stored",
     )
-    commands.choices["analyse"].add_argument(
-        "--without-layers", action="store_true", help="leave the Layers page to be computed on demand"
-    )
-    commands.choices["analyse"].add_argument("--only", choices=["layers"], help="keep the rest of what is stored")
 
     sweeping = commands.add_parser("sweep", parents=[device, data], help=(run_sweep.__doc__ or "").rstrip("."))
     sweeping.add_argument("config", nargs="?", help="a sweep's name, or a JSON file")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import platform
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -208,26 +208,17 @@ def _held_out(data: Data, n: int) -> Tensor:
 # What the app shows first ----------------------------------------------------------------------------------------
 
 
-def analyse(
-    model: Model, data: Data, parameters: bool = True, progress: Progress = silent, layers: bool = True
-) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """What the pages show first: a sweep along s; for DPI models also the plane of noise level and λ, and the parameters.
+Found = tuple[dict[str, Tensor], dict[str, Any]]
+"""Tensors for `analysis.safetensors`, and the JSON that says what they are."""
+
+
+def analyse_frames(model: Model, data: Data, progress: Progress = silent) -> Found:
+    """A sweep along s, and for DPI models the plane of noise level and λ.
 
     Pictures of data that may not be passed on are never stored: the inputs are then the model's own samples.
-
-    Args:
-        model: what is analysed.
-        data: its data set.
-        parameters: whether to analyse the parameters too, most of the work; the app does it on demand otherwise.
-        progress: shows how far it is.
-        layers: whether to analyse the layers too; the app does it on demand otherwise.
-
-    Returns:
-        Tensors for `analysis.safetensors`, and the JSON that says what they are.
     """
     points = not isinstance(data, ImageData)
-    inputs, sentence = _shown_inputs(model, data, SHOWN_POINTS if points else SHOWN_IMAGES)
-    eps = torch.randn(inputs.shape, generator=seeded_generator(SEED))
+    inputs, eps, sentence = _shown(model, data)
     grid = np.linspace(0, 1, SWEEP_FRAMES).tolist()
     frames = list(progress(sweep(model.denoiser, inputs, eps, grid), len(grid), "frames along s"))
     x0_hat = torch.stack([frame.x0_hat for frame in frames])
@@ -252,16 +243,52 @@ def analyse(
         tensors["sweep.lam"] = lam.detach().float()
         pad, about["pad"] = _pad(model, data, inputs, eps, progress)
         tensors |= pad
-    if lam is not None and parameters:
-        judged = _held_out(data, PARAMETER_POINTS if points else PARAMETER_IMAGES)
-        count = PAD_POINTS if points else PAD_IMAGES
-        shown = (inputs[:count], eps[:count])
-        found, about["parameters"] = analyse_parameters(model, judged, SEED, shown, progress)
-        tensors |= found
-    if layers:
-        found, about["layers"] = held_out_layers(model, data, progress)
-        tensors |= found
     return tensors, about
+
+
+def analyse_held_out_parameters(model: Model, data: Data, progress: Progress = silent) -> Found:
+    """What the Parameters page shows, judged on held-out data; nothing for a model with one parameter set."""
+    if not isinstance(model.net, DPI):
+        return {}, {}
+    points = not isinstance(data, ImageData)
+    inputs, eps, _ = _shown(model, data)
+    count = PAD_POINTS if points else PAD_IMAGES
+    judged = _held_out(data, PARAMETER_POINTS if points else PARAMETER_IMAGES)
+    tensors, about = analyse_parameters(model, judged, SEED, (inputs[:count], eps[:count]), progress)
+    return tensors, {"parameters": about}
+
+
+def analyse_held_out_layers(model: Model, data: Data, progress: Progress = silent) -> Found:
+    """What the Layers page shows, judged on held-out data."""
+    tensors, about = held_out_layers(model, data, progress)
+    return tensors, {"layers": about}
+
+
+@dataclass(frozen=True)
+class Part:
+    """One part of what is stored for the pages.
+
+    Attributes:
+        tensors: beginnings of its tensors' names.
+        analyse: computes it from a model and its data.
+    """
+
+    tensors: tuple[str, ...]
+    analyse: Callable[[Model, Data, Progress], Found]
+
+
+PARTS = {
+    "frames": Part(("sweep.", "pad."), analyse_frames),
+    "parameters": Part(("weights.", "landscape.", "paths."), analyse_held_out_parameters),
+    "layers": Part(("layers.",), analyse_held_out_layers),
+}
+"""Of `analysis.safetensors`, by name; each replaces what is stored of it and keeps the rest."""
+
+
+def _shown(model: Model, data: Data) -> tuple[Tensor, Tensor, str]:
+    """The samples whose pictures may be stored, their noise, and what they are in one sentence."""
+    inputs, sentence = _shown_inputs(model, data, SHOWN_IMAGES if isinstance(data, ImageData) else SHOWN_POINTS)
+    return inputs, torch.randn(inputs.shape, generator=seeded_generator(SEED)), sentence
 
 
 def _pad(

@@ -1,0 +1,22 @@
+"""What is stored for the pages belongs to the weights, and one part is renewed without touching the others."""
+
+import shutil
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file
+
+from dpi_core.cli import main
+
+STORED = Path(__file__).parents[2] / "checkpoints" / "digits-vp-none"
+
+
+def test_frames_computed_anew_are_those_that_ship_and_the_rest_stays(tmp_path):
+    folder = shutil.copytree(STORED, tmp_path / STORED.name)
+    before = load_file(folder / "analysis.safetensors")
+    main(["analyse", str(folder), "--only", "frames"])
+    after = load_file(folder / "analysis.safetensors")
+    assert set(after) == set(before)
+    for name, value in before.items():
+        tolerance = {"rtol": 1e-2, "atol": 1e-2} if name.startswith("sweep.") else {"rtol": 0.0, "atol": 0.0}
+        torch.testing.assert_close(after[name].float(), value.float(), equal_nan=True, **tolerance)
