@@ -1,0 +1,403 @@
+// Outline, strips over s and the selected layer under one cursor.
+
+/** How long after the last key press Python hears of the choice, in milliseconds. */
+const KEY_REST = 250;
+const DETAIL_WIDTH = 280;
+
+const INSTANCES = new WeakMap();
+
+/** Mounts the view, or brings it up to date: Streamlit calls this for new data and for a new theme. */
+export default function (component) {
+  const { parentElement } = component;
+  if (!INSTANCES.has(parentElement)) INSTANCES.set(parentElement, new Layers(parentElement));
+  INSTANCES.get(parentElement).update(component);
+  return () => {
+    INSTANCES.get(parentElement)?.dispose();
+    INSTANCES.delete(parentElement);
+  };
+}
+
+class Layers {
+  constructor(root) {
+    this.element = root.querySelector(".layers");
+    this.slider = this.find("input[type=range]");
+    this.revision = null;
+    this.request = 0;
+    this.hovered = null;
+    this.table = new LayerTable(this.element, {
+      onPick: (node, s) => this.pick(node, s),
+      onToggle: (node) => this.toggle(node),
+      onHover: (node, s) => this.hover(node, s),
+      onLeave: () => this.hover(null, null),
+      onKey: (event) => this.onKey(event),
+    });
+    this.detail = new LayerDetail(this.part("detail"));
+    this.samples = new Samples(this.find(".samples"), (sample) => this.choose({ sample }));
+    this.bindControls();
+    this.onBlob = () => this.receive();
+    globalThis.addEventListener(BLOB_EVENT, this.onBlob);
+    this.resizes = new ResizeObserver(() => this.relayout());
+    this.resizes.observe(this.element);
+  }
+
+  find(selector) {
+    return this.element.querySelector(selector);
+  }
+
+  part(name) {
+    return this.find(`[data-part="${name}"]`);
+  }
+
+  dispose() {
+    // Python must not hear from a component that has left the page.
+    this.setStateValue = () => {};
+    clearTimeout(this.rest);
+    cancelAnimationFrame(this.request);
+    this.resizes.disconnect();
+    globalThis.removeEventListener(BLOB_EVENT, this.onBlob);
+  }
+
+  bindControls() {
+    this.slider.oninput = () => this.moveCursor(Number(this.slider.value) / Number(this.slider.max));
+    this.slider.onchange = () => this.commit();
+    this.find("select").onchange = (event) => this.choose({ statistic: event.target.value });
+    for (const button of this.element.querySelectorAll("[data-order]")) {
+      button.onclick = () => this.choose({ order: button.dataset.order });
+    }
+    for (const button of this.element.querySelectorAll("[data-activations]")) {
+      button.onclick = () => this.choose({ shown: button.dataset.activations });
+    }
+    const actions = {
+      fold: () => this.foldAll(),
+      png: () => this.savePicture(),
+      svg: () => this.saveVector(),
+      csv: () => this.saveTable(),
+      "detail-png": () => this.saveDetailPicture(),
+      "detail-csv": () => this.saveDetailTable(),
+    };
+    for (const [name, act] of Object.entries(actions)) this.find(`[data-action="${name}"]`).onclick = act;
+  }
+
+  // From Python
+
+  /** Takes what Streamlit hands over; the choices in it count only with a new revision. */
+  update({ data, setStateValue }) {
+    this.setStateValue = setStateValue;
+    this.data = data;
+    if (data.revision !== this.revision) {
+      this.revision = data.revision;
+      this.state = { ...data.start };
+      this.sent = JSON.stringify(this.state);
+      this.blob = null;
+    }
+    this.theme = readTheme(this.element);
+    this.element.style.colorScheme = this.theme.dark ? "dark" : "light";
+    this.receive();
+  }
+
+  /** The table and the layer, once their bytes have arrived. */
+  receive() {
+    const blob = getBlob(this.data.table);
+    if (blob && blob !== this.blob) this.takeTable(blob);
+    const detail = this.data.detail && getBlob(this.data.detail);
+    if (detail && detail !== this.detail.blob) this.detail.setDetail(detail);
+    this.element.classList.toggle("waiting", !this.blob);
+    this.relayout();
+  }
+
+  takeTable(blob) {
+    this.blob = blob;
+    this.outline = new Outline(blob.names, blob.stages);
+    this.statistics = new Map(
+      blob.statistics.map((header) => [header.key, new Statistic(header, blob.arrays[`statistics/${header.key}`].values)]),
+    );
+    const options = blob.statistics.map(({ key, label }) => new Option(label, key));
+    this.find("select").replaceChildren(...options);
+    this.samples.setTable(blob);
+    this.outline.reveal(this.layer);
+    this.isFresh = true;
+    this.arrange();
+  }
+
+  get layer() {
+    return Math.max(0, this.blob.names.indexOf(this.state.layer));
+  }
+
+  get statistic() {
+    return this.statistics.get(this.state.statistic) ?? this.statistics.values().next().value;
+  }
+
+  // What the hand does
+
+  /** Rows in the order asked for. */
+  arrange() {
+    this.table.setRows(this.state.order === "value" ? this.ranked() : this.outline.rows());
+    if (!this.rowAt(this.active)) this.active = this.blob.names[this.layer];
+  }
+
+  /** @returns {object[]} the layers, largest first, by their full names. */
+  ranked() {
+    const { names } = this.blob;
+    const ranks = names.map((_, layer) => this.statistic.rank(layer));
+    const order = names.map((_, layer) => layer).sort((a, b) => ranks[b] - ranks[a] || a - b);
+    return order.map((layer) => ({ path: names[layer], label: names[layer], level: 0, layer, layers: [layer] }));
+  }
+
+  rowAt(path) {
+    return this.table.rows.find((node) => node.path === path);
+  }
+
+  /** Takes choices over and tells Python. */
+  choose(changes) {
+    Object.assign(this.state, changes);
+    this.arrange();
+    this.isFresh = true;
+    this.relayout();
+    this.commit();
+  }
+
+  /** A click on a row chooses its layer, one on its strip moves the cursor too. */
+  pick(node, s) {
+    this.hovered = null;
+    this.activate(node);
+    if (s !== null) this.state.s = roundS(s);
+    else if (node.layer === null) return this.toggle(node);
+    this.change();
+    this.commit();
+  }
+
+  activate(node) {
+    this.active = node.path;
+    if (node.layer !== null) this.state.layer = this.blob.names[node.layer];
+  }
+
+  toggle(node) {
+    this.outline.toggle(node);
+    this.arrange();
+    this.relayout();
+  }
+
+  foldAll() {
+    this.outline.foldAll(this.outline.folded.size === 0);
+    this.arrange();
+    this.relayout();
+  }
+
+  /** The pointer takes the cursor along over the strips; it goes back when the pointer leaves without a click. */
+  hover(node, s) {
+    this.hovered = node && { node, s: roundS(s) };
+    this.change();
+  }
+
+  moveCursor(s) {
+    this.state.s = roundS(s);
+    this.change();
+  }
+
+  onKey(event) {
+    if (event.ctrlKey || event.metaKey || event.altKey) return;
+    const { rows } = this.table;
+    const at = rows.findIndex((node) => node.path === this.active);
+    const steps = { ArrowDown: 1, ArrowUp: -1, PageDown: 10, PageUp: -10, Home: -rows.length, End: rows.length };
+    const node = rows[at];
+    if (event.key in steps) {
+      const next = clamp(at + steps[event.key], 0, rows.length - 1);
+      this.activate(rows[next]);
+      this.table.show(next);
+    } else if (node?.layer === null && ["ArrowLeft", "ArrowRight", "Enter"].includes(event.key)) {
+      const isFolded = this.outline.folded.has(node.path);
+      if (event.key === "Enter" || isFolded === (event.key === "ArrowRight")) this.toggle(node);
+    } else return;
+    event.preventDefault();
+    this.change();
+    clearTimeout(this.rest);
+    this.rest = setTimeout(() => this.commit(), KEY_REST);
+  }
+
+  /** Tells Python once where the hand has let go. */
+  commit() {
+    clearTimeout(this.rest);
+    const position = JSON.stringify(this.state);
+    if (position === this.sent) return;
+    this.sent = position;
+    this.setStateValue("position", { ...this.state, revision: this.revision });
+  }
+
+  change() {
+    if (!this.request) this.request = requestAnimationFrame(() => this.draw());
+  }
+
+  // Drawing
+
+  /** Fits everything to its size and theme and draws at once, so that no cleared canvas is ever seen. */
+  relayout(ratio = globalThis.devicePixelRatio) {
+    if (!this.blob) return;
+    this.table.fit(ratio);
+    if (this.isFresh) this.scrollToStart();
+    this.isFresh = false;
+    this.detail.setTheme(this.theme);
+    this.table.drawAxis({ statistic: this.statistic, theme: this.theme });
+    if (this.detail.blob) this.detail.fit(ratio);
+    this.writeChoices();
+    this.draw();
+  }
+
+  /** By depth the selected layer is in sight, by value the first one. */
+  scrollToStart() {
+    if (this.state.order === "value") this.table.scroller.scrollTop = 0;
+    else this.table.show(this.table.rows.findIndex((node) => node.path === this.active));
+  }
+
+  draw() {
+    cancelAnimationFrame(this.request);
+    this.request = 0;
+    const s = this.hovered?.s ?? this.state.s;
+    const { folded } = this.outline;
+    const { sizes } = this.blob;
+    this.table.draw({
+      statistic: this.statistic,
+      theme: this.theme,
+      s,
+      active: this.active,
+      folded,
+      sizes,
+      largest: this.largest(),
+    });
+    this.drawDetail(s);
+    this.writeReadout(s);
+    this.slider.value = Math.round(s * Number(this.slider.max));
+    this.slider.style.setProperty("--filled", `${100 * s}%`);
+    this.slider.setAttribute("aria-valuetext", `t ${s.toFixed(2)}`);
+    this.element.dataset.s = s;
+  }
+
+  /** @returns {number} parameters of the largest row that has a bar. */
+  largest() {
+    const { sizes } = this.blob;
+    const { folded } = this.outline;
+    const closed = this.table.rows.filter((node) => node.layer !== null || folded.has(node.path));
+    return Math.max(1, ...closed.map((node) => node.layers.reduce((sum, layer) => sum + sizes[layer], 0)));
+  }
+
+  drawDetail(s) {
+    const { blob } = this.detail;
+    const name = this.blob.names[this.layer];
+    const isCurrent = blob?.layer === name && blob.sample === this.state.sample;
+    this.part("detail").classList.toggle("stale", !isCurrent);
+    this.part("detail").dataset.layer = isCurrent ? name : "";
+    write(this.part("layer-name"), `${name} (${this.blob.kinds[this.layer]})`);
+    write(this.part("pending"), isCurrent ? blob.about : `${this.data.pending || "Fetching this layer"} …`);
+    if (!isCurrent) return;
+    this.detail.draw(s, this.state.shown === "change");
+    write(this.part("weights-caption"), blob.weight_caption);
+  }
+
+  writeReadout(s) {
+    const { statistic } = this;
+    const node = this.hovered?.node ?? this.rowAt(this.active);
+    if (!node) return;
+    const i = statistic.nearestLevel(s);
+    const where = statistic.levels > 1 ? ` at t ${statistic.s[i].toFixed(2)}` : "";
+    const what = node.layer === null ? `${node.path.replace("/", "")}, mean of ${node.layers.length} layers` : node.path;
+    const text = `t ${s.toFixed(2)}  ·  ${what}  ·  ${statistic.label}${where}: ${statistic.format(statistic.at(node.layers, i))}`;
+    write(this.part("readout"), text);
+  }
+
+  writeChoices() {
+    this.find("select").value = this.statistic.key;
+    write(this.part("statistic-caption"), this.statistic.caption);
+    for (const button of this.element.querySelectorAll("[data-order]")) {
+      button.setAttribute("aria-pressed", button.dataset.order === this.state.order);
+    }
+    const canChange = !this.find('[data-activations="change"]').disabled;
+    for (const button of this.element.querySelectorAll("[data-activations]")) {
+      const isShown = button.dataset.activations === (canChange ? this.state.shown : "value");
+      button.setAttribute("aria-pressed", isShown);
+    }
+    const fold = this.find('[data-action="fold"]');
+    fold.disabled = this.state.order === "value";
+    write(fold, this.outline.folded.size ? "Unfold" : "Fold");
+    this.samples.choose(this.state.sample);
+  }
+
+  // Saving
+
+  fileName(what) {
+    return `${this.blob.title}-${what}`;
+  }
+
+  /** @returns {object} what both pictures of the table are painted from. */
+  exported() {
+    const { rows } = this.table;
+    const title = `${this.blob.title}: ${this.statistic.label}`;
+    return { rows, statistic: this.statistic, theme: this.theme, title, caption: this.statistic.caption, ...tableSize(rows) };
+  }
+
+  savePicture() {
+    const picture = this.exported();
+    const canvas = newCanvas(picture.width * EXPORT.scale, picture.height * EXPORT.scale);
+    const context = canvas.getContext("2d");
+    context.scale(EXPORT.scale, EXPORT.scale);
+    paintTable(context, picture);
+    canvas.toBlob((blob) => download(blob, `${this.fileName(`layers-${this.statistic.key}`)}.png`));
+  }
+
+  saveVector() {
+    const picture = this.exported();
+    const context = new SvgContext(picture.width, picture.height);
+    paintTable(context, picture);
+    download(new Blob([String(context)], { type: "image/svg+xml" }), `${this.fileName(`layers-${this.statistic.key}`)}.svg`);
+  }
+
+  saveTable() {
+    const { names, stages, kinds, sizes } = this.blob;
+    const statistics = [...this.statistics.values()];
+    const rows = [["layer", "stage", "kind", "parameters", "statistic", "unit", "s", "value"]];
+    for (const { key, unit, s, levels, values } of statistics) {
+      names.forEach((name, layer) => {
+        s.forEach((at, i) => {
+          const value = values[layer * levels + i];
+          const about = [name, stages[layer], kinds[layer], sizes[layer], key, unit];
+          rows.push([...about, levels > 1 ? at : "", Number.isFinite(value) ? value : ""]);
+        });
+      });
+    }
+    downloadCsv(rows, `${this.fileName("layers")}.csv`);
+  }
+
+  saveDetailPicture() {
+    if (!this.detail.blob) return;
+    this.relayout(EXPORT.fineness);
+    const cells = (selector) =>
+      [...this.element.querySelectorAll(selector)]
+        .filter((figure) => !figure.hidden)
+        .map((figure) => figureCell(figure, DETAIL_WIDTH));
+    const activations = cells('[data-figure="activations"]').map((cell) => ({
+      ...cell,
+      title: this.part("activation-title").textContent,
+      caption: this.part("activation-caption").textContent,
+      width: 3 * DETAIL_WIDTH,
+      height: 3 * cell.height,
+    }));
+    const rows = [cells("[data-weights]"), activations].filter((row) => row.length);
+    const heading = `${this.blob.title}: ${this.part("layer-name").textContent}`;
+    const picture = composePicture({ heading, rows, theme: this.theme });
+    this.relayout();
+    picture.toBlob((blob) => download(blob, `${this.fileName(this.state.layer)}.png`));
+  }
+
+  saveDetailTable() {
+    if (!this.detail.blob) return;
+    downloadCsv(this.detail.asRows(this.state.s, this.state.shown === "change"), `${this.fileName(this.state.layer)}.csv`);
+  }
+}
+
+/** The cursor counts in hundredths, as the slider does. */
+function roundS(s) {
+  return Math.round(s * 100) / 100;
+}
+
+function downloadCsv(rows, name) {
+  const text = rows.map((row) => row.map(csvField).join(",") + "\r\n").join("");
+  download(new Blob([`\ufeff${text}`], { type: "text/csv;charset=utf-8" }), name);
+}
