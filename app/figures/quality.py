@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import numpy as np
 
-from app.figures.chart import FAINT, SERIES, Chart, plot
+from app.figures.chart import FAINT, SERIES, Chart, plot, signed
 from app.figures.reproduce import load_line
 from app.figures.trajectories import SAMPLER_NAMES
 from app.records import QualityRequest, QualityResult, StoredModel
 
 BUDGETS = (4, 8, 16, 32)
-"""Network evaluations that every sampler is given."""
+"""Network evaluations that every sampler is given, where they make at least two steps."""
 
 EVALUATIONS = {"euler": 1, "heun": 2, "dpmpp_2m": 1, "rk4": 4}
 STOCHASTIC_EVALUATIONS = {"ddpm": 1, "edm": 2}
 
 
 def _runs(per_step: dict[str, int]) -> tuple[tuple[str, int], ...]:
-    return tuple((name, budget // cost) for name, cost in per_step.items() for budget in BUDGETS)
+    return tuple((name, budget // cost) for name, cost in per_step.items() for budget in BUDGETS if budget >= 2 * cost)
 
 
 QUALITY_RUNS = (*_runs(EVALUATIONS), ("dopri5", 0))
@@ -48,7 +48,7 @@ def _energy_chart(model: StoredModel, request: QualityRequest, result: QualityRe
     floor = ""
     if result.floor is not None:
         low, high = result.floor
-        floor = f" Fresh data in place of samples reach {low:.4f} to {high:.4f} in nine draws of ten (grey band)."
+        floor = f" Fresh data in place of samples reach {signed(low, 4)} to {signed(high, 4)} in nine draws of ten (grey band)."
     caption = f"Energy distance of {request.inputs.n} samples to fresh data; near 0 is best.{floor}"
     values = result.energy
     chart = _chart(

@@ -252,14 +252,16 @@ def _arguments(request: TrajectoryRequest) -> str:
 def settings(runs: Sequence[TrajectoryRequest]) -> dict[str, Any]:
     """Seed and settings, as they are written into exported files."""
     inputs = runs[0].inputs
-    start = {"kind": "noise"} if inputs.kind == "samples" else {"kind": "inverted", "data": inputs.kind}
+    start: dict[str, Any] = {"kind": "noise"} if inputs.kind == "samples" else {"kind": "inverted", "data": inputs.kind}
     if runs[0].between is not None:
         start = {"kind": "between", "samples": list(runs[0].between)}
     return {"seed": inputs.seed, "samples": inputs.n, "start": start, "runs": [_run_settings(run) for run in runs]}
 
 
 def _run_settings(run: TrajectoryRequest) -> dict[str, Any]:
-    curve = {"frozen": {"frozen_at": run.frozen_at}, "table": {"table": list(run.table)}}.get(run.lam, {})
+    curve: dict[str, Any] = {"frozen": {"frozen_at": run.frozen_at}, "table": {"table": list(run.table)}}.get(
+        run.lam, {}
+    )
     steps = {} if run.sampler in ADAPTIVE else {"steps": run.steps, "grid": run.grid}
     about = {"model": model_name(run.model), "digest": run.model.digest, "sampler": run.sampler}
     return {**about, **steps, "lambda": run.lam, **curve}

@@ -280,7 +280,7 @@ def _select(place: Any, label: str, names: dict[str, str], default: str, setting
 
 def _computed_runs(chosen: Chosen) -> list[Found]:
     """The runs that are there; the first that is missing is computed, and shown as far as it has come."""
-    found = []
+    found: list[Found] = []
     for letter, name, run in zip("ABCD", chosen.names, chosen.runs, strict=False):
         result = _known(run) or computed(run, TrajectoryResult, f"Run {letter}: {name}")
         if result is None:

@@ -205,7 +205,8 @@ class PlayerView extends View {
   }
 
   distanceCaption() {
-    const what = "Root mean square difference of x_s at equal s; all runs start from the same noise, at 0.";
+    const start = this.runs[0].arrays.origin ? "each run starts from its own noise of the same data" : "all runs start from the same noise, at 0";
+    const what = `Root mean square difference of x_s at equal s; ${start}.`;
     return this.reference ? `${what} Fine run: ${this.reference.name}.` : what;
   }
 
