@@ -211,11 +211,11 @@ class BreaksBelow(nn.Module):
 def test_a_model_that_breaks_is_reported_at_its_step_and_leaves_what_came_before():
     states = sample_states(Denoiser(BreaksBelow(), FlowMatching()), Dopri5(), [1.0, 0.0], noise())
     seen = []
-    with pytest.raises(FloatingPointError, match=r"NaN or infinity at step (\d+) \(s = 0\.[123]\d\d\)") as caught:
+    with pytest.raises(FloatingPointError, match=r"NaN or infinity at step (\d+) \(s = 0\.[0123]\d\d\)") as caught:
         for state in states:
             seen.append(state)
     assert f"at step {seen[-1].step} " in str(caught.value)
-    assert len(seen) > 2 and seen[-1].s >= 0.4
+    assert len(seen) > 1 and seen[-1].s >= 0.4
     assert all(bool(torch.isfinite(state.x).all()) for state in seen)
 
 
