@@ -259,9 +259,10 @@ def settings(runs: Sequence[TrajectoryRequest]) -> dict[str, Any]:
 
 
 def _run_settings(run: TrajectoryRequest) -> dict[str, Any]:
-    curve: dict[str, Any] = {"frozen": {"frozen_at": run.frozen_at}, "table": {"table": list(run.table)}}.get(
-        run.lam, {}
-    )
+    curves: dict[str, dict[str, Any]] = {
+        "frozen": {"frozen_at": run.frozen_at},
+        "table": {"table": list(run.table)},
+    }
     steps = {} if run.sampler in ADAPTIVE else {"steps": run.steps, "grid": run.grid}
     about = {"model": model_name(run.model), "digest": run.model.digest, "sampler": run.sampler}
-    return {**about, **steps, "lambda": run.lam, **curve}
+    return {**about, **steps, "lambda": run.lam, **curves.get(run.lam, {})}
