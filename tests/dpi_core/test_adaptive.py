@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import re
 from pathlib import Path
 
 import numpy as np
@@ -211,10 +212,11 @@ class BreaksBelow(nn.Module):
 def test_a_model_that_breaks_is_reported_at_its_step_and_leaves_what_came_before():
     states = sample_states(Denoiser(BreaksBelow(), FlowMatching()), Dopri5(), [1.0, 0.0], noise())
     seen = []
-    with pytest.raises(FloatingPointError, match=r"NaN or infinity at step (\d+) \(s = 0\.[0123]\d\d\)") as caught:
+    with pytest.raises(FloatingPointError, match="NaN or infinity") as caught:
         for state in states:
             seen.append(state)
-    assert f"at step {seen[-1].step} " in str(caught.value)
+    step, s = re.search(r"at step (\d+) \(s = (0\.\d+)\)", str(caught.value)).groups()
+    assert int(step) == seen[-1].step and float(s) <= seen[-1].s + 5e-4
     assert len(seen) > 1 and seen[-1].s >= 0.4
     assert all(bool(torch.isfinite(state.x).all()) for state in seen)
 

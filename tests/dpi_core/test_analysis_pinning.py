@@ -139,7 +139,7 @@ def test_the_layer_that_matters_goes_last_and_is_enough(samples):
     *_, order = holding_order(denoiser, *samples, single, candidates=2)
     assert order.order[-1] == 1
     assert order.enough == 1
-    assert order.losses[-1, 0] > 0.3
+    assert order.losses[-1, 0] > 5 * np.abs(order.losses[:-1, 0]).max(), "all that is lost is lost with that layer"
     assert (order.losses[:, 1] <= order.losses[:, 0]).all() and (order.losses[:, 0] <= order.losses[:, 2]).all()
 
 

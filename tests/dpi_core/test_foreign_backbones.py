@@ -123,8 +123,9 @@ def test_the_derivatives_of_the_layers_sum_to_the_difference_along_lambda(networ
 
 def test_integrated_gradients_and_shapley_values_add_up(network):
     denoiser, x0, eps = network
-    for found in shares(denoiser, x0, eps, [S], steps=8):
-        assert found.residual < 1e-3
+    gradients, shapley = shares(denoiser, x0, eps, [S], steps=16)
+    assert gradients.residual < 1e-2, "a quadrature; kinks of ReLUs leave something"
+    assert shapley.residual < 1e-6
 
 
 def test_pinned_errors_are_those_without_memory(network):

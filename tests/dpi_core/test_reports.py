@@ -18,5 +18,6 @@ def test_frames_computed_anew_are_those_that_ship_and_the_rest_stays(tmp_path):
     after = load_file(folder / "analysis.safetensors")
     assert set(after) == set(before)
     for name, value in before.items():
-        tolerance = {"rtol": 1e-2, "atol": 1e-2} if name.startswith("sweep.") else {"rtol": 0.0, "atol": 0.0}
-        torch.testing.assert_close(after[name].float(), value.float(), equal_nan=True, **tolerance)
+        step = 1 if value.dtype == torch.uint8 else 1e-2  # pixels are bytes: another CPU may round to the next
+        tolerance = step if name.startswith("sweep.") else 0
+        torch.testing.assert_close(after[name].float(), value.float(), equal_nan=True, rtol=0, atol=tolerance)
