@@ -63,13 +63,19 @@ def test_the_sentence_names_the_layers_that_were_held_last(model):
     assert loss[result.enough] <= 0.05 * loss[0] + 1e-6
 
 
+def in_link(app, key):
+    """AppTest holds what a test has set as text, and what the page has written as a list."""
+    value = app.query_params[key]
+    return value if isinstance(value, str) else value[0]
+
+
 def test_the_link_chooses_what_exists_and_nothing_else():
     app = open_page("digits-vp-dpi", layer="head", heat="cka", rows="value", sample="2", shown="change", t="0.4")
-    assert app.query_params["layer"] == ["head"] and app.query_params["heat"] == ["cka"]
+    assert in_link(app, "layer") == "head" and in_link(app, "heat") == "cka"
     app = open_page("digits-vp-dpi", layer="nowhere", heat="x", sample="900")
     result = stored.read_model("digits-vp-dpi").layers
-    assert app.query_params["layer"] == [layers.default_layer(result)]
-    assert app.query_params["sample"] == ["0"]
+    assert in_link(app, "layer") == layers.default_layer(result)
+    assert in_link(app, "sample") == "0"
 
 
 def test_every_statistic_is_the_stored_one(model):
