@@ -3,7 +3,7 @@
 const MEANING = { ArrowRight: "next", PageDown: "next", " ": "next", ArrowLeft: "back", PageUp: "back", Escape: "leave" };
 
 /** Mounts the listener; Streamlit calls the returned function when the element leaves the page. */
-export default function ({ setTriggerValue }) {
+export default function ({ setTriggerValue, parentElement }) {
   const onKey = (event) => {
     if (event.defaultPrevented || event.repeat || event.ctrlKey || event.metaKey || event.altKey) return;
     const target = event.composedPath()[0];
@@ -17,5 +17,6 @@ export default function ({ setTriggerValue }) {
     setTriggerValue("pressed", pressed);
   };
   document.addEventListener("keydown", onKey);
+  parentElement.querySelector("span").dataset.listening = "";
   return () => document.removeEventListener("keydown", onKey);
 }
