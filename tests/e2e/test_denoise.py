@@ -153,7 +153,6 @@ def upload(page, name, content):
 # Opening ---------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.timed
 def test_the_first_picture_comes_soon_after_a_cold_start(server, record_property):
     record_property("cold_start_seconds", round(server.cold_start, 2))
     print(f"cold start: {server.cold_start:.2f} s")
@@ -225,7 +224,6 @@ def test_the_step_buttons_move_by_one_frame(denoise):
     expect(page.sentence).to_contain_text("At t = 0.36")
 
 
-@pytest.mark.timed
 def test_a_key_press_is_drawn_within_50_ms(denoise, record_property):
     page = denoise()
     page.slider.focus()
@@ -269,7 +267,6 @@ DRAG = """async (slider) => {
 }"""
 
 
-@pytest.mark.timed
 def test_a_drag_is_drawn_at_50_frames_a_second(denoise, record_property):
     page, rates = denoise(), []
     # Whatever else the machine does can only slow a run down.

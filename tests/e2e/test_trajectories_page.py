@@ -107,7 +107,6 @@ def to_the_noise(page: Page) -> None:
     expect(page.locator(".player")).to_have_attribute("data-s", "1.000000")
 
 
-@pytest.mark.timed
 @pytest.mark.parametrize("model", ["mixture2d-flow-dpi", "digits-vp-dpi"])
 def test_play_advances_at_fifty_frames_a_second(model, open_runs):
     page = open_runs(model, "steps_a=16&steps_b=8")
