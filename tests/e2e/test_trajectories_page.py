@@ -3,13 +3,13 @@
 import io
 import json
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import imageio_ffmpeg
 import numpy as np
 import pytest
 from PIL import Image
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Page, expect
 
 pytestmark = pytest.mark.e2e
 
@@ -44,30 +44,9 @@ COUNT_FRAMES = """() => new Promise((done) => {
 
 
 @pytest.fixture
-def visit(browser: Browser, server) -> Iterator[Callable[..., Page]]:
-    """Opens the page in a browser session of its own; at the end no session may have seen an error or a foreign host."""
-    contexts, errors, foreign = [], [], []
-
-    def listen(message) -> None:
-        # Below a page's path Streamlit first looks for its server there, does not find it, and then asks at the root.
-        is_probe = "404" in message.text and "/trajectories/_stcore/" in message.location.get("url", "")
-        if message.type == "error" and not is_probe:
-            errors.append(message.text)
-
-    def visit(query: str, **options) -> Page:
-        contexts.append(browser.new_context(**({"viewport": {"width": 1280, "height": 720}} | options)))
-        page = contexts[-1].new_page()
-        page.on("pageerror", lambda error: errors.append(str(error)))
-        page.on("console", listen)
-        page.on("request", lambda request: foreign.append(request.url))
-        page.goto(f"{server.url}trajectories?{query}")
-        return page
-
-    yield visit
-    for context in contexts:
-        context.close()
-    assert errors == []
-    assert [url for url in foreign if not url.startswith((server.url, "data:", "blob:"))] == []
+def visit(open_page: Callable[..., Page]) -> Callable[..., Page]:
+    """Opens the page, with what a link holds."""
+    return lambda query, **options: open_page(f"trajectories?{query}", **options)
 
 
 @pytest.fixture
