@@ -19,14 +19,15 @@ ROOT = Path(dpi_core.__file__).parents[1]
 
 # A module may import the rows above its own, and its own row where nothing forbids it.
 ROWS = (
-    {"types", "config", "precision", "parallel"},
+    {"types", "config", "precision", "parallel", "verdicts"},
     {"lambda_schedules", "noise_processes", "backbones", "data"}
     | {"seeds", "idx_files", "images", "planar", "mixtures", "classifier", "distances"},
     {"flat_storage", "sample_batches", "operators", "interpolation", "one_set", "conditioning"},
     {"denoiser"},
     {"samplers", "training", "evaluation", "analysis"},
     {"model", "build", "checkpoint"},
-    {"quality", "cost", "own_images", "layer_report", "reports", "card", "runs", "sweep", "results", "cli", "__main__"},
+    {"quality", "cost", "own_images", "layer_report", "reports", "card", "runs", "held_out", "equal_time"}
+    | {"sweep", "results", "cli", "__main__"},
 )
 APART = ROWS[4]
 ALLOWED_ALL_THE_SAME = {("evaluation", "samplers")}
