@@ -68,7 +68,9 @@ class HeldOutScores:
 
     def add(self, state: TrainingState) -> None:
         """Scores the averaged weights of a state and writes its line."""
-        scores = np.stack([error for _, error in denoising_errors(self._denoiser(state), self.x0, SCORED_LEVELS, SCORING_SEED)])
+        scores = np.stack(
+            [error for _, error in denoising_errors(self._denoiser(state), self.x0, SCORED_LEVELS, SCORING_SEED)]
+        )
         if self.x0.ndim == 4:
             scores = psnr(scores)
         measure: Literal["psnr", "mse"] = "psnr" if self.x0.ndim == 4 else "mse"

@@ -190,7 +190,8 @@ def _judge(model: Model, config: SweepConfig, data: Data, place: Path, judge: Cl
     model.metrics["held_out"] = {
         "n": len(x0),
         "s": list(LEVELS),
-        **{measure: values.mean(axis=1).tolist() for measure, values in scores.items()},
+        "seed": JUDGING_SEED,
+        **{measure: _held_out_scores(measure, values) for measure, values in scores.items()},
     }
     if isinstance(model.net, DPI):
         model.metrics["lambda"] = lambda_scores(model.net)
@@ -200,6 +201,11 @@ def _judge(model: Model, config: SweepConfig, data: Data, place: Path, judge: Cl
     checkpoint.save(model, place)
     tensors = {measure: torch.from_numpy(values.astype(np.float32)) for measure, values in scores.items()}
     checkpoint.write_tensors(place / SCORES, tensors)
+
+
+def _held_out_scores(measure: str, values: np.ndarray) -> list[Any]:
+    """At each level as `reports.evaluate` writes it: the mean squared error's mean, and intervals of what images are judged by."""
+    return values.mean(axis=1).tolist() if measure == "mse" else [asdict(each) for each in bootstrap_intervals(values)]
 
 
 def _floor(config: SweepConfig, data: Data, judge: Classifier | None) -> dict[str, float]:

@@ -93,9 +93,13 @@ def comparison_in_words(
     verdicts = [verdict(each["low"], each["high"]) for each in comparison["difference"]]
     where = where_in_words(first, other, s, verdicts)
     average = comparison["average"]
-    mean, low, high = (signed(average[key], digits) for key in ("mean", "low", "high"))
-    gained = f"On average over the levels {mean}{f' {unit}' * bool(unit)} ({low} to {high}), from {samples}{_seeds(seeds, unit, digits)}."
-    return f"{name}: {where}. {gained}"
+    gained = f"On average over the levels {_with_interval(average, unit, digits)}"
+    return f"{name}: {where}. {gained}, from {samples}{_seeds(seeds, unit, digits)}."
+
+
+def _with_interval(interval: Mapping[str, float], unit: str, digits: int) -> str:
+    mean, low, high = (signed(interval[key], digits) for key in ("mean", "low", "high"))
+    return f"{mean}{f' {unit}' * bool(unit)} ({low} to {high})"
 
 
 def _seeds(seeds: Sequence[float], unit: str, digits: int) -> str:
@@ -116,30 +120,35 @@ def equal_time_in_words(first: str, other: str, sweep: Mapping[str, Any]) -> str
     if found is None:
         return f"not measured against {other}: {longer}, and these runs kept no held-out scores on the way"
     name, unit, digits = UNITS[found["measure"]]
-    mean, low, high = (signed(found["difference"][key], digits) for key in ("mean", "low", "high"))
     word = verdict(found["difference"]["low"], found["difference"]["high"])
+    opening = word if word == EVEN else f"{first} is {word}"
+    gained = _with_interval(found["difference"], unit, digits)
     return (
-        f"{word if word == EVEN else f'{first} is {word}'} against {other}: {mean}{f' {unit}' * bool(unit)} ({low} to {high}) in {name};"
-        f" {longer}, so {first} is read at step {found['steps'][0]:,} and {other} at step {found['steps'][1]:,} ({found['samples']} samples,"
-        f" {found['levels']} levels). The rate of the one read early had not decayed there, which counts against it"
+        f"{opening} against {other}: {gained} in {name}, on {found['samples']} samples at {found['levels']} levels; {longer}, so"
+        f" {first} is read at step {found['steps'][0]:,} and {other} at step {found['steps'][1]:,}. The learning rate of the one"
+        " read early had not decayed there, which counts against it"
     )
 
 
-def goal_in_words(sweep: Mapping[str, Any]) -> str:
-    """Against which methods the first one is worse at no level and better on average, and against which it is not."""
-    first, *others = sweep["methods"]
-    measure = main_measure(sweep)
+def goal_in_words(first: str, measure: str, against: Mapping[str, Mapping[str, Any]]) -> str:
+    """Against which methods the first one is worse at no level and better on average, and against which it is not.
+
+    Args:
+        first: the method whose differences are given.
+        measure: a key of `UNITS`.
+        against: other method -> its comparison, as in `comparison_in_words`; at least one.
+    """
     reached, missed = [], []
-    for other in others:
-        comparison = sweep["against"][other][measure]
+    for other, comparison in against.items():
         words = [verdict(each["low"], each["high"]) for each in comparison["difference"]]
         average = comparison["average"]
         is_reached = WORSE not in words and verdict(average["low"], average["high"]) == BETTER
         (reached if is_reached else missed).append(other)
     name = UNITS[measure][0]
-    parts = [f"worse at no level and better on average than {_listed(reached)}"] * bool(reached)
-    parts += [f"not so against {_listed(missed)}"] * bool(missed)
-    return f"By {name}, {first} is {'; '.join(parts)}." if reached else f"By {name}, {first} is worse at some level or not better on average, against {_listed(missed)}."
+    if not reached:
+        return f"By {name}, {first} is worse at some level, or not better on average, against {_listed(missed)}."
+    rest = f"; not so against {_listed(missed)}" if missed else ""
+    return f"By {name}, {first} is worse at no level and better on average against {_listed(reached)}{rest}."
 
 
 def main_measure(sweep: Mapping[str, Any]) -> str:

@@ -41,6 +41,7 @@ from app.records.parameters import ParametersRequest as ParametersRequest
 from app.records.parameters import ParametersResult as ParametersResult
 from app.records.parameters import PathsResult as PathsResult
 from app.records.parameters import WeightsResult as WeightsResult
+from app.records.runs import TrainingRun as TrainingRun
 from app.records.trajectories import PlaneRequest as PlaneRequest
 from app.records.trajectories import PlaneResult as PlaneResult
 from app.records.trajectories import QualityRequest as QualityRequest

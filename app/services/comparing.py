@@ -41,7 +41,9 @@ def comparison(
         shown, error = [], []
         for frame in sweep(model.denoiser, x0, eps, grid):
             if not frame.x0_hat.isfinite().all():
-                raise ValueError(f"the output of {model.recipe.name} is not finite at s = {frame.s:g}; restore the checkpoint.")
+                raise ValueError(
+                    f"the output of {model.recipe.name} is not finite at s = {frame.s:g}; restore the checkpoint."
+                )
             shown.append(frame.x0_hat[: request.shown])
             error.append((frame.x0_hat - x0).square().flatten(1).mean(1).double().numpy())
             report(len(errors) * len(grid) + len(error), total)

@@ -76,9 +76,7 @@ def load_model(key: ModelKey, device: str) -> Model:
     return model
 
 
-def answer(
-    model: Model, request: Request, report: Report, load: Callable[[ModelKey], Model] | None = None
-) -> Result:
+def answer(model: Model, request: Request, report: Report, load: Callable[[ModelKey], Model] | None = None) -> Result:
     """Computes one request.
 
     Args:

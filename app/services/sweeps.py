@@ -10,7 +10,9 @@ from app.records import SweepResult
 from dpi_core.model import Model
 
 
-def sweep_result(model: Model, grid: list[float], x0: Tensor, eps: Tensor, x0_hat: Tensor, mse: np.ndarray) -> SweepResult:
+def sweep_result(
+    model: Model, grid: list[float], x0: Tensor, eps: Tensor, x0_hat: Tensor, mse: np.ndarray
+) -> SweepResult:
     """The record of a sweep.
 
     Args:
