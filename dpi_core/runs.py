@@ -14,11 +14,11 @@ from dpi_core.build import Recipe, build_denoiser, recipe_to_dict, warm_start
 from dpi_core.config import from_dict
 from dpi_core.data import Data
 from dpi_core.held_out import HeldOutScores
-from dpi_core.lambda_schedules import SATURATION_WARNING
 from dpi_core.model import Model
 from dpi_core.parallel import Team
 from dpi_core.reports import hardware
 from dpi_core.training import StepLog, TrainingState, train
+from dpi_core.verdicts import SATURATION_WARNING
 
 
 class Run:

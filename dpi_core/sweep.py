@@ -204,7 +204,7 @@ def _judge(model: Model, config: SweepConfig, data: Data, place: Path, judge: Cl
 
 
 def _held_out_scores(measure: str, values: np.ndarray) -> list[Any]:
-    """At each level as `reports.evaluate` writes it: the mean squared error's mean, and intervals of what images are judged by."""
+    """At each level, as `reports.evaluate` writes it: means of the mean squared error, intervals of the others."""
     return values.mean(axis=1).tolist() if measure == "mse" else [asdict(each) for each in bootstrap_intervals(values)]
 
 

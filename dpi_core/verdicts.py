@@ -10,6 +10,9 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
 
+SATURATION_WARNING = 0.35
+"""λ saturates where 90 % of its rise lies in a shorter interval of s; a straight line needs 0.9."""
+
 BETTER, WORSE, EVEN = "better", "worse", "no difference"
 
 UNITS = {"psnr": ("PSNR", "dB", 2), "ssim": ("SSIM", "", 4), "mse": ("mean squared error", "", 5)}

@@ -8,11 +8,10 @@ import numpy as np
 
 from app.figures.chart import SERIES, Chart, plot
 from app.records import TrainingRun
-from dpi_core.verdicts import UNITS
+from dpi_core.verdicts import SATURATION_WARNING, UNITS
 
 S_TITLE = "scalar s: 0 clean, 1 noise"
 MOST_CURVES = 24
-SATURATION_WARNING = 0.2
 NEWS_FOR = 120.0
 """Seconds after the last line in which a run counts as running."""
 
@@ -92,7 +91,7 @@ def saturation_chart(runs: Sequence[TrainingRun]) -> Chart:
     figure.add_hline(SATURATION_WARNING, line={"color": "#8C8C8C", "dash": "dot", "width": 1})
     figure.update_yaxes(range=[0, 1])
     figure.update_layout(showlegend=True)
-    caption = f"0.9 is a straight line; below {SATURATION_WARNING} (dotted) nearly all of the path is spent in a small part of s: λ saturates."
+    caption = f"0.9 is a straight line; below {SATURATION_WARNING} (dotted) λ saturates: a small part of s gets nearly all of its rise."
     header = ("run", "step", "width")
     return Chart(
         "run-saturation", "Saturation of λ", figure, caption, header, rows, _lines(runs, "log.jsonl", "saturation")
@@ -117,8 +116,8 @@ def held_out_chart(run: TrainingRun) -> Chart:
         for level, value in zip(run.scored_s.tolist(), scores, strict=True)
     ]
     caption = (
-        "The averaged weights on a few held-out samples, always the same ones; dark at the first score, bright at the last; heavy:"
-        " now."
+        "The averaged weights on a few held-out samples, always the same ones; dark at the first score, bright at the last;"
+        " heavy: now."
     )
     return Chart(
         "run-held-out",

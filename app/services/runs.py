@@ -15,7 +15,7 @@ ROOT = Path(os.environ.get("DPI_RUNS", Path(__file__).parents[2] / "runs"))
 """Where training puts its folders."""
 
 CURVE_POINTS = 17
-"""Of λ in a line of the log."""
+"""Of λ in a line of the log, as `dpi_core.training.CURVE_POINTS`, which cannot be read without torch."""
 
 
 def run_names() -> list[str]:

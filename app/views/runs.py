@@ -11,7 +11,7 @@ from app.records import StoredModel, TrainingRun
 from app.services import runs
 from app.views.charts import show
 
-EVERY = 3.0
+EVERY = 5.0
 """Seconds between looks at the files."""
 
 MOST = 7
