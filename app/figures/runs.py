@@ -91,7 +91,7 @@ def saturation_chart(runs: Sequence[TrainingRun]) -> Chart:
     figure.add_hline(SATURATION_WARNING, line={"color": "#8C8C8C", "dash": "dot", "width": 1})
     figure.update_yaxes(range=[0, 1])
     figure.update_layout(showlegend=True)
-    caption = f"0.9 is a straight line; below {SATURATION_WARNING} (dotted) λ saturates: a small part of s gets nearly all of its rise."
+    caption = f"0.9 is a straight line; below {SATURATION_WARNING} (dotted) λ saturates: a small part of s gets most of its rise."
     header = ("run", "step", "width")
     return Chart(
         "run-saturation", "Saturation of λ", figure, caption, header, rows, _lines(runs, "log.jsonl", "saturation")
