@@ -130,7 +130,7 @@ def _cost(method: Mapping[str, Any]) -> list[str]:
 def _verdicts(first: str, other: str, sweep: Mapping[str, Any]) -> Iterator[str]:
     for measure, comparison in sweep["against"][other].items():
         seeds = paired_seeds(sweep["methods"][first], sweep["methods"][other], measure)
-        samples = f"{sweep['judged']} samples"
+        samples = f"{sweep['judged']} held-out samples"
         yield f"- {comparison_in_words(first, other, measure, sweep['s'], comparison, samples, seeds)}"
 
 

@@ -70,7 +70,7 @@ def lambda_chart(run: TrainingRun) -> Chart:
     caption = "A line for each of some logs, dark at the first step, bright at the last; heavy: now."
     return Chart(
         "run-lambda",
-        "λ(s) as it forms",
+        f"λ(s) of {run.name} as it forms",
         figure,
         caption,
         ("step", "group", "s", "lambda"),
@@ -121,7 +121,7 @@ def held_out_chart(run: TrainingRun) -> Chart:
     )
     return Chart(
         "run-held-out",
-        f"Held-out {name} against s",
+        f"Held-out {name} of {run.name}",
         figure,
         caption,
         ("step", "s", name),

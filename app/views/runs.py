@@ -60,21 +60,20 @@ def _read(name: str) -> TrainingRun | None:
 
 
 def _charts(logged: list[TrainingRun]) -> None:
-    """Loss and saturation of all runs; λ(s) and held-out scores of the first."""
+    """Loss and saturation of all runs; λ(s) and held-out scores of the first that has them."""
+    scored = [run for run in logged if len(run.scored_step)]
+    with_curve = [run for run in logged if run.lam is not None]
     left, right = st.columns(2)
     with left:
         show(loss_chart(logged))
-    first = logged[0]
-    with right:
-        if len(first.scored_step):
-            show(held_out_chart(first))
+        if with_curve:
+            show(saturation_chart(with_curve))
         else:
-            st.caption(f"{first.name} has not scored held-out samples yet: it does so whenever it saves.")
-    with left:
-        if any(run.saturation is not None for run in logged):
-            show(saturation_chart(logged))
+            st.caption("One parameter set each, so there is no λ to form.")
     with right:
-        if first.lam is not None:
-            show(lambda_chart(first))
+        if scored:
+            show(held_out_chart(scored[0]))
         else:
-            st.caption(f"{first.name} has one parameter set, so there is no λ to form.")
+            st.caption("No held-out scores are logged yet: a run scores a few samples whenever it saves.")
+        if with_curve:
+            show(lambda_chart(with_curve[0]))
