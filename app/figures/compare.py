@@ -147,50 +147,58 @@ def _label(measure: Measure) -> tuple[str, str]:
 
 
 def score_table(sweep: Mapping[str, Any]) -> Table:
-    """Average scores and sample quality of each method, beside the floor."""
-    measures, distances = measures_of(sweep), list(sweep["floor"])
-    header, formats = ["method"], {}
+    """Scores of each method, averaged over the levels."""
+    measures, formats = measures_of(sweep), {}
+    header = ["method"]
     for measure in measures:
         name, unit, digits = UNITS[measure]
         title = f"{name} ({unit})" if unit else name
-        header += [title, f"{title}, lowest seed", f"{title}, highest seed"]
-        formats |= dict.fromkeys(header[-3:], f"%.{digits}f")
-    for distance in distances:
-        title = distance.replace("_", " ")
-        header += [title, f"{title}, range over seeds"]
-        formats[title] = "%.4f"
-    rows = [
-        (name, *_score_cells(method, measures), *_distance_cells(method, distances))
-        for name, method in sweep["methods"].items()
-    ]
-    if distances:
-        floor = [cell for distance in distances for cell in (sweep["floor"][distance], "")]
-        rows.append(("data against data", *[None] * (3 * len(measures)), *floor))
-    seeds = sweep["config"]["seeds"]
+        header += [title, f"{title}, seed by seed"]
+        formats[title] = f"%.{digits}f"
+    rows: list[tuple[Any, ...]] = []
+    for name, method in sweep["methods"].items():
+        scores = [(method["scores"][measure], UNITS[measure][2]) for measure in measures]
+        cells = ((each["average"]["mean"], _range(each["seeds"], digits)) for each, digits in scores)
+        rows.append((name, *(cell for pair in cells for cell in pair)))
     caption = (
-        f"Averages over {len(sweep['s'])} levels, {sweep['judged']} held-out samples and {len(seeds)}"
-        f" seed{'s' * (len(seeds) > 1)} of training. Distances are between samples and data, lower is closer; the"
-        " last row is what data reach against other data."
+        f"Averages over {len(sweep['s'])} levels, {sweep['judged']} held-out samples and {_seeds(sweep)} of training; lowest to"
+        " highest seed beside them."
     )
+    return Table("compare-scores", "Scores", caption, tuple(header), rows, formats, sweep_lines(sweep, measures[0]))
+
+
+def sample_table(sweep: Mapping[str, Any]) -> Table:
+    """How far each method's samples are from the data, beside what data reach against other data."""
+    distances = list(sweep["floor"])
+    titles = [distance.replace("_", " ") for distance in distances]
+    header = ("method", *(column for title in titles for column in (title, f"{title}, seed by seed")))
+    rows = []
+    for name, method in sweep["methods"].items():
+        found = [[run[distance] for run in method["generation"]] for distance in distances]
+        cells = [(sum(each) / len(each), _range(each, 4)) if each else (None, "not measured") for each in found]
+        rows.append((name, *(cell for pair in cells for cell in pair)))
+    floor = (cell for distance in distances for cell in (sweep["floor"][distance], "one draw"))
+    rows.append(("data against data", *floor))
+    caption = (
+        f"{sweep['config']['samples']} samples of each run from the same seeds against as many held-out data; lower is closer,"
+        " and recall and precision, where given, better when high. The last row is what data reach."
+    )
+    lines = sweep_lines(sweep, measures_of(sweep)[0]).split("\n")[:3]
+    lines += [
+        'distance = {name: method["generation"] for name, method in sweep["methods"].items()}  # one entry a seed'
+    ]
     return Table(
-        "compare-scores", "Scores and samples", caption, tuple(header), rows, formats, sweep_lines(sweep, measures[0])
+        "compare-distances", "Sample quality", caption, header, rows, dict.fromkeys(titles, "%.4f"), "\n".join(lines)
     )
 
 
-def _score_cells(method: Mapping[str, Any], measures: Sequence[Measure]) -> list[float]:
-    cells = []
-    for measure in measures:
-        scores = method["scores"][measure]
-        cells += [scores["average"]["mean"], min(scores["seeds"]), max(scores["seeds"])]
-    return cells
+def _range(values: Sequence[float], digits: int) -> str:
+    return f"{min(values):.{digits}f} to {max(values):.{digits}f}"
 
 
-def _distance_cells(method: Mapping[str, Any], distances: Sequence[str]) -> list[Any]:
-    cells: list[Any] = []
-    for distance in distances:
-        found = [run[distance] for run in method["generation"]]
-        cells += [sum(found) / len(found), f"{min(found):.4f} to {max(found):.4f}"] if found else [None, ""]
-    return cells
+def _seeds(sweep: Mapping[str, Any]) -> str:
+    count = len(sweep["config"]["seeds"])
+    return f"{count} seed{'s' * (count > 1)}"
 
 
 COSTS = {

@@ -19,6 +19,7 @@ from app.figures.compare import (
     difference_chart,
     error_chart,
     parameter_table,
+    sample_table,
     score_table,
     wins_chart,
 )
@@ -265,6 +266,8 @@ def _costs(family: Sequence[StoredModel], sweep: Mapping[str, Any] | None) -> No
         show_table(parameter_table(family))
         return
     show_table(score_table(sweep))
+    if sweep["floor"]:
+        show_table(sample_table(sweep))
     show_table(cost_table(sweep))
 
 

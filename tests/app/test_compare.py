@@ -241,8 +241,12 @@ def test_the_page_and_the_results_say_the_same(here):
     assert len(bullets) == 2 and set(bullets) <= set(written)
     headline = next(text.value for text in app.markdown if text.value.startswith("By PSNR, dpi"))
     assert headline.split(" From ")[0] in written and "12 held-out samples and 2 seeds" in headline
-    scores, cost = (frame.value for frame in app.dataframe)
-    assert list(scores["method"]) == [*TINY.methods, "data against data"]
+    scores, samples, cost = (frame.value for frame in app.dataframe)
+    assert list(samples["method"]) == [*TINY.methods, "data against data"]
+    energies = [run["energy"] for run in result["methods"]["none"]["generation"]]
+    assert (
+        samples["energy"][2] == pytest.approx(np.mean(energies)) and samples["energy"][3] == result["floor"]["energy"]
+    )
     assert scores["PSNR (dB)"][0] == pytest.approx(result["methods"]["dpi"]["scores"]["psnr"]["average"]["mean"])
     assert list(cost["parameters"]) == [each["cost"]["parameters"] for each in result["methods"].values()]
     assert any("among the rows until inputs are chosen: input_map" in text for text in texts(app))
