@@ -46,7 +46,7 @@ ALONG, WEIGHT, HISTOGRAM = "along", "weight", "histogram"
 T, LAM = "t", "lam"
 """The cursor in the URL: noise level, and the parameters' position where it is off the learned curve."""
 
-COMPARED_ON, SWEEP, AGAINST, MEASURE = "compared_on", "sweep", "against", "measure"
+COMPARED_ON, SWEEP, AGAINST, MEASURE = "compared_on", "scores_of", "against", "measure"
 """The Compare page: its inputs, the sweep whose scores are shown, the method all are held against, and by what measure."""
 
 LAYER, HEAT, ROWS, SAMPLE, SHOWN = "layer", "heat", "rows", "sample", "shown"

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from app.figures.reproduce import clean_line, data_imports, load_line
-from app.records import Comparison, ComparisonRequest, Measure, Scores, StoredModel, SweepResult
+from app.records import Comparison, ComparisonRequest, Inputs, Measure, Scores, StoredModel, SweepResult
 from dpi_core.verdicts import comparison_in_words, equal_time_in_words, goal_in_words, main_measure
 
 
@@ -96,23 +96,18 @@ def _request_lines(family: Sequence[StoredModel], request: ComparisonRequest, me
     inputs, first = request.inputs, family[0]
     score = "psnr(np.stack(errors))" if measure == "psnr" else "-np.stack(errors)"
     names = [model.name for model in family]
+    imports = [
+        "import numpy as np",
+        "from dpi_core.analysis.denoising import sweep",
+        f"from dpi_core.evaluation import compare{', psnr' * (measure == 'psnr')}",
+    ]
     return "\n".join(
         [
-            "import dpi_core",
-            "import numpy as np",
-            "import torch",
-            "from dpi_core.analysis.denoising import sweep",
-            *data_imports(inputs),
-            f"from dpi_core.evaluation import compare{', psnr' * (measure == 'psnr')}",
-            "from dpi_core.seeds import seeded_generator",
-            "",
-            load_line(first, request.device),
-            clean_line(first, inputs),
-            f"eps = torch.randn(x0.shape, generator=seeded_generator({inputs.seed}))",
+            *imports,
+            *_inputs_lines(first, inputs, request.device),
             f"levels = [s for s in np.linspace(0, 1, {len(request.s_grid)}).tolist() if 0.05 <= round(s, 9) <= 0.95]",
             "score = {}",
-            f"for name in {names}:",
-            f'    model = dpi_core.load(f"checkpoints/{{name}}"{_device(request)})',
+            *_each_model(names, request.device),
             "    frames = sweep(model.denoiser, x0, eps, levels)",
             "    errors = [(frame.x0_hat - x0).square().flatten(1).mean(1).double().numpy() for frame in frames]",
             f"    score[name] = {score}",
@@ -121,8 +116,43 @@ def _request_lines(family: Sequence[StoredModel], request: ComparisonRequest, me
     )
 
 
-def _device(request: ComparisonRequest) -> str:
-    return "" if request.device == "cpu" else f', device="{request.device}"'
+def rows_lines(models: Sequence[StoredModel], inputs: Inputs, s: float, count: int, device: str) -> str:
+    """Python that computes x̂0 of the rows.
+
+    Args:
+        models: of the rows.
+        inputs: whose first ones are shown.
+        s: the noise level.
+        count: how many are shown.
+        device: where to compute.
+    """
+    return "\n".join(
+        [
+            *_inputs_lines(models[0], inputs, device),
+            f"s, x0_hat = {s:.6g}, {{}}",
+            *_each_model([model.name for model in models], device),
+            f"    x0_hat[name] = model.denoise(model.process.add_noise(x0, eps, s), s)[:{count}]",
+        ]
+    )
+
+
+def _inputs_lines(first: StoredModel, inputs: Inputs, device: str) -> list[str]:
+    """The lines that make `x0` and `eps`."""
+    return [
+        "import dpi_core",
+        "import torch",
+        *data_imports(inputs),
+        "from dpi_core.seeds import seeded_generator",
+        "",
+        load_line(first, device),
+        clean_line(first, inputs),
+        f"eps = torch.randn(x0.shape, generator=seeded_generator({inputs.seed}))",
+    ]
+
+
+def _each_model(names: Sequence[str], device: str) -> list[str]:
+    on_device = "" if device == "cpu" else f', device="{device}"'
+    return [f"for name in {list(names)}:", f'    model = dpi_core.load(f"checkpoints/{{name}}"{on_device})']
 
 
 # Verdicts ---------------------------------------------------------------------------------------------------------

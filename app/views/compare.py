@@ -33,9 +33,11 @@ from app.figures.comparisons import (
     measures_of,
     method_of,
     missing,
+    rows_lines,
     same_inputs,
     verdicts,
 )
+from app.figures.reproduce import stored_inputs
 from app.figures.samples import samples_chart
 from app.records import (
     Comparison,
@@ -103,7 +105,7 @@ def page(model: StoredModel, seed: int, device: str) -> None:
     if comparison is not None and reference is not None:
         st.markdown(headline(comparison, reference))
     if frames is not None:
-        _rows(frames)
+        _rows(frames, device)
     if comparison is not None and reference is not None:
         _verdict(comparison, reference, sweep if inputs is None else None)
         _charts(comparison, reference)
@@ -218,7 +220,7 @@ def _verdict(comparison: Comparison, reference: str, sweep: Mapping[str, Any] | 
             st.markdown("\n".join(f"- {sentence}" for sentence in equal_time(sweep)))
 
 
-def _rows(frames: Frames) -> None:
+def _rows(frames: Frames, device: str) -> None:
     """What the scrubber needs, handed over outside its fragment, so that the bytes travel once."""
     names = [method_of(model) for model in frames.models]
     count = SHOWN_IMAGES if frames.models[0].is_image else SHOWN_POINTS
@@ -235,17 +237,20 @@ def _rows(frames: Frames) -> None:
     except ValueError as error:
         st.error(f"These frames cannot be drawn: {error}.")
         return
-    _comparer(rows, count, frames.models[0].family)
+    _comparer(rows, frames, count, device)
 
 
 @st.fragment
-def _comparer(rows: Sequence[Row], count: int, title: str) -> None:
+def _comparer(rows: Sequence[Row], frames: Frames, count: int, device: str) -> None:
     """The scrubber; the charts beneath follow when the hand lets go."""
     start = state.read_cursor()
-    s = comparer("comparer", rows=rows, s=start.s, shown=count, title=title)
+    s = comparer("comparer", rows=rows, s=start.s, shown=count, title=frames.models[0].family)
     state.write_cursor(state.Cursor(s, start.lam))
     if abs(s - start.s) > SAME_CURSOR:
         st.rerun()
+    inputs = stored_inputs(frames.models[0]) if frames.source is None else frames.source.inputs
+    with st.expander("Python that reproduces the rows"):
+        st.code(rows_lines(frames.models, inputs, s, count, device), language="python")
 
 
 def _charts(comparison: Comparison, reference: str) -> None:

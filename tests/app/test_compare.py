@@ -10,6 +10,7 @@ from streamlit.testing.v1 import AppTest
 
 import dpi_core
 from app.figures import compare, comparisons
+from app.figures.reproduce import stored_inputs
 from app.records import ComparisonRequest, Inputs, size_in_bytes
 from app.services import stored
 from app.services.comparing import paired_scores
@@ -185,6 +186,15 @@ def test_the_engine_compares_on_the_same_inputs_and_noise(engine):
     names = run(lines)
     again = np.array([(level.mean, level.low, level.high) for level in names["found"].difference])
     np.testing.assert_allclose(again, found.scores.difference[0, 1], atol=1e-4)
+
+
+def test_the_lines_of_the_rows_make_the_stored_frames():
+    names = run(comparisons.rows_lines(FAMILY, stored_inputs(FAMILY[0]), 0.3, 2, "cpu"))
+    for model in FAMILY:
+        pixels = (names["x0_hat"][model.name].clamp(-1, 1) + 1) * 127.5
+        wanted = model.sweep.x0_hat[30, :2]
+        assert np.abs(np.moveaxis(pixels.numpy(), 1, -1) - wanted).max() <= 1.5
+    assert comparisons.same_inputs(FAMILY[0].sweep, FAMILY[1].sweep)
 
 
 # The page --------------------------------------------------------------------------------------------------------
