@@ -174,9 +174,9 @@ def paired_seeds(first: Mapping[str, Any], other: Mapping[str, Any], measure: st
 
 
 def signed(value: float, digits: int) -> str:
-    """A number with its sign; what rounds to nothing has none."""
+    """A number with its sign, a true minus; what rounds to nothing has none."""
     text = f"{value:+.{digits}f}"
-    return text if float(text) else f"{0:.{digits}f}"
+    return text.replace("-", "−") if float(text) else f"{0:.{digits}f}"
 
 
 def _listed(parts: list[str]) -> str:

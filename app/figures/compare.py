@@ -10,7 +10,7 @@ import numpy as np
 from app.figures.chart import SERIES, Chart, Table, band, mark_cursor, plot
 from app.figures.comparisons import measures_of, method_of, sweep_lines
 from app.records import Comparison, Measure, Scores, StoredModel
-from dpi_core.verdicts import BETTER, EVEN, UNITS, WORSE, verdict
+from dpi_core.verdicts import BETTER, EVEN, UNITS, WORSE, signed, verdict
 
 METHODS = ("dpi", "embedding", "input_map", "none", "blind", "rescaling")
 """Their order decides the colours: a method has one in every figure."""
@@ -60,7 +60,7 @@ def error_chart(comparison: Comparison, s: float) -> Chart:
         " difference: the paired one is beside."
     )
     header = ("method", "s", name, "low", "high")
-    return Chart("compare-error", f"{name} against s", figure, caption, header, rows, comparison.lines)
+    return Chart("compare-error", f"{_capital(name)} against s", figure, caption, header, rows, comparison.lines)
 
 
 def difference_chart(comparison: Comparison, reference: str, s: float) -> Chart:
@@ -134,8 +134,12 @@ def _three(*colours: str) -> list[tuple[float, str]]:
 
 def _difference_text(scores: Scores, row: np.ndarray) -> str:
     _, unit, digits = UNITS[scores.measure]
-    mean, low, high = (f"{value:+.{digits}f}" for value in row)
+    mean, low, high = (signed(value, digits) for value in row)
     return f"{mean}{f' {unit}' * bool(unit)} ({low} to {high})"
+
+
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]
 
 
 def _label(measure: Measure) -> tuple[str, str]:

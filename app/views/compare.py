@@ -138,9 +138,12 @@ def _stored_comparison(
 ) -> Comparison | None:
     if sweep is None:
         return comparison_of_models(family)
+    measures = measures_of(sweep)
+    if len(measures) == 1:
+        return comparison_of_sweep(sweep, measures[0])
     chosen = row.selectbox(
         "Measure",
-        measures_of(sweep),
+        measures,
         format_func=lambda measure: UNITS[measure][0],
         key=state.MEASURE,
         bind="query-params",

@@ -79,8 +79,8 @@ def test_any_method_can_be_held_against_the_others():
     assert found.scores.difference[1, 0].tolist() == pytest.approx(np.array([[-1, -1.1, -0.9], [0.5, 0.4, 0.6]]))
     assert found.scores.difference[2, 1].tolist() == pytest.approx(np.array([[-1, -1.1, -0.9], [-0.5, -0.6, -0.4]]))
     assert comparisons.verdicts(found, "none") == [
-        "PSNR: none is better than dpi at s = 0.80 (1 of 2 levels), worse at s = 0.20 (1). On average over the levels -0.25 dB"
-        " (-0.35 to -0.15), from 7 held-out samples and 2 seeds of training (each alone: -0.50 to 0.00 dB).",
+        "PSNR: none is better than dpi at s = 0.80 (1 of 2 levels), worse at s = 0.20 (1). On average over the levels −0.25 dB"
+        " (−0.35 to −0.15), from 7 held-out samples and 2 seeds of training (each alone: −0.50 to 0.00 dB).",
         "PSNR: none is better than blind at all 2 levels. On average over the levels +0.75 dB (+0.65 to +0.85), from 7 held-out"
         " samples and 2 seeds of training (each alone: +0.50 to +1.00 dB).",
     ]

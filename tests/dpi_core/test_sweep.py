@@ -26,7 +26,7 @@ from dpi_core.evaluation import error_curve
 from dpi_core.held_out import read_held_out, samples_at
 from dpi_core.results import results_page, sweep_section
 from dpi_core.sweep import Method, SweepConfig, _against, load_sweep, set_distances, sweep
-from dpi_core.verdicts import verdict
+from dpi_core.verdicts import signed, verdict
 
 TINY = SweepConfig(
     "tiny",
@@ -206,7 +206,7 @@ def test_the_page_says_what_the_metrics_say(tiny):
     page = sweep_section(result)
     average = result["against"]["none"]["psnr"]["average"]
     line = next(line for line in page.splitlines() if line.startswith("- PSNR: "))
-    means = "{mean:+.2f} dB ({low:+.2f} to {high:+.2f})".format(**average)
+    means = "{} dB ({} to {})".format(*(signed(average[key], 2) for key in ("mean", "low", "high")))
     assert f"On average over the levels {means}, from 12 held-out samples and 2 seeds of training" in line
     states = [verdict(d["low"], d["high"]) for d in result["against"]["none"]["psnr"]["difference"]]
     for state, count in Counter(states).items():

@@ -63,7 +63,7 @@ def test_the_sentence_holds_the_average_and_what_it_rests_on():
     assert found == (
         "PSNR: dpi is better than none at s = 0.30 to 0.40 (2 of 4 levels), worse at s = 0.10 (1), no difference at s = 0.20 (1)."
         " On average over the levels +0.05 dB (+0.03 to +0.07), from 36 held-out samples and 2 seeds of training (each alone:"
-        " -0.02 to +0.10 dB)."
+        " −0.02 to +0.10 dB)."
     )
     alone = comparison_in_words("dpi", "none", "psnr", LEVELS, comparison, "36 held-out samples", [0.1])
     assert alone.endswith("and one seed of training, so what another seed changes is not known.")
@@ -105,7 +105,7 @@ def test_equal_time_names_the_steps_that_are_compared():
     found = {"measure": "psnr", "steps": [2667, 4000], "difference": interval(-0.1), "samples": 64, "levels": 5}
     sentence = equal_time_in_words("dpi", "none", sweep(equal_time={"none": found}))
     assert sentence.startswith(
-        "dpi is worse against none: -0.10 dB (-0.15 to -0.05) in PSNR, on 64 samples at 5 levels;"
+        "dpi is worse against none: −0.10 dB (−0.15 to −0.05) in PSNR, on 64 samples at 5 levels;"
     )
     assert "1.50 times as long" in sentence and "dpi is read at step 2,667 and none at step 4,000" in sentence
 
