@@ -232,6 +232,26 @@ def frame_values(model: StoredModel, sweep: SweepResult, count: int) -> tuple[st
     return tuple(f"PSNR {value:.1f} dB" for value in decibels)
 
 
+def unlike(models: Sequence[StoredModel]) -> list[str]:
+    """A sentence for each model whose recipe differs from the first one's in more than its conditioning."""
+    first, *others = models
+    sentences = []
+    for other in others:
+        parts = [part for part in first.recipe if part not in ("name", "conditioning")]
+        apart = [name for part in parts for name in _differing(part, first.recipe[part], other.recipe.get(part))]
+        if apart:
+            sentences.append(
+                f"{method_of(other)} was not trained like {method_of(first)}, so a difference may come of {', '.join(apart)}."
+            )
+    return sentences
+
+
+def _differing(part: str, one: Any, other: Any) -> list[str]:
+    if isinstance(one, Mapping) and isinstance(other, Mapping):
+        return [f"{part}.{key}" for key in {**one, **other} if one.get(key) != other.get(key)]
+    return [part] * (one != other)
+
+
 def missing(
     family: str, models: Sequence[StoredModel], sweep: Mapping[str, Any] | None, known: Sequence[str]
 ) -> list[str]:

@@ -35,6 +35,7 @@ from app.figures.comparisons import (
     missing,
     rows_lines,
     same_inputs,
+    unlike,
     verdicts,
 )
 from app.figures.reproduce import stored_inputs
@@ -44,7 +45,6 @@ from app.records import (
     ComparisonRequest,
     ComparisonResult,
     Inputs,
-    Request,
     StoredModel,
     SweepResult,
     TrajectoryRequest,
@@ -80,7 +80,7 @@ class Frames:
 
     models: Sequence[StoredModel]
     sweeps: Sequence[SweepResult]
-    source: Request | None = None
+    source: ComparisonRequest | None = None
 
 
 def page(model: StoredModel, seed: int, device: str) -> None:
@@ -99,7 +99,7 @@ def page(model: StoredModel, seed: int, device: str) -> None:
             found = _computed(model, family, inputs, device)
         if found is not None:
             comparison, frames = found
-    for sentence in missing(model.family, family, sweep, stored.known_sweeps()):
+    for sentence in [*missing(model.family, family, sweep, stored.known_sweeps()), *unlike(family)]:
         st.caption(sentence)
     reference = _choose_reference(comparison)
     if comparison is not None and reference is not None:

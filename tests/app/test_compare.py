@@ -1,5 +1,7 @@
 """The Compare page: its numbers against hand-computed ones, the engine against direct computation, and a real tiny sweep."""
 
+import copy
+import dataclasses
 import shutil
 from pathlib import Path
 
@@ -140,6 +142,17 @@ def test_without_a_sweep_the_command_that_makes_one_is_named():
     assert "digits-vp" in stored.known_sweeps()
     sentences = comparisons.missing("toy", FAMILY, SWEEP, [])
     assert any("without weights here to look at: blind" in sentence for sentence in sentences)
+
+
+def test_models_that_were_not_trained_alike_are_named():
+    assert comparisons.unlike(FAMILY) == []
+    other = copy.deepcopy(FAMILY[1].recipe)
+    other["training"]["steps"] += 1
+    other["shape"] = [1, 9, 9]
+    changed = dataclasses.replace(FAMILY[1], recipe=other)
+    assert comparisons.unlike([FAMILY[0], changed]) == [
+        "none was not trained like dpi, so a difference may come of shape, training.steps."
+    ]
 
 
 def test_checkpoints_alone_give_curves_and_no_verdict():
