@@ -12,7 +12,7 @@ from app import state
 from app.records import StoredModel
 from app.services import cache, stored
 
-VIEWS = ("denoise", "parameters", "layers", "trajectories", "learn")
+VIEWS = ("denoise", "parameters", "layers", "trajectories", "compare", "runs", "learn")
 DEFAULT_MODEL = "digits-vp-dpi"
 AUTOMATIC = "auto"
 

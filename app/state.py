@@ -46,6 +46,9 @@ ALONG, WEIGHT, HISTOGRAM = "along", "weight", "histogram"
 T, LAM = "t", "lam"
 """The cursor in the URL: noise level, and the parameters' position where it is off the learned curve."""
 
+COMPARED_ON, SWEEP, AGAINST, MEASURE = "compared_on", "scores_of", "against", "measure"
+"""The Compare page: its inputs, the sweep whose scores are shown, the method all are held against, and by what measure."""
+
 LAYER, HEAT, ROWS, SAMPLE, SHOWN = "layer", "heat", "rows", "sample", "shown"
 """The Layers page: the selected layer, the statistic on the strips, the order of the rows, the sample, what is shown of it."""
 

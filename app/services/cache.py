@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 from collections.abc import Sequence
 from contextlib import suppress
+from typing import Any
 
 import streamlit as st
 
@@ -84,6 +85,21 @@ def models_of_data(model: StoredModel) -> list[StoredModel]:
                 other = _model(name, stored.modification_times(name))
                 found += [other] if other.recipe["shape"] == model.recipe["shape"] else []
     return found
+
+
+def sweeps_of_family(family: str) -> dict[str, dict[str, Any]]:
+    """Scores of the sweeps of a family, by name; read again when a file changes.
+
+    Raises:
+        ValueError: a file is damaged.
+    """
+    names = stored.sweep_names(family)
+    return {name: _sweep(name, (stored.RESULTS / name / "metrics.json").stat().st_mtime_ns) for name in names}
+
+
+@st.cache_resource(max_entries=32, show_spinner=False)
+def _sweep(name: str, time: int) -> dict[str, Any]:
+    return stored.read_sweep(name)
 
 
 @st.cache_resource(max_entries=64, show_spinner=False)

@@ -24,6 +24,10 @@ from app.records import (
 )
 
 CHECKPOINTS = Path(__file__).parents[2] / "checkpoints"
+RESULTS = Path(__file__).parents[2] / "results"
+"""Scores of sweeps: <name>/metrics.json."""
+
+RECIPES = Path(__file__).parents[2] / "dpi_core" / "recipes" / "sweeps"
 
 
 def model_names() -> list[str]:
@@ -44,6 +48,26 @@ def read_model(name: str) -> StoredModel:
     metrics = _read_json(folder / "metrics.json") if (folder / "metrics.json").is_file() else {}
     key = ModelKey(str(folder), digest(folder))
     return StoredModel(key, name, recipe, metrics, *_read_analysis(folder / "analysis.safetensors"))
+
+
+def sweep_names(family: str) -> list[str]:
+    """Sweeps of a family of models whose scores are here: that of its name, then those whose name begins with it."""
+    names = sorted(file.parent.name for file in RESULTS.glob("*/metrics.json"))
+    return [name for name in names if name == family or name.startswith(f"{family}-")]
+
+
+def known_sweeps() -> list[str]:
+    """Names of the sweeps that come with the package."""
+    return sorted(file.stem for file in RECIPES.glob("*.json"))
+
+
+def read_sweep(name: str) -> dict[str, Any]:
+    """Reads the scores of a sweep.
+
+    Raises:
+        ValueError: the file is damaged; one sentence.
+    """
+    return _read_json(RESULTS / name / "metrics.json", needed=("methods", "against", "s", "config", "judged", "floor"))
 
 
 def digest(folder: Path) -> str:

@@ -1,9 +1,9 @@
 // The four panels: clean, noised, denoised, residual; for images and for points in the plane.
 
-/** Images of one size as near-square tiles on one bitmap, with transparent gaps between them. */
+/** Images of one size as tiles on one bitmap, near-square unless told otherwise, with transparent gaps between them. */
 class Mosaic {
-  constructor(count, height, width) {
-    this.columns = Math.ceil(Math.sqrt(count));
+  constructor(count, height, width, columns = Math.ceil(Math.sqrt(count))) {
+    this.columns = columns;
     this.rows = Math.ceil(count / this.columns);
     this.gap = Math.max(1, Math.round(width / 28));
     this.tileHeight = height;
@@ -32,9 +32,9 @@ class Mosaic {
   }
 }
 
-/** Draws images; each of the four canvases is repainted from the sweep's arrays. */
+/** Draws images; each canvas is repainted from the sweep's arrays. */
 class ImagePanels {
-  /** @param {{clean: Surface, noised: Surface, denoised: Surface, residual: Surface}} surfaces */
+  /** @param {{clean?: Surface, noised?: Surface, denoised?: Surface, residual?: Surface}} surfaces - those there are. */
   constructor(surfaces, sweep) {
     this.surfaces = surfaces;
     this.clean = sweep.arrays.clean.values;
@@ -56,9 +56,9 @@ class ImagePanels {
       denoised: this.denoisedPainter(moment),
       residual: this.residualPainter(moment),
     };
-    for (const [name, colorAt] of Object.entries(painters)) {
-      mosaic.paint(moment.inputs.length, colorAt);
-      this.drawCrisp(this.surfaces[name], mosaic.canvas);
+    for (const [name, surface] of Object.entries(this.surfaces)) {
+      mosaic.paint(moment.inputs.length, painters[name]);
+      this.drawCrisp(surface, mosaic.canvas);
     }
   }
 
@@ -144,7 +144,7 @@ function enlarge(bitmap, factor) {
 
 /** Draws points in the plane on equal axes that are the same in every panel. */
 class PointPanels {
-  /** @param {{clean: Surface, noised: Surface, denoised: Surface, residual: Surface}} surfaces */
+  /** @param {{clean?: Surface, noised?: Surface, denoised?: Surface, residual?: Surface}} surfaces - those there are. */
   constructor(surfaces, sweep) {
     this.surfaces = surfaces;
     this.clean = sweep.arrays.clean;
@@ -157,7 +157,6 @@ class PointPanels {
   }
 
   draw(moment) {
-    const { clean, noised, denoised, residual } = this.surfaces;
     const tint = moment.lam === null ? this.theme.muted : parameterColor(moment.lam);
     const cleanAt = (n, axis) => this.clean.values[2 * moment.inputs[n] + axis] * this.clean.scale;
     const noiseAt = (n, axis) => this.noise.values[2 * moment.inputs[n] + axis] * this.noise.scale;
@@ -165,10 +164,13 @@ class PointPanels {
     const spread = Math.hypot(moment.alpha, moment.sigma);
     const noisedAt = (n, axis) => (moment.alpha * cleanAt(n, axis) + moment.sigma * noiseAt(n, axis)) / spread;
     const count = moment.inputs.length;
-    this.scatter(clean, count, cleanAt, this.theme.text);
-    this.scatter(noised, count, noisedAt, this.theme.faint);
-    this.scatter(denoised, count, denoisedAt, tint);
-    this.segments(residual, count, cleanAt, denoisedAt, tint);
+    const painters = {
+      clean: (surface) => this.scatter(surface, count, cleanAt, this.theme.text),
+      noised: (surface) => this.scatter(surface, count, noisedAt, this.theme.faint),
+      denoised: (surface) => this.scatter(surface, count, denoisedAt, tint),
+      residual: (surface) => this.segments(surface, count, cleanAt, denoisedAt, tint),
+    };
+    for (const [name, surface] of Object.entries(this.surfaces)) painters[name](surface);
   }
 
   scatter(surface, count, pointAt, color) {
