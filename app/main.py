@@ -10,9 +10,13 @@ from streamlit.navigation.page import StreamlitPage
 
 from app import state
 from app.records import StoredModel
-from app.services import cache, stored
+from app.services import cache
+from app.views.plain import plain
 
-VIEWS = ("denoise", "parameters", "layers", "trajectories", "learn")
+VIEWS = ("denoise", "parameters", "layers", "trajectories", "models", "learn")
+WITHOUT_MODEL = ("models",)
+"""Pages that are drawn even where the sidebar's model is damaged."""
+
 DEFAULT_MODEL = "digits-vp-dpi"
 AUTOMATIC = "auto"
 
@@ -36,7 +40,7 @@ def main() -> None:
     """Draws the sidebar and the chosen page."""
     st.set_page_config(page_title="DPI Explorer", layout="wide")
     st.html(COMPACT)
-    names = stored.model_names()
+    names = [source.name for source in cache.sources()]
     if not names:
         st.error("There is no model in checkpoints/; train one with `python -m dpi_core train digits-vp-dpi`.")
         return
@@ -59,7 +63,7 @@ def _view(name: str, choices: Choices) -> StreamlitPage:
     """One page; its module is imported when it is first opened, so that the start page does not wait for the others."""
 
     def draw() -> None:
-        if choices.model is not None:
+        if choices.model is not None or name in WITHOUT_MODEL:
             import_module(f"app.views.{name}").page(choices.model, choices.seed, choices.device)
 
     return st.Page(draw, title=name.capitalize(), url_path=name, default=name == VIEWS[0])
@@ -81,7 +85,7 @@ def _choose_model(names: list[str]) -> StoredModel | None:
         try:
             model = cache.model(name)
         except ValueError as error:
-            st.error(str(error))
+            st.error(plain(str(error)))
             return None
         st.caption(_card(model))
     return model
@@ -92,7 +96,7 @@ def _card(model: StoredModel) -> str:
     data, parameters = model.metrics.get("data", {}), model.metrics.get("parameters")
     sets = "two parameter sets and λ" if model.has_two_sets else "one parameter set, blind to t"
     size = "" if parameters is None else f"{parameters / 1e6:.2f} M numbers, "
-    origin = f"{data['name'].replace('_', ' ')}, {data['licence']}" if data else ""
+    origin = plain(f"{data['name'].replace('_', ' ')}, {data['licence']}") if data else ""
     return f"{size}{sets}.  \n{origin}"
 
 

@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import math
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from urllib.parse import urlencode
 
 import streamlit as st
 from streamlit.navigation.page import StreamlitPage
 
-from app.records import Request, Upload
+from app.records import Request, Source, Upload
 
 MODEL, INPUTS, SEED, DEVICE = "model", "inputs", "seed", "device"
 """Widgets bound to the URL."""
@@ -52,12 +52,16 @@ LAYER, HEAT, ROWS, SAMPLE, SHOWN = "layer", "heat", "rows", "sample", "shown"
 LESSON, STEP, ANSWER, PRESENT, DONE = "lesson", "step", "answer", "present", "done"
 """The Learn page: which lesson, where in it, the guesses so far, whether for a projector, and the lessons finished."""
 
+SEARCH = "search"
+"""The Models page: what its cards are searched for."""
+
 DEFAULT_T = 0.35
 MAX_SEED = 9999
 
 _SESSION, _UPLOAD, _CURSOR, _PAGE, _CANCELLED = "_session", "_upload", "_cursor", "_page", "_cancelled"
 _REMEMBERED = "_remembered"
 _PLACE, _PAGES = "_place", "_pages"
+_OWN_MODELS = "_own_models"
 
 
 @dataclass(frozen=True)
@@ -221,6 +225,21 @@ def upload() -> Upload | None:
 def set_upload(image: Upload | None) -> None:
     """Keeps this session's own image."""
     st.session_state[_UPLOAD] = image
+
+
+def own_models() -> tuple[Source, ...]:
+    """The models that this session has loaded, in the order of loading; no other session sees them."""
+    return st.session_state.get(_OWN_MODELS, ())
+
+
+def set_own_models(sources: Iterable[Source]) -> None:
+    """Keeps the models that this session has loaded."""
+    st.session_state[_OWN_MODELS] = tuple(sources)
+
+
+def choose_model(name: str) -> None:
+    """Sets the sidebar's model; only in a callback, before the sidebar is drawn."""
+    st.session_state[MODEL] = name
 
 
 def cancelled() -> Request | None:

@@ -52,7 +52,7 @@ def data_imports(inputs: Inputs) -> list[str]:
 def load_line(model: StoredModel, device: str = "cpu") -> str:
     """The line that loads the model."""
     on_device = "" if device == "cpu" else f', device="{device}"'
-    return f'model = dpi_core.load("checkpoints/{model.name}"{on_device})'
+    return f'model = dpi_core.load("{model.source.load_from}"{on_device})'
 
 
 def judged_imports(inputs: Inputs, *more: str) -> list[str]:

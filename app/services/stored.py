@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -18,45 +19,90 @@ from app.records import (
     PadResult,
     ParametersResult,
     PathsResult,
+    Source,
     StoredModel,
     SweepResult,
     WeightsResult,
 )
 
 CHECKPOINTS = Path(__file__).parents[2] / "checkpoints"
+MAX_CARD = 2**16
+"""Characters of a model card that are shown."""
+
+FILES = ("config.json", "model.safetensors", "metrics.json", "analysis.safetensors", "README.md")
+"""What a checkpoint folder holds; anything else in it is not looked at."""
+
+
+def zoo() -> list[Source]:
+    """The checkpoints that come with the app, alphabetically."""
+    folders = sorted(config.parent for config in CHECKPOINTS.glob("*/config.json"))
+    return [Source(folder.name, folder, "zoo", folder.name, f"checkpoints/{folder.name}") for folder in folders]
 
 
 def model_names() -> list[str]:
-    """Names of the checkpoint folders, alphabetically."""
-    return sorted(config.parent.name for config in CHECKPOINTS.glob("*/config.json"))
+    """Names of the checkpoints that come with the app."""
+    return [source.name for source in zoo()]
 
 
 def read_model(name: str) -> StoredModel:
+    """Reads a checkpoint that comes with the app, by name.
+
+    Raises:
+        ValueError: see `find` and `read`.
+    """
+    return read(find(name, zoo()))
+
+
+def find(name: str, sources: Sequence[Source]) -> Source:
+    """The source of that name.
+
+    Raises:
+        ValueError: there is none; one sentence.
+    """
+    for source in sources:
+        if source.name == name:
+            return source
+    known = ", ".join(source.name for source in sources) or "none yet"
+    raise ValueError(f"there is no model {name!r}; choose one of {known}.")
+
+
+def read(source: Source) -> StoredModel:
     """Reads what a checkpoint folder stores beside its weights.
 
     Raises:
-        ValueError: the folder is unknown or a file in it is damaged; one sentence.
+        ValueError: a file in it is missing or damaged; one sentence.
     """
-    if name not in model_names():
-        raise ValueError(f"there is no model {name!r}; choose one of {', '.join(model_names()) or 'none yet'}.")
-    folder = CHECKPOINTS / name
-    recipe = _read_json(folder / "config.json", needed=("shape", "conditioning", "data"))
+    folder = source.folder
+    recipe = _read_json(folder / "config.json", needed=("name", "shape", "process", "conditioning", "data"))
     metrics = _read_json(folder / "metrics.json") if (folder / "metrics.json").is_file() else {}
     key = ModelKey(str(folder), digest(folder))
-    return StoredModel(key, name, recipe, metrics, *_read_analysis(folder / "analysis.safetensors"))
+    return StoredModel(key, source, recipe, metrics, *_read_analysis(folder / "analysis.safetensors"))
+
+
+def read_card(model: StoredModel) -> str:
+    """The model card, as text; empty where there is none."""
+    file = Path(model.key.folder) / "README.md"
+    try:
+        with file.open(encoding="utf-8", errors="replace") as card:
+            return card.read(MAX_CARD)
+    except OSError:
+        return ""
 
 
 def digest(folder: Path) -> str:
     """Of weights and config, so that a replaced checkpoint is another model."""
     found = hashlib.sha256()
     for file in ("config.json", "model.safetensors"):
-        found.update((folder / file).read_bytes() if (folder / file).is_file() else b"")
+        if (folder / file).is_file():
+            with (folder / file).open("rb") as content:
+                while block := content.read(2**20):
+                    found.update(block)
     return found.hexdigest()
 
 
-def modification_times(name: str) -> tuple[int, ...]:
+def modification_times(folder: Path) -> tuple[int, ...]:
     """When the files of a checkpoint were last written; part of the key under which it is cached."""
-    return tuple(sorted(file.stat().st_mtime_ns for file in (CHECKPOINTS / name).glob("*.*")))
+    return tuple((folder / file).stat().st_mtime_ns if (folder / file).is_file() else 0 for file in FILES)
 
 
 def _read_json(file: Path, needed: tuple[str, ...] = ()) -> dict[str, Any]:

@@ -137,9 +137,9 @@ def test_the_digest_follows_weights_and_config(copy_checkpoint, file):
 def test_the_modification_times_follow_every_file(copy_checkpoint):
     folder = copy_checkpoint("digits-vp-none")
     for number, file in enumerate(sorted(folder.iterdir())):
-        before = stored.modification_times("digits-vp-none")
+        before = stored.modification_times(folder)
         os.utime(file, ns=(number, number))
-        assert stored.modification_times("digits-vp-none") != before, file
+        assert stored.modification_times(folder) != before, file
 
 
 # Stored and computed ---------------------------------------------------------------------------------------------
