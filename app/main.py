@@ -40,6 +40,7 @@ def main() -> None:
     """Draws the sidebar and the chosen page."""
     st.set_page_config(page_title="DPI Explorer", layout="wide")
     st.html(COMPACT)
+    cache.uploads().touch(state.session_id())
     names = [source.name for source in cache.sources()]
     if not names:
         st.error("There is no model in checkpoints/; train one with `python -m dpi_core train digits-vp-dpi`.")

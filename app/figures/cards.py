@@ -56,9 +56,9 @@ def score(model: StoredModel) -> str:
     return f"{value:.2f} dB PSNR"
 
 
-def order(model: StoredModel) -> tuple[str, str]:
-    """Cards of the same data stand together."""
-    return model.source.data, model.name
+def order(model: StoredModel) -> tuple[bool, str, str]:
+    """One's own models come first; cards of the same data stand together."""
+    return model.source.origin == "zoo", model.source.data, model.name
 
 
 def matches(model: StoredModel, wanted: str) -> bool:

@@ -26,6 +26,7 @@ from app.records import (
 )
 from app.services import stored
 from app.services.inference import Engine
+from app.services.own_models import Uploads
 
 
 @st.cache_resource(show_spinner=False)
@@ -36,9 +37,17 @@ def engine() -> Engine:
     return engine
 
 
+@st.cache_resource(show_spinner=False)
+def uploads() -> Uploads:
+    """The one keeper of uploaded files."""
+    uploads = Uploads()
+    atexit.register(uploads.close)
+    return uploads
+
+
 def sources() -> list[Source]:
-    """Every model that this session may look at: those that come with the app, then its own."""
-    return [*stored.zoo(), *state.own_models()]
+    """Every model that this session may look at: those that come with the app, then its own that are still there."""
+    return [*stored.zoo(), *(own for own in state.own_models() if (own.folder / "config.json").is_file())]
 
 
 def readable(chosen: Iterable[Source]) -> list[StoredModel]:

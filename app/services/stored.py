@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,8 @@ from app.records import (
     SweepResult,
     WeightsResult,
 )
+from app.services.schema import check_metrics, check_recipe, check_sweep, check_texts
+from dpi_core.limits import Limits, read_header, read_json
 
 CHECKPOINTS = Path(__file__).parents[2] / "checkpoints"
 MAX_CARD = 2**16
@@ -73,10 +75,11 @@ def read(source: Source) -> StoredModel:
         ValueError: a file in it is missing or damaged; one sentence.
     """
     folder = source.folder
-    recipe = _read_json(folder / "config.json", needed=("name", "shape", "process", "conditioning", "data"))
-    metrics = _read_json(folder / "metrics.json") if (folder / "metrics.json").is_file() else {}
+    recipe = _read_json(folder / "config.json", check_recipe)
+    metrics = _read_json(folder / "metrics.json", check_metrics) if (folder / "metrics.json").is_file() else {}
     key = ModelKey(str(folder), digest(folder))
-    return StoredModel(key, source, recipe, metrics, *_read_analysis(folder / "analysis.safetensors"))
+    stored = _read_analysis(folder / "analysis.safetensors", tuple(recipe["shape"]))
+    return StoredModel(key, source, recipe, metrics, *stored)
 
 
 def read_card(model: StoredModel) -> str:
@@ -105,32 +108,41 @@ def modification_times(folder: Path) -> tuple[int, ...]:
     return tuple((folder / file).stat().st_mtime_ns if (folder / file).is_file() else 0 for file in FILES)
 
 
-def _read_json(file: Path, needed: tuple[str, ...] = ()) -> dict[str, Any]:
+def _read_json(file: Path, check: Callable[[Mapping[str, Any]], None]) -> dict[str, Any]:
+    where = f"{file.parent.name}/{file.name}"
     try:
-        content = json.loads(file.read_text())
+        content = read_json(file, Limits.from_environment())
+    except OSError as error:
+        raise ValueError(f"{where} cannot be read ({error.strerror}); restore the file.") from error
     except ValueError as error:
-        raise ValueError(f"{file.parent.name}/{file.name} is not valid JSON ({error}); restore the file.") from error
-    if not isinstance(content, dict) or not all(name in content for name in needed):
-        holds = f"an object with {', '.join(needed)}" if needed else "an object"
-        raise ValueError(f"{file.parent.name}/{file.name} is not {holds}; restore the file.")
+        raise ValueError(f"{file.parent.name}/{str(error).rstrip('.')}; restore the file.") from error
+    if not isinstance(content, dict):
+        raise ValueError(f"{where} is not an object; restore the file.")
+    try:
+        check(content)
+    except ValueError as error:
+        raise ValueError(f"{where}: {error}; restore the file.") from error
     return content
 
 
 def _read_analysis(
-    file: Path,
+    file: Path, shape: tuple[int, ...]
 ) -> tuple[SweepResult | None, PadResult | None, str, ParametersResult | None, LayersResult | None]:
     """The stored fields of a `StoredModel`, in its order."""
     if not file.is_file():
         return None, None, "", None, None
     try:
+        read_header(file, Limits.from_environment())
         with safe_open(file, framework="numpy") as stored:
             about = json.loads(stored.metadata()["about"])
             arrays = {name: stored.get_tensor(name) for name in stored.keys()}
+        check_texts(about)
+        check_sweep(arrays, about, shape)
         sweep = _sweep(arrays, about)
         pad = _pad(arrays, about, sweep) if "pad" in about else None
         parameters = _stored_parameters(arrays, about)
         return sweep, pad, about["inputs"], parameters, _stored_layers(arrays, about)
-    except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
+    except (SafetensorError, OSError, LookupError, TypeError, ValueError, AttributeError, RecursionError) as error:
         raise ValueError(
             f"{file.parent.name}/{file.name} is damaged ({error}); run `python -m dpi_core analyse`."
         ) from error

@@ -14,6 +14,7 @@ from app.lessons.lesson import Tile
 from app.lessons.pictures import curve_tile, extent_of, sample_tile, to_unit
 from app.records import Source, StoredModel, SweepResult
 from app.services import cache, stored
+from app.views.own_model import load_form, remove
 from app.views.plain import plain
 
 SEARCHED_FROM = 9
@@ -23,12 +24,15 @@ SEARCHED_FROM = 9
 def page(shown: StoredModel | None, seed: int, device: str) -> None:
     """Draws all cards; `shown` is the sidebar's model, or None where that one is damaged."""
     st.html(Path(__file__).with_name("models.css"))
+    load_form()
+    if news := state.take_news():
+        st.success(plain(news))
     sources = cache.sources()
     models = sorted(cache.readable(sources), key=order)
     wanted = _search(len(models))
     found = [model for model in models if matches(model, wanted)]
     if not found:
-        st.caption(f"No card holds “{wanted}”." if wanted else "There is no model yet.")
+        st.caption(f"No card holds {plain(wanted)}." if wanted else "There is no model yet.")
     with st.container(key="cards"):
         for model in found:
             _card(model, is_shown=shown is not None and model.name == shown.name)
@@ -47,10 +51,13 @@ def _card(model: StoredModel, is_shown: bool) -> None:
     with st.container(border=True, height="stretch"):
         st.html(_as_html(model, is_shown))
         row = st.container(horizontal=True, vertical_alignment="center")
-        if row.button("Open", key=f"open {model.name}", on_click=state.choose_model, args=(model.name,)):
+        if row.button("Open", key=f"open {model.name}"):
+            state.choose_on_next_page(model.name)
             st.switch_page(state.pages()["denoise"])
         if row.button("Card", key=f"card {model.name}", help="The model card: data, recipe, scores, commands."):
             _read_card(model)
+        if model.source.origin != "zoo":
+            row.button("Remove", key=f"remove {model.name}", on_click=remove, args=(model.source,))
 
 
 @st.dialog("Model card", width="large")
@@ -72,7 +79,8 @@ def _damaged(sources: list[Source], models: list[StoredModel]) -> None:
 
 
 def _as_html(model: StoredModel, is_shown: bool) -> str:
-    mark = "<small>on show</small>" if is_shown else ""
+    marks = [*(["yours"] if model.source.origin != "zoo" else []), *(["on show"] if is_shown else [])]
+    mark = f"<small>{', '.join(marks)}</small>" if marks else ""
     rows = "".join(f"<dt>{escape(label)}</dt><dd>{escape(text)}</dd>" for label, text in facts(model))
     return f'<div class="model-card"><h5>{escape(model.name)}{mark}</h5>{_pictures(model)}<dl>{rows}</dl></div>'
 
