@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from importlib import import_module
 
@@ -19,6 +20,13 @@ WITHOUT_MODEL = ("models",)
 
 DEFAULT_MODEL = "digits-vp-dpi"
 AUTOMATIC = "auto"
+
+NOT_DRAWN = (
+    "This page cannot be drawn with what is stored beside this model: run `python -m dpi_core analyse` on it, or load it"
+    " without its analysis.safetensors."
+)
+
+log = logging.getLogger(__name__)
 
 # Slider, pictures and charts fit a 1280 × 720 screen.
 COMPACT = """<style>
@@ -64,8 +72,16 @@ def _view(name: str, choices: Choices) -> StreamlitPage:
     """One page; its module is imported when it is first opened, so that the start page does not wait for the others."""
 
     def draw() -> None:
-        if choices.model is not None or name in WITHOUT_MODEL:
+        if choices.model is None and name not in WITHOUT_MODEL:
+            return
+        try:
             import_module(f"app.views.{name}").page(choices.model, choices.seed, choices.device)
+        except Exception:
+            # What a reader has loaded may hold results that fit neither its weights nor one another.
+            if choices.model is None or choices.model.source.origin == "zoo":
+                raise
+            log.exception("a page of a loaded model could not be drawn: %s", name)
+            st.error(NOT_DRAWN)
 
     return st.Page(draw, title=name.capitalize(), url_path=name, default=name == VIEWS[0])
 

@@ -52,6 +52,9 @@ LAYER, HEAT, ROWS, SAMPLE, SHOWN = "layer", "heat", "rows", "sample", "shown"
 LESSON, STEP, ANSWER, PRESENT, DONE = "lesson", "step", "answer", "present", "done"
 """The Learn page: which lesson, where in it, the guesses so far, whether for a projector, and the lessons finished."""
 
+BESIDE = "beside"
+"""The Denoise page: a second model under the same cursor."""
+
 SEARCH, LOADING, LOAD_FROM, FOLDER = "search", "loading", "load_from", "folder"
 """The Models page: what its cards are searched for, and how a model is loaded."""
 

@@ -12,7 +12,7 @@ import streamlit as st
 from app import state
 from app.components.player import pack_plane, pack_run
 from app.components.scrubber import pack
-from app.figures.denoise import pad_figure, sweep_figure
+from app.figures.denoise import Second, pad_figure, sweep_figure
 from app.figures.trajectories import plane_figure, run_figure
 from app.records import (
     PadResult,
@@ -73,10 +73,13 @@ def models_of_family(family: str) -> list[StoredModel]:
     return readable(source for source in sources() if source.family == family)
 
 
-def packed_sweep(model: StoredModel, result: SweepResult, source: Request | None) -> bytes:
-    """The bytes of a sweep for the browser; `source` is None for the stored frames."""
+def packed_sweep(
+    model: StoredModel, result: SweepResult, source: Request | None, second: Second | None = None
+) -> bytes:
+    """The bytes of a sweep for the browser, with a second model's beside it; `source` is None for the stored frames."""
     written = tuple((card.key, _times(card)) for card in models_of_family(model.family))
-    return _packed_sweep((model.key, written, source), model, result)
+    beside = () if second is None else (second[0].name, second[0].key)
+    return _packed_sweep((model.key, written, source, beside), model, result, second)
 
 
 def packed_pad(model: StoredModel, result: PadResult, source: Request | None) -> bytes:
@@ -121,8 +124,8 @@ def _model(source: Source, times: tuple[int, ...]) -> StoredModel:
 
 # Streamlit leaves underscored arguments out of the key, so `key` names everything the bytes depend on.
 @st.cache_resource(max_entries=32, show_spinner=False, hash_funcs={tuple: hash})
-def _packed_sweep(key: tuple, _model: StoredModel, _result: SweepResult) -> bytes:
-    return pack(sweep_figure(_model, models_of_family(_model.family), _result))
+def _packed_sweep(key: tuple, _model: StoredModel, _result: SweepResult, _second: Second | None) -> bytes:
+    return pack(sweep_figure(_model, models_of_family(_model.family), _result, _second))
 
 
 @st.cache_resource(max_entries=16, show_spinner=False, hash_funcs={tuple: hash})

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -73,8 +73,14 @@ def load_model(key: ModelKey, device: str) -> Model:
     return model
 
 
-def answer(model: Model, request: Request, report: Report) -> Result:
+def answer(model: Model, request: Request, report: Report, load: Callable[[ModelKey], Model] | None = None) -> Result:
     """Computes one request.
+
+    Args:
+        model: the one that the request names first.
+        request: what is asked for.
+        report: hears how far it is.
+        load: gives the other models of a request that names several.
 
     Raises:
         ValueError: the inputs are not to be had, or the model cannot do what is asked; one sentence.
@@ -85,7 +91,11 @@ def answer(model: Model, request: Request, report: Report) -> Result:
         return quality(model, request, report)
     if isinstance(request, TrajectoryRequest) and request.inputs.kind == "samples":
         return trajectory(model, request, report)
-    x0 = _clean_inputs(model, request.inputs, report)
+    whose = model
+    if isinstance(request, SweepRequest) and request.inputs_of is not None:
+        assert load is not None
+        whose = load(request.inputs_of)
+    x0 = _clean_inputs(whose, request.inputs, report)
     if isinstance(request, TrajectoryRequest):
         return trajectory(model, request, report, x0)
     if isinstance(request, LayersRequest):

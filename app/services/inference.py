@@ -273,7 +273,10 @@ class Worker:
     def _compute(self, job: Job) -> Result:
         from app.services import compute
 
-        return compute.answer(self._model(job.request.model, compute.load_model), job.request, self._reporter(job))
+        def load(key: ModelKey) -> Any:
+            return self._model(key, compute.load_model)
+
+        return compute.answer(load(job.request.model), job.request, self._reporter(job), load)
 
     def _model(self, key: ModelKey, load: Callable[[ModelKey, str], Any]) -> Any:
         if key not in self._models:

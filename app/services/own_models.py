@@ -237,7 +237,8 @@ def _check_names(files: Mapping[str, object]) -> None:
             )
     missing = [name for name in NEEDED if name not in files]
     if missing:
-        raise ValueError(f"{' and '.join(missing)} is missing; a checkpoint is {' and '.join(NEEDED)}: choose both.")
+        lacks = f"{' and '.join(missing)} {'is' if len(missing) == 1 else 'are'} missing"
+        raise ValueError(f"{lacks}; a checkpoint is {' and '.join(NEEDED)}: choose both.")
 
 
 def _check_drawable(model: StoredModel) -> None:

@@ -75,8 +75,8 @@ def read(source: Source) -> StoredModel:
         ValueError: a file in it is missing or damaged; one sentence.
     """
     folder = source.folder
-    recipe = _read_json(folder / "config.json", check_recipe)
-    metrics = _read_json(folder / "metrics.json", check_metrics) if (folder / "metrics.json").is_file() else {}
+    recipe = _checked(folder / "config.json", check_recipe, needed=("name", "shape", "process", "conditioning", "data"))
+    metrics = _checked(folder / "metrics.json", check_metrics) if (folder / "metrics.json").is_file() else {}
     key = ModelKey(str(folder), digest(folder))
     stored = _read_analysis(folder / "analysis.safetensors", tuple(recipe["shape"]))
     return StoredModel(key, source, recipe, metrics, *stored)
@@ -108,20 +108,27 @@ def modification_times(folder: Path) -> tuple[int, ...]:
     return tuple((folder / file).stat().st_mtime_ns if (folder / file).is_file() else 0 for file in FILES)
 
 
-def _read_json(file: Path, check: Callable[[Mapping[str, Any]], None]) -> dict[str, Any]:
-    where = f"{file.parent.name}/{file.name}"
-    try:
-        content = read_json(file, Limits.from_environment())
-    except OSError as error:
-        raise ValueError(f"{where} cannot be read ({error.strerror}); restore the file.") from error
-    except ValueError as error:
-        raise ValueError(f"{file.parent.name}/{str(error).rstrip('.')}; restore the file.") from error
-    if not isinstance(content, dict):
-        raise ValueError(f"{where} is not an object; restore the file.")
+def _checked(file: Path, check: Callable[[Mapping[str, Any]], None], needed: tuple[str, ...] = ()) -> dict[str, Any]:
+    content = _read_json(file, needed)
     try:
         check(content)
     except ValueError as error:
-        raise ValueError(f"{where}: {error}; restore the file.") from error
+        raise ValueError(f"{file.parent.name}/{file.name}: {error}; restore the file.") from error
+    return content
+
+
+def _read_json(file: Path, needed: tuple[str, ...] = ()) -> dict[str, Any]:
+    try:
+        content = read_json(file, Limits.from_environment())
+    except OSError as error:
+        raise ValueError(
+            f"{file.parent.name}/{file.name} cannot be read ({error.strerror}); restore the file."
+        ) from error
+    except ValueError as error:
+        raise ValueError(f"{file.parent.name}/{str(error).rstrip('.')}; restore the file.") from error
+    if not isinstance(content, dict) or not all(name in content for name in needed):
+        holds = f"an object with {', '.join(needed)}" if needed else "an object"
+        raise ValueError(f"{file.parent.name}/{file.name} is not {holds}; restore the file.")
     return content
 
 

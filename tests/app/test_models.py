@@ -1,8 +1,7 @@
-"""The Models page: cards of all models, opening one, and the card of a stranger shown as text."""
+"""The Models page: cards of all models, their facts, the search, and the card of a stranger shown as text."""
 
 from pathlib import Path
 
-import pytest
 from streamlit.testing.v1 import AppTest
 
 from app.figures.cards import facts, matches
@@ -12,12 +11,16 @@ SCRIPT = Path(__file__).parents[2] / "app" / "main.py"
 SHIPPED = stored.model_names()
 
 
-def open_models(**parameters):
-    """The app on the Models page, as a link with these parameters opens it."""
-    app = AppTest.from_file(str(SCRIPT), default_timeout=60)
-    for name, value in parameters.items():
-        app.query_params[name] = value
-    return checked(app.switch_page("models").run())
+def draw():
+    from app.services import cache
+    from app.views import models
+
+    models.page(cache.model(cache.sources()[0].name), 0, "cpu")
+
+
+def open_models():
+    """A session on the Models page, with the first model on show."""
+    return checked(AppTest.from_function(draw, default_timeout=60).run())
 
 
 def checked(app):
@@ -40,7 +43,7 @@ def test_every_shipped_model_has_a_card_with_its_facts():
     assert len(found) == len(SHIPPED)
     for name in SHIPPED:
         model = stored.read_model(name)
-        (card,) = (html for html in found if f"<h5>{name}" in html)
+        (card,) = (html for html in found if f"<h5>{name}<" in html)
         assert all(f"<dd>{text}</dd>" in card for _, text in facts(model))
         assert card.count("<img ") == (3 if model.has_two_sets else 2)
 
@@ -53,12 +56,6 @@ def test_facts_are_those_of_the_files():
     right = next(i for i, s in enumerate(held_out["s"]) if s >= 0.35)
     ends = sorted(held_out["psnr"][i]["mean"] for i in (right - 1, right))
     assert ends[0] <= float(about["At t = 0.35"].removesuffix(" dB PSNR")) <= ends[1]
-
-
-def test_opening_a_card_sets_the_sidebar_and_goes_to_denoise():
-    app = press(open_models(), "Open", "mixture2d-flow-dpi")
-    assert app.sidebar.selectbox[0].value == "mixture2d-flow-dpi"
-    assert any(text.value.startswith("At **t") for text in app.main.markdown)
 
 
 def test_the_card_is_shown_as_text(copy_checkpoint):
@@ -96,10 +93,23 @@ def test_a_damaged_model_is_named_with_what_is_wrong(copy_checkpoint):
     assert "config\\.json is not valid JSON" in error.value
 
 
-@pytest.mark.parametrize("damaged", [True, False])
-def test_the_page_is_drawn_where_the_chosen_model_is_damaged(copy_checkpoint, damaged):
+def test_one_card_is_marked_as_on_show():
+    (shown,) = (html for html in cards(open_models()) if "on show" in html)
+    assert f"<h5>{SHIPPED[0]}<" in shown
+
+
+def test_the_page_is_drawn_where_the_chosen_model_is_damaged(copy_checkpoint):
     copy_checkpoint("digits-vp-none")
-    if damaged:
-        (copy_checkpoint("digits-vp-dpi") / "config.json").write_text("{")
-    app = open_models()
-    assert len(cards(app)) == 1 and len(app.sidebar.error) == damaged
+    damaged = copy_checkpoint("digits-vp-dpi")
+    app = AppTest.from_file(str(SCRIPT), default_timeout=60)
+    (damaged / "config.json").write_text("{")
+    checked(app.run())
+    assert len(app.sidebar.error) == 1
+
+    def without_model():
+        from app.views import models
+
+        models.page(None, 0, "cpu")
+
+    app = checked(AppTest.from_function(without_model, default_timeout=60).run())
+    assert len(cards(app)) == 1 and len(app.error) == 1

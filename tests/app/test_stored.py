@@ -48,7 +48,7 @@ def test_damaged_json_gives_a_sentence(copy_checkpoint, file, content):
 
 def test_a_config_that_lacks_its_parts_gives_a_sentence(copy_checkpoint):
     (copy_checkpoint("digits-vp-none") / "config.json").write_text('{"name": "digits-vp-none"}')
-    with pytest.raises(ValueError, match="config.json: shape is not what it should be") as error:
+    with pytest.raises(ValueError, match="config.json is not an object with name, shape, process") as error:
         stored.read_model("digits-vp-none")
     assert_one_sentence(error)
 

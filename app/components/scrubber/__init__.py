@@ -23,9 +23,9 @@ from typing import Any
 
 import streamlit as st
 
-from app.components.scrubber.payload import Chart, Curve, Pad, Sweep, blob_hash, pack
+from app.components.scrubber.payload import Beside, Chart, Curve, Pad, Sweep, blob_hash, pack
 
-__all__ = ["Chart", "Curve", "Pad", "ScrubberState", "Sweep", "blob_hash", "pack", "scrubber", "store"]
+__all__ = ["Beside", "Chart", "Curve", "Pad", "ScrubberState", "Sweep", "blob_hash", "pack", "scrubber", "store"]
 
 STORE_MODULE = ("blobs.js", "decode.js", "store.js")
 VIEW_MODULE = (

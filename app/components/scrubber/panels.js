@@ -32,9 +32,9 @@ class Mosaic {
   }
 }
 
-/** Draws images; each of the four canvases is repainted from the sweep's arrays. */
+/** Draws images; each canvas is repainted from the sweep's arrays. */
 class ImagePanels {
-  /** @param {{clean: Surface, noised: Surface, denoised: Surface, residual: Surface}} surfaces */
+  /** @param {Record<string, Surface>} surfaces */
   constructor(surfaces, sweep) {
     this.surfaces = surfaces;
     this.clean = sweep.arrays.clean.values;
@@ -56,6 +56,7 @@ class ImagePanels {
       denoised: this.denoisedPainter(moment),
       residual: this.residualPainter(moment),
     };
+    if (moment.beside) painters.beside = this.besidePainter(moment);
     for (const [name, colorAt] of Object.entries(painters)) {
       mosaic.paint(moment.inputs.length, colorAt);
       this.drawCrisp(this.surfaces[name], mosaic.canvas);
@@ -84,6 +85,11 @@ class ImagePanels {
   denoisedPainter({ x0Hat }) {
     const byteAt = (at) => x0Hat.values[at];
     return (tile, p) => this.color(byteAt, this.at(tile, p));
+  }
+
+  besidePainter({ inputs, beside }) {
+    const byteAt = (at) => beside.values[at];
+    return (tile, p) => this.color(byteAt, this.at(inputs[tile], p));
   }
 
   /** The residual of a colour image is the mean over its channels. */
@@ -144,7 +150,7 @@ function enlarge(bitmap, factor) {
 
 /** Draws points in the plane on equal axes that are the same in every panel. */
 class PointPanels {
-  /** @param {{clean: Surface, noised: Surface, denoised: Surface, residual: Surface}} surfaces */
+  /** @param {Record<string, Surface>} surfaces */
   constructor(surfaces, sweep) {
     this.surfaces = surfaces;
     this.clean = sweep.arrays.clean;
@@ -157,8 +163,9 @@ class PointPanels {
   }
 
   draw(moment) {
-    const { clean, noised, denoised, residual } = this.surfaces;
-    const tint = moment.lam === null ? this.theme.muted : parameterColor(moment.lam);
+    const { clean, noised, denoised, beside, residual } = this.surfaces;
+    const tintOf = (lam) => (lam === null ? this.theme.muted : parameterColor(lam));
+    const tint = tintOf(moment.lam);
     const cleanAt = (n, axis) => this.clean.values[2 * moment.inputs[n] + axis] * this.clean.scale;
     const noiseAt = (n, axis) => this.noise.values[2 * moment.inputs[n] + axis] * this.noise.scale;
     const denoisedAt = (n, axis) => moment.x0Hat.values[2 * n + axis] * moment.x0Hat.scale;
@@ -168,6 +175,10 @@ class PointPanels {
     this.scatter(clean, count, cleanAt, this.theme.text);
     this.scatter(noised, count, noisedAt, this.theme.faint);
     this.scatter(denoised, count, denoisedAt, tint);
+    if (moment.beside) {
+      const besideAt = (n, axis) => moment.beside.values[2 * moment.inputs[n] + axis] * moment.beside.scale;
+      this.scatter(beside, count, besideAt, tintOf(moment.besideLam));
+    }
     this.segments(residual, count, cleanAt, denoisedAt, tint);
   }
 
