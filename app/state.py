@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import math
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from urllib.parse import urlencode
 
 import streamlit as st
 from streamlit.navigation.page import StreamlitPage
 
-from app.records import Request, Upload
+from app.records import Request, Source, Upload
 
 MODEL, INPUTS, SEED, DEVICE = "model", "inputs", "seed", "device"
 """Widgets bound to the URL."""
@@ -55,12 +55,19 @@ LAYER, HEAT, ROWS, SAMPLE, SHOWN = "layer", "heat", "rows", "sample", "shown"
 LESSON, STEP, ANSWER, PRESENT, DONE = "lesson", "step", "answer", "present", "done"
 """The Learn page: which lesson, where in it, the guesses so far, whether for a projector, and the lessons finished."""
 
+BESIDE = "beside"
+"""The Denoise page: a second model under the same cursor."""
+
+SEARCH, LOADING, LOAD_FROM, FOLDER = "search", "loading", "load_from", "folder"
+"""The Models page: what its cards are searched for, and how a model is loaded."""
+
 DEFAULT_T = 0.35
 MAX_SEED = 9999
 
 _SESSION, _UPLOAD, _CURSOR, _PAGE, _CANCELLED = "_session", "_upload", "_cursor", "_page", "_cancelled"
 _REMEMBERED = "_remembered"
 _PLACE, _PAGES = "_place", "_pages"
+_OWN_MODELS, _LEASE, _ROUND, _NEWS, _CHOSEN = "_own_models", "_lease", "_round", "_news", "_chosen"
 
 
 @dataclass(frozen=True)
@@ -213,7 +220,14 @@ def keep_choices(page: str) -> None:
         for key in (MODEL, SEED, DEVICE):
             if key in st.session_state:
                 st.session_state[key] = st.session_state[key]
+        if _CHOSEN in st.session_state:
+            st.session_state[MODEL] = st.session_state.pop(_CHOSEN)
     st.session_state[_PAGE] = page
+
+
+def choose_on_next_page(model: str) -> None:
+    """Sets the sidebar's model when another page is opened next: a switch of pages takes it back otherwise."""
+    st.session_state[_CHOSEN] = model
 
 
 def upload() -> Upload | None:
@@ -224,6 +238,41 @@ def upload() -> Upload | None:
 def set_upload(image: Upload | None) -> None:
     """Keeps this session's own image."""
     st.session_state[_UPLOAD] = image
+
+
+def own_models() -> tuple[Source, ...]:
+    """The models that this session has loaded, in the order of loading; no other session sees them."""
+    return st.session_state.get(_OWN_MODELS, ())
+
+
+def set_own_models(sources: Iterable[Source]) -> None:
+    """Keeps the models that this session has loaded."""
+    st.session_state[_OWN_MODELS] = tuple(sources)
+
+
+def keep_lease(lease: object) -> None:
+    """Holds an object until the session ends."""
+    st.session_state[_LEASE] = lease
+
+
+def upload_round() -> int:
+    """Numbers the forms that take files: a new number makes an empty form, and the browser's copies are let go."""
+    return st.session_state.get(_ROUND, 0)
+
+
+def next_upload_round() -> None:
+    """Empties the form that takes files when it is next drawn."""
+    st.session_state[_ROUND] = upload_round() + 1
+
+
+def set_news(text: str) -> None:
+    """Keeps a sentence for when the page is next drawn."""
+    st.session_state[_NEWS] = text
+
+
+def take_news() -> str:
+    """The sentence that was kept, once."""
+    return str(st.session_state.pop(_NEWS, ""))
 
 
 def cancelled() -> Request | None:

@@ -33,6 +33,8 @@ from app.records.layers import LayersRequest as LayersRequest
 from app.records.layers import LayersResult as LayersResult
 from app.records.layers import ReceptiveFieldRequest as ReceptiveFieldRequest
 from app.records.layers import ReceptiveFieldResult as ReceptiveFieldResult
+from app.records.models import Origin as Origin
+from app.records.models import Source as Source
 from app.records.models import StoredModel as StoredModel
 from app.records.parameters import CurvesRequest as CurvesRequest
 from app.records.parameters import CurvesResult as CurvesResult

@@ -94,7 +94,11 @@ def answer(model: Model, request: Request, report: Report, load: Callable[[Model
         return quality(model, request, report)
     if isinstance(request, TrajectoryRequest) and request.inputs.kind == "samples":
         return trajectory(model, request, report)
-    x0 = _clean_inputs(model, request.inputs, report)
+    whose = model
+    if isinstance(request, SweepRequest) and request.inputs_of is not None:
+        assert load is not None
+        whose = load(request.inputs_of)
+    x0 = _clean_inputs(whose, request.inputs, report)
     if isinstance(request, TrajectoryRequest):
         return trajectory(model, request, report, x0)
     if isinstance(request, LayersRequest):

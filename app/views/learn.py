@@ -33,7 +33,7 @@ from app.lessons.lesson import (
 )
 from app.lessons.pictures import as_html
 from app.records import Request, Result, StoredModel, TrajectoryRequest, TrajectoryResult, ViewsRequest, ViewsResult
-from app.services import cache, stored
+from app.services import cache
 from app.views.progress import computed
 
 WIDE = (Scrubber, Player)
@@ -186,7 +186,7 @@ def _compute(material: Material, lesson: Lesson) -> None:
 def _offer_another_model(model: StoredModel, lesson: Lesson, place: state.Place, lack: str) -> None:
     """One sentence on what is missing, and models that have it; the nearest relatives first."""
     st.markdown(lack)
-    others = [cache.model(name) for name in stored.model_names() if name != model.name]
+    others = cache.readable(source for source in cache.sources() if source.name != model.name)
     able = [other for other in others if lesson.lack(other) is None]
     for other in sorted(able, key=lambda other: other.family != model.family):
         st.button(

@@ -19,7 +19,7 @@ ROOT = Path(dpi_core.__file__).parents[1]
 
 # A module may import the rows above its own, and its own row where nothing forbids it.
 ROWS = (
-    {"types", "config", "precision", "parallel", "verdicts"},
+    {"types", "config", "precision", "parallel", "verdicts", "limits"},
     {"lambda_schedules", "noise_processes", "backbones", "data"}
     | {"seeds", "idx_files", "images", "planar", "mixtures", "classifier", "distances"},
     {"flat_storage", "sample_batches", "operators", "interpolation", "one_set", "conditioning"},

@@ -23,9 +23,10 @@ from typing import Any
 
 import streamlit as st
 
-from app.components.scrubber.payload import Chart, Curve, Pad, Sweep, blob_hash, pack
+from app.components.scrubber.payload import Beside, Chart, Curve, Pad, Sweep, blob_hash, pack
 
 __all__ = [
+    "Beside",
     "Chart",
     "Curve",
     "Pad",

@@ -34,7 +34,7 @@ class Mosaic {
 
 /** Draws images; each canvas is repainted from the sweep's arrays. */
 class ImagePanels {
-  /** @param {{clean?: Surface, noised?: Surface, denoised?: Surface, residual?: Surface}} surfaces - those there are. */
+  /** @param {Record<string, Surface>} surfaces - those of clean, noised, denoised, beside and residual there are. */
   constructor(surfaces, sweep) {
     this.surfaces = surfaces;
     this.clean = sweep.arrays.clean.values;
@@ -56,7 +56,9 @@ class ImagePanels {
       denoised: this.denoisedPainter(moment),
       residual: this.residualPainter(moment),
     };
+    if (moment.beside) painters.beside = this.besidePainter(moment);
     for (const [name, surface] of Object.entries(this.surfaces)) {
+      if (!(name in painters)) continue;
       mosaic.paint(moment.inputs.length, painters[name]);
       this.drawCrisp(surface, mosaic.canvas);
     }
@@ -84,6 +86,11 @@ class ImagePanels {
   denoisedPainter({ x0Hat }) {
     const byteAt = (at) => x0Hat.values[at];
     return (tile, p) => this.color(byteAt, this.at(tile, p));
+  }
+
+  besidePainter({ inputs, beside }) {
+    const byteAt = (at) => beside.values[at];
+    return (tile, p) => this.color(byteAt, this.at(inputs[tile], p));
   }
 
   /** The residual of a colour image is the mean over its channels. */
@@ -144,7 +151,7 @@ function enlarge(bitmap, factor) {
 
 /** Draws points in the plane on equal axes that are the same in every panel. */
 class PointPanels {
-  /** @param {{clean?: Surface, noised?: Surface, denoised?: Surface, residual?: Surface}} surfaces - those there are. */
+  /** @param {Record<string, Surface>} surfaces - those of clean, noised, denoised, beside and residual there are. */
   constructor(surfaces, sweep) {
     this.surfaces = surfaces;
     this.clean = sweep.arrays.clean;
@@ -157,20 +164,23 @@ class PointPanels {
   }
 
   draw(moment) {
-    const tint = moment.lam === null ? this.theme.muted : parameterColor(moment.lam);
+    const tintOf = (lam) => (lam === null ? this.theme.muted : parameterColor(lam));
+    const tint = tintOf(moment.lam);
     const cleanAt = (n, axis) => this.clean.values[2 * moment.inputs[n] + axis] * this.clean.scale;
     const noiseAt = (n, axis) => this.noise.values[2 * moment.inputs[n] + axis] * this.noise.scale;
     const denoisedAt = (n, axis) => moment.x0Hat.values[2 * n + axis] * moment.x0Hat.scale;
     const spread = Math.hypot(moment.alpha, moment.sigma);
     const noisedAt = (n, axis) => (moment.alpha * cleanAt(n, axis) + moment.sigma * noiseAt(n, axis)) / spread;
     const count = moment.inputs.length;
+    const besideAt = (n, axis) => moment.beside.values[2 * moment.inputs[n] + axis] * moment.beside.scale;
     const painters = {
       clean: (surface) => this.scatter(surface, count, cleanAt, this.theme.text),
       noised: (surface) => this.scatter(surface, count, noisedAt, this.theme.faint),
       denoised: (surface) => this.scatter(surface, count, denoisedAt, tint),
       residual: (surface) => this.segments(surface, count, cleanAt, denoisedAt, tint),
     };
-    for (const [name, surface] of Object.entries(this.surfaces)) painters[name](surface);
+    if (moment.beside) painters.beside = (surface) => this.scatter(surface, count, besideAt, tintOf(moment.besideLam));
+    for (const [name, surface] of Object.entries(this.surfaces)) painters[name]?.(surface);
   }
 
   scatter(surface, count, pointAt, color) {
