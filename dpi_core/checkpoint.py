@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import os
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from dpi_core import hub
+from dpi_core.backbones.foreign import allowing
 from dpi_core.build import Recipe, build_denoiser, recipe_from_dict, recipe_to_dict
 from dpi_core.denoiser import Denoiser
 from dpi_core.model import Model
@@ -51,20 +53,25 @@ def save(model: Model, path: str | Path) -> Path:
     return folder
 
 
-def load(path: str | Path, device: str | torch.device = "cpu") -> Model:
-    """Reads a checkpoint folder.
+def load(path: str | Path, device: str | torch.device = "cpu", allow: Sequence[str] = ()) -> Model:
+    """Reads a checkpoint: a folder, or a repository on the Hub.
 
     Config, and the names, shapes and types of all tensors are checked before a weight is read.
 
     Args:
-        path: the folder.
+        path: the folder, or `hub:<owner>/<repo>`, of which weights, config, scores and card are fetched.
         device: where the weights go.
+        allow: factories `module:function` that may make its backbone, if it is not one of ours; see `backbones.foreign`.
 
     Raises:
         ValueError: the folder or a file is missing, not what it should be, or does not fit the config; the message says
             which and why.
     """
-    folder = Path(path)
+    with allowing(allow):
+        return _load_folder(hub.folder_of(path), device)
+
+
+def _load_folder(folder: Path, device: str | torch.device) -> Model:
     recipe = _read_recipe(folder)
     weights = folder / WEIGHTS
     if not weights.is_file():

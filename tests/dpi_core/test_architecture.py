@@ -25,8 +25,21 @@ ROWS = (
     {"flat_storage", "sample_batches", "operators", "interpolation", "one_set", "conditioning"},
     {"denoiser"},
     {"samplers", "training", "evaluation", "analysis"},
-    {"model", "build", "checkpoint"},
-    {"quality", "cost", "own_images", "layer_report", "reports", "card", "runs", "sweep", "results", "cli", "__main__"},
+    {"model", "build", "checkpoint", "hub"},
+    {"state_dicts", "reference_format", "exporting", "exchange", "own_network"}
+    | {
+        "quality",
+        "cost",
+        "own_images",
+        "layer_report",
+        "reports",
+        "card",
+        "runs",
+        "sweep",
+        "results",
+        "cli",
+        "__main__",
+    },
 )
 APART = ROWS[4]
 ALLOWED_ALL_THE_SAME = {("evaluation", "samplers")}
