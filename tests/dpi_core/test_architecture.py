@@ -26,7 +26,7 @@ ROWS = (
     {"denoiser"},
     {"samplers", "training", "evaluation", "analysis"},
     {"model", "build", "checkpoint", "hub"},
-    {"state_dicts", "reference_format", "exporting", "exchange", "own_network"}
+    {"state_dicts", "reference_format", "exporting", "exchange", "own_network", "diffusers_bridge"}
     | {
         "quality",
         "cost",
