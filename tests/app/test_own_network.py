@@ -6,6 +6,7 @@ import shlex
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -31,23 +32,29 @@ def quick(lines: str) -> str:
     return lines
 
 
-@pytest.fixture
-def trained(tmp_path, monkeypatch):
-    """The folder in which the lines were run, with the README's variables set."""
-    (tmp_path / "photos").mkdir()
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    """The folder in which the lines were run."""
+    folder = tmp_path_factory.mktemp("own")
+    (folder / "photos").mkdir()
     pixels = np.random.default_rng(0).integers(0, 256, (12, 10, 10), dtype=np.uint8)
     for i, image in enumerate(pixels):
-        Image.fromarray(image).save(tmp_path / "photos" / f"{i}.png")
-    (tmp_path / "my_network.py").write_text(quick(LINES))
-    monkeypatch.chdir(tmp_path)
-    first, setting, *_ = COMMANDS.splitlines()
-    assert first == "python my_network.py"
+        Image.fromarray(image).save(folder / "photos" / f"{i}.png")
+    (folder / "my_network.py").write_text(quick(LINES))
+    assert COMMANDS.splitlines()[0] == "python my_network.py"
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    subprocess.run([sys.executable, "my_network.py"], check=True, env=environment, timeout=200)
-    for name, value in (word.split("=") for word in shlex.split(setting.removeprefix("export "))):
+    subprocess.run([sys.executable, "my_network.py"], cwd=folder, check=True, env=environment, timeout=200)
+    return folder
+
+
+@pytest.fixture
+def trained(folder, monkeypatch) -> Iterator[Path]:
+    """That folder, gone into, with the README's variables set."""
+    monkeypatch.chdir(folder)
+    for name, value in (word.split("=") for word in shlex.split(COMMANDS.splitlines()[1].removeprefix("export "))):
         monkeypatch.setenv(name, value)
-    monkeypatch.syspath_prepend(tmp_path)  # what PYTHONPATH=. does for a new process
-    yield tmp_path
+    monkeypatch.syspath_prepend(folder)  # what PYTHONPATH=. does for a new process
+    yield folder
     sys.modules.pop("my_network", None)
 
 
