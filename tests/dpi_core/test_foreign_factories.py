@@ -178,6 +178,18 @@ def test_a_function_that_was_handed_over_is_allowed_and_named(others):
             dpi_core.factory(function)
 
 
+def test_a_network_that_changes_the_shape_is_refused_before_it_is_trained(others, tmp_path):
+    (others / "nets_of_others.py").write_text("from torch import nn\n\ndef network():\n    return nn.Linear(2, 1)\n")
+    with (
+        allowing([NAME]),
+        pytest.raises(ValueError, match=r"makes \(1,\) of samples of shape \(2,\), but has to keep it"),
+    ):
+        train_run(
+            dataclasses.replace(recipe(), backbone=FactoryConfig(NAME)), load_data(recipe().data), tmp_path / "run"
+        )
+    assert not (tmp_path / "run" / "state.safetensors").exists()
+
+
 def test_a_network_of_ones_own_learns_from_a_folder_of_images(others, tmp_path):
     for i in range(6):
         Image.new("L", (12, 10), 40 * i).save(tmp_path / f"{i}.png")
