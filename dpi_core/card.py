@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from dpi_core.backbones import FactoryConfig
 from dpi_core.model import Model
 
 
@@ -17,9 +18,14 @@ def model_card(model: Model) -> str:
         "## Recipe\n\n" + _recipe(model),
         "## Scores on held-out data\n\n" + _scores(metrics),
         "## Made by\n\n" + _commands(metrics, recipe.name),
-        "Weights: MIT licence, like the code.",
+        _licence(model),
     ]
     return "\n\n".join(sections) + "\n"
+
+
+def _licence(model: Model) -> str:
+    ours = model.recipe.data.kind != "image_folder" and "imported" not in model.metrics
+    return "Weights: MIT licence, like the code." if ours else "Weights: the licence is for their owner to state."
 
 
 def _introduction(model: Model) -> str:
@@ -52,6 +58,10 @@ def _recipe(model: Model) -> str:
     training, backbone = model.recipe.training, model.recipe.backbone
     parameters = sum(parameter.numel() for parameter in model.net.parameters())
     network = f"{type(backbone).__name__.removesuffix('Config')}, {parameters:,} parameters in all ({backbone})."
+    if isinstance(backbone, FactoryConfig):
+        network += (
+            f" Its module has to be installed where the model is loaded, and `{backbone.factory}` to be allowed there."
+        )
     if "imported" in model.metrics:
         return f"{network} The weights were imported; how they were trained is not recorded."
     return (

@@ -6,6 +6,7 @@ x̂0 = c_skip·x_s + c_out·F; the three factors at this s are written beside it
 
 from __future__ import annotations
 
+import copy
 import json
 import logging
 import warnings
@@ -48,7 +49,7 @@ def plain_network(model: Model, s: float | None = None) -> nn.Module:
         )
     if s is not None:
         raise ValueError(f"{model.recipe.name} has one parameter set, the same at every s; leave --s out.")
-    return model.net.backbone.cpu().eval()
+    return copy.deepcopy(model.net.backbone).cpu().eval()
 
 
 def about(model: Model, s: float | None) -> dict[str, str]:

@@ -46,7 +46,7 @@ class HubMixin:
         repo = parse(f"{SCHEME}{repo_id}")[0]
         with tempfile.TemporaryDirectory() as folder:
             dpi_core.save(self, folder)
-            card = "---\nlibrary_name: dpi_core\nlicense: mit\ntags: [deep-parameter-interpolation, denoising]\n---\n\n"
+            card = "---\nlibrary_name: dpi_core\ntags: [deep-parameter-interpolation, denoising]\n---\n\n"
             (Path(folder) / "README.md").write_text(card + dpi_core.model_card(self), encoding="utf-8")
             return upload(Path(folder), repo, private, message)
 

@@ -11,6 +11,7 @@ from dpi_core.conditioning import ConditioningConfig
 from dpi_core.data import DataConfig, load_data
 from dpi_core.model import Model
 from dpi_core.noise_processes import FlowMatching, NoiseProcess
+from dpi_core.parallel import Team
 from dpi_core.runs import train_run
 from dpi_core.training import TrainingConfig
 
@@ -49,13 +50,14 @@ def image_recipe(
     return recipe_from_dict(recipe_to_dict(recipe))  # checked like one from a file
 
 
-def train(recipe: Recipe, data_path: str | Path | None = None, runs: str | Path = "runs") -> Model:
-    """Trains a recipe on this machine's CPU; goes on where a run of the same recipe was stopped.
+def train(recipe: Recipe, data_path: str | Path | None = None, runs: str | Path = "runs", device: str = "cpu") -> Model:
+    """Trains a recipe; goes on where a run of the same recipe was stopped.
 
     Args:
         recipe: what is trained.
         data_path: the folder with its images or files; None for data that come with the library.
         runs: where logs and resume states lie.
+        device: where it is trained, for example "cuda".
 
     Returns:
         The trained model, its weights averaged.
@@ -65,4 +67,4 @@ def train(recipe: Recipe, data_path: str | Path | None = None, runs: str | Path 
         FloatingPointError: the loss is no longer finite.
     """
     data = load_data(recipe.data, None if data_path is None else Path(data_path))
-    return train_run(recipe, data, Path(runs) / recipe.name)
+    return train_run(recipe, data, Path(runs) / recipe.name, Team(device))

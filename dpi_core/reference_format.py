@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -144,29 +144,29 @@ def fill(net: DPI, tensors: Mapping[str, Tensor], report: ImportReport) -> Impor
     """Copies both sets, what is outside the scope, and buffers into a network; the report says what became of each."""
     in_scope, rest = names_in_scope(net), net.backbone.state_dict()
     report.prefix = common_prefix(tensors, [*in_scope, *rest])
-    used = {name for name in tensors if _is_table(name)}
     for name, own in in_scope.items():
-        one, zero = report.prefix + name, report.prefix + name + COPY
-        used |= {one, zero}
-        ends = [tensors.get(one), tensors.get(zero, tensors.get(one))]
-        reason = next(filter(None, (_misfit(value, net.theta1[own]) for value in ends)), None)
-        if reason is not None:
-            report.misfits[name] = reason
-            continue
-        for value, target in zip(ends, (net.theta1[own], net.theta0[own]), strict=True):
-            target.copy_(value)
-        (report.two_sets if zero in tensors else report.one_set).append(name)
+        one, zero = tensors.get(report.prefix + name), tensors.get(report.prefix + name + COPY)
+        ends = ((one, net.theta1[own]), (one if zero is None else zero, net.theta0[own]))
+        _put(name, ends, report.one_set if zero is None else report.two_sets, report)
     for name, target in rest.items():
-        key = report.prefix + name
-        used.add(key)
-        reason = _misfit(tensors.get(key), target)
-        if reason is not None:
-            report.misfits[name] = reason
-        else:
-            target.copy_(tensors[key])
-            report.one_set.append(name)
-    report.unused = {name: _why_unused(name, report.prefix, rest) for name in tensors if name not in used}
+        _put(name, ((tensors.get(report.prefix + name), target),), report.one_set, report)
+    known = {report.prefix + name for name in (*in_scope, *rest)} | {report.prefix + name + COPY for name in in_scope}
+    others = (name for name in tensors if name not in known and not _is_table(name))
+    report.unused = {name: _why_unused(name, report.prefix, rest) for name in others}
     return report
+
+
+def _put(name: str, ends: Sequence[tuple[Tensor | None, Tensor]], filled: list[str], report: ImportReport) -> None:
+    """Copies each value to its target, all or none, and reports it."""
+    reasons = [_misfit(value, target) for value, target in ends]
+    reason = next(filter(None, reasons), None)
+    if reason is not None:
+        report.misfits[name] = reason
+        return
+    for value, target in ends:
+        assert value is not None
+        target.copy_(value)
+    filled.append(name)
 
 
 def names_in_scope(net: DPI) -> dict[str, str]:

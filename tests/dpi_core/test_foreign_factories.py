@@ -75,6 +75,7 @@ def test_the_config_names_function_and_arguments(others, tmp_path):
     config = json.loads((folder / "config.json").read_text())
     assert config["backbone"] == {"kind": "factory", "factory": NAME, "arguments": {"width": 8}}
     assert recipe_from_dict(config) == model.recipe
+    assert f"`{NAME}` to be allowed there" in dpi_core.model_card(model)
 
 
 def test_a_trained_model_comes_back_to_the_bit_where_its_factory_is_allowed(others, tmp_path, monkeypatch):

@@ -168,7 +168,7 @@ def test_a_model_goes_to_the_hub_and_comes_back_to_the_bit(fake):
     (files,) = fake.repositories["ada/ring"]
     assert set(files) == {"model.safetensors", "config.json", "metrics.json", "README.md"}
     card = files["README.md"].decode()
-    assert card.startswith("---\nlibrary_name: dpi_core\nlicense: mit\n")
+    assert card.startswith("---\nlibrary_name: dpi_core\ntags: [deep-parameter-interpolation")
     assert dpi_core.model_card(model) in card
     assert_same(dpi_core.load("hub:ada/ring"), model)
     assert_same(Model.from_pretrained("ada/ring"), model)

@@ -251,7 +251,9 @@ def test_the_commands_go_round_to_the_bit(ending, table, tmp_path, capsys):
     assert "two sets: 6 parameters" in capsys.readouterr().out
     back = dpi_core.load(tmp_path / "back")
     assert_close(dict(back.net.state_dict()), dict(model.net.state_dict()), **exactly)
-    assert "The weights were imported" in model_card(back) and f"import reference.{ending} --onto" in model_card(back)
+    card = model_card(back)
+    assert "The weights were imported" in card and f"import reference.{ending} --onto" in card
+    assert "MIT" not in card and "the licence is for their owner to state" in card
 
 
 def test_nothing_is_written_for_a_file_that_does_not_match_unless_asked(tmp_path, capsys):
