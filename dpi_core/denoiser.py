@@ -59,7 +59,7 @@ class Denoiser(nn.Module):
     def network_output(self, x_s: Float[Tensor, "b ..."], s: Scalar, s_theta: Scalar | None = None) -> Tensor:
         """F(c_in·x_s, s) in the dtype of `x_s`: what the process calls its prediction."""
         scaled = per_sample(self.process.preconditioning(s).c_in, x_s) * x_s
-        return self.net(scaled.to(self.dtype), self._scalar(s if s_theta is None else s_theta)).to(x_s.dtype)
+        return self.net(scaled.to(self.dtype), self.physical(s if s_theta is None else s_theta)).to(x_s.dtype)
 
     def predict(self, x_s: Float[Tensor, "b ..."], s: Scalar, s_theta: Scalar | None = None) -> Prediction:
         """x̂0, ε, score and velocity from one network call; None for those undefined at this s."""
@@ -77,10 +77,10 @@ class Denoiser(nn.Module):
 
     def lam(self, s: Scalar) -> Tensor | None:
         """λ(s), or None for a network without two parameter sets."""
-        return self.net.lam(self._scalar(s)) if isinstance(self.net, DPI) else None
+        return self.net.lam(self.physical(s)) if isinstance(self.net, DPI) else None
 
-    def _scalar(self, s: Scalar) -> Scalar:
-        """S in the unit the network takes it in."""
+    def physical(self, s: Scalar) -> Scalar:
+        """S in the unit the network takes it in: s itself, or the units of a DPI's `scalar`."""
         physical = self.net.scalar if isinstance(self.net, DPI) else None
         return s if physical is None else physical.from_unit(s)
 

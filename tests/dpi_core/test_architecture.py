@@ -25,8 +25,9 @@ ROWS = (
     {"flat_storage", "sample_batches", "operators", "interpolation", "one_set", "conditioning"},
     {"denoiser"},
     {"samplers", "training", "evaluation", "analysis"},
-    {"model", "build", "checkpoint"},
-    {"quality", "cost", "own_images", "layer_report", "reports", "card", "runs", "held_out", "equal_time"}
+    {"model", "build", "checkpoint", "hub"},
+    {"state_dicts", "reference_format", "exporting", "exchange", "own_network", "diffusers_bridge"}
+    | {"quality", "cost", "own_images", "layer_report", "reports", "card", "runs", "held_out", "equal_time"}
     | {"sweep", "results", "cli", "__main__"},
 )
 APART = ROWS[4]
