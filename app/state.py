@@ -147,15 +147,22 @@ def forget(key: str) -> None:
 
 def read_place(model: str) -> Place:
     """The place in the URL, or where the reader was when the page was left; guesses hold for the model they were made for."""
+    known, _ = st.session_state.get(_PLACE, (model, Place()))
+    if not any(key in st.query_params for key in (LESSON, STEP, ANSWER, PRESENT, DONE)):
+        return known_place(model)
+    place = Place(
+        lesson=st.query_params.get(LESSON, ""),
+        step=_step(st.query_params.get(STEP, "1")),
+        answers=_answers(st.query_params.get(ANSWER, "")),
+        present=st.query_params.get(PRESENT) == "1",
+        done=tuple(key for key in st.query_params.get(DONE, "").split(",") if key),
+    )
+    return place if known == model else replace(place, answers={})
+
+
+def known_place(model: str) -> Place:
+    """The place that was written last, which the browser's URL may not show yet."""
     known, place = st.session_state.get(_PLACE, (model, Place()))
-    if any(key in st.query_params for key in (LESSON, STEP, ANSWER, PRESENT, DONE)):
-        place = Place(
-            lesson=st.query_params.get(LESSON, ""),
-            step=_step(st.query_params.get(STEP, "1")),
-            answers=_answers(st.query_params.get(ANSWER, "")),
-            present=st.query_params.get(PRESENT) == "1",
-            done=tuple(key for key in st.query_params.get(DONE, "").split(",") if key),
-        )
     return place if known == model else replace(place, answers={})
 
 
