@@ -173,9 +173,17 @@ def known_place(model: str) -> Place:
     return place if known == model else replace(place, answers={})
 
 
+def move(model: str, place: Place) -> None:
+    """Goes to another place before the page is drawn.
+
+    The URL follows when it is drawn: a callback that writes to it can be stopped there by the next click or key.
+    """
+    st.session_state[_PLACE] = (model, place)
+
+
 def write_place(model: str, place: Place) -> None:
     """Puts the place into the URL, and keeps it for when the page is opened again."""
-    st.session_state[_PLACE] = (model, place)
+    move(model, place)
     query = place_query(place)
     for key in (LESSON, STEP, ANSWER, PRESENT, DONE):
         if key not in query:

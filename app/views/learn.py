@@ -368,7 +368,7 @@ def _frames(sweep_hash: str) -> None:
 
 
 def _go(model: StoredModel, place: state.Place) -> None:
-    state.write_place(model.name, place)
+    state.move(model.name, place)
 
 
 def _change_model(name: str) -> None:

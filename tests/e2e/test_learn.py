@@ -70,6 +70,9 @@ def test_a_lesson_from_start_to_end(model, open_page):
     expect(page.get_by_text("half of it by").last).to_contain_text(f"{t:.2f}")
     learn.press("All lessons")
     expect(page.get_by_text("1 of 6 read to the end.")).to_be_visible()
+    # The browser's own way back.
+    page.go_back()
+    expect(learn.heading("In short")).to_be_visible()
 
 
 def test_a_presenter_goes_on_by_keys(open_page):
