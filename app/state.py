@@ -15,6 +15,7 @@ from urllib.parse import urlencode
 
 import streamlit as st
 from streamlit.navigation.page import StreamlitPage
+from streamlit.runtime.scriptrunner import get_script_run_ctx
 
 from app.records import Request, Source, Upload
 
@@ -156,22 +157,43 @@ def forget(key: str) -> None:
 
 
 def read_place(model: str) -> Place:
-    """The place in the URL, or where the reader was when the page was left; guesses hold for the model they were made for."""
-    known, place = st.session_state.get(_PLACE, (model, Place()))
-    if any(key in st.query_params for key in (LESSON, STEP, ANSWER, PRESENT, DONE)):
-        place = Place(
-            lesson=st.query_params.get(LESSON, ""),
-            step=_step(st.query_params.get(STEP, "1")),
-            answers=_answers(st.query_params.get(ANSWER, "")),
-            present=st.query_params.get(PRESENT) == "1",
-            done=tuple(key for key in st.query_params.get(DONE, "").split(",") if key),
-        )
+    """The place in the URL of a new session or after the browser's Back, else the one that was written last.
+
+    While somebody reads on, the URL may be behind: what the browser sends on its own carries the URL that it shows, and the
+    newest may still be on its way to it. Guesses hold for the model that they were made for.
+    """
+    context = get_script_run_ctx()
+    has_moved = context is not None and context.is_history_navigation
+    if _PLACE in st.session_state and not has_moved:
+        return known_place(model)
+    place = Place(
+        lesson=st.query_params.get(LESSON, ""),
+        step=_step(st.query_params.get(STEP, "1")),
+        answers=_answers(st.query_params.get(ANSWER, "")),
+        present=st.query_params.get(PRESENT) == "1",
+        done=tuple(key for key in st.query_params.get(DONE, "").split(",") if key),
+    )
+    known, _ = st.session_state.get(_PLACE, (model, place))
     return place if known == model else replace(place, answers={})
+
+
+def known_place(model: str) -> Place:
+    """The place that was written last."""
+    known, place = st.session_state.get(_PLACE, (model, Place()))
+    return place if known == model else replace(place, answers={})
+
+
+def move(model: str, place: Place) -> None:
+    """Goes to another place before the page is drawn.
+
+    The URL follows when it is drawn: a callback that writes to it can be stopped there by the next click or key.
+    """
+    st.session_state[_PLACE] = (model, place)
 
 
 def write_place(model: str, place: Place) -> None:
     """Puts the place into the URL, and keeps it for when the page is opened again."""
-    st.session_state[_PLACE] = (model, place)
+    move(model, place)
     query = place_query(place)
     for key in (LESSON, STEP, ANSWER, PRESENT, DONE):
         if key not in query:
