@@ -54,7 +54,9 @@ def packed(name: str, count: int) -> list[bytes]:
     model = compute.load_model(key, "cpu")
     blobs = []
     for seed in range(4):
-        asked = TrajectoryRequest(key, Inputs("samples", count, seed), "ddim", STATES - 1, "uniform", "learned", 0.5, "cpu")
+        asked = TrajectoryRequest(
+            key, Inputs("samples", count, seed), "ddim", STATES - 1, "uniform", "learned", 0.5, "cpu"
+        )
         result = compute.answer(model, asked, lambda *_: None)
         blobs.append(pack_run(run_figure(run_name(asked), result)))
     return blobs
@@ -80,7 +82,11 @@ def played(page: Page, seconds: float) -> dict[str, float]:
 def measured(page: Page, session: CDPSession) -> dict[str, float]:
     metrics = {entry["name"]: entry["value"] for entry in session.send("Performance.getMetrics")["metrics"]}
     draws = page.locator(".player").get_attribute("data-draws")
-    return {"draws": float(draws or 0), "clock": page.evaluate("performance.now() / 1000"), "busy": metrics["TaskDuration"]}
+    return {
+        "draws": float(draws or 0),
+        "clock": page.evaluate("performance.now() / 1000"),
+        "busy": metrics["TaskDuration"],
+    }
 
 
 def report(rows: list[dict[str, object]]) -> None:

@@ -12,7 +12,7 @@ from dpi_core.build import build_denoiser, load_recipe
 from dpi_core.denoiser import Denoiser
 from dpi_core.interpolation import DPI
 from dpi_core.lambda_schedules import FixedSchedule, SoftmaxSchedule
-from dpi_core.mixtures import GaussianMixture, ring_mixture
+from dpi_core.mixtures import GaussianMixture
 from dpi_core.model import Model, what_if
 from dpi_core.noise_processes import FlowMatching, VEDiffusion, VPDiffusion
 from dpi_core.samplers import (
