@@ -276,7 +276,7 @@ def test_the_page_and_the_results_say_the_same(here):
 
 
 def test_another_reference_and_another_measure(here):
-    app = open_page(against="none", measure="ssim")
+    app = open_page(against="none", measure="SSIM")
     bullets = [line for text in app.markdown for line in text.value.splitlines() if line.startswith("- ")]
     assert [bullet.startswith("- SSIM: ") and "none" in bullet for bullet in bullets] == [True, True]
 
