@@ -24,7 +24,7 @@ def run_import(options: argparse.Namespace) -> None:
     """Puts a state dict in the reference implementation's convention onto a recipe's backbone; says what matched."""
     recipe = load_recipe(options.onto)
     recipe = recipe if options.name is None else dataclasses.replace(recipe, name=options.name)
-    model, report = import_reference(recipe, read_state_dict(options.file, options.key))
+    model, report = import_reference(recipe, read_state_dict(options.file, options.key), options.noise_first)
     print(report)
     if not report.complete and not options.partial:
         raise ValueError(
@@ -95,6 +95,9 @@ def add_commands(
     reading.add_argument("--onto", required=True, metavar="RECIPE", help="a recipe's name, or a JSON file")
     reading.add_argument("--name", help="of the checkpoint, instead of the recipe's")
     reading.add_argument("--key", help="which state dict of a .pt file that holds several, for example ema")
+    reading.add_argument(
+        "--noise-first", action="store_true", help="the file's t is 0 at the noise end, as a flow's may be"
+    )
     reading.add_argument("--out", type=Path, default=out, help="where the checkpoint's folder is made")
     reading.add_argument("--partial", action="store_true", help="write what matched although something does not")
     reading.set_defaults(run=run_import)

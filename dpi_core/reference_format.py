@@ -2,7 +2,10 @@
 
 There a layer holds its two sets side by side: `weight` is θ1, the λ = 1 end, and `weight_copy` is θ0, likewise `bias` and
 `bias_copy`. The curve is a table φ of S entries, named `theta` or `lambda_table.phi`: λ(s_i) = Σ_{j≤i} softmax(φ)_j with
-entry 0 pinned to 0, read at round(s·(S − 1)). That is `SoftmaxSchedule(S, rounding="nearest")`.
+entry 0 pinned to 0, read at round(t·(S − 1)). That is `SoftmaxSchedule(S, rounding="nearest")`.
+
+Where the file's t is 0 at the clean end it is s. A flow whose t is 0 at the noise end has s = 1 − t: its two sets change places
+and its curve is turned round.
 """
 
 from __future__ import annotations
@@ -14,6 +17,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from dpi_core.build import Recipe, build_denoiser
@@ -69,12 +73,15 @@ class ImportReport:
         return "\n".join(lines)
 
 
-def import_reference(recipe: Recipe, tensors: Mapping[str, Tensor]) -> tuple[Model, ImportReport]:
+def import_reference(
+    recipe: Recipe, tensors: Mapping[str, Tensor], noise_first: bool = False
+) -> tuple[Model, ImportReport]:
     """Puts a state dict in the reference's convention onto the backbone of a recipe.
 
     Args:
         recipe: names data, process and backbone; its conditioning becomes DPI with the file's table.
         tensors: the state dict.
+        noise_first: whether its t is 0 at the noise end.
 
     Returns:
         The model, filled as far as the file goes, and what matched; see `ImportReport.complete`.
@@ -92,8 +99,10 @@ def import_reference(recipe: Recipe, tensors: Mapping[str, Tensor]) -> tuple[Mod
     denoiser = build_denoiser(recipe)
     assert isinstance(denoiser.net, DPI) and isinstance(denoiser.net.schedule, SoftmaxSchedule)
     with torch.no_grad():
-        denoiser.net.schedule.phi.copy_(phi)
+        denoiser.net.schedule.phi.copy_(turned_round(phi) if noise_first else phi)
     report = fill(denoiser.net, tensors, ImportReport(table_name))
+    if noise_first:
+        _exchange_sets(denoiser.net)
     return Model(denoiser.eval(), recipe), report
 
 
@@ -137,6 +146,23 @@ def find_table(tensors: Mapping[str, Tensor]) -> tuple[str, Tensor]:
         if tensors[other].shape != phi.shape or not torch.equal(tensors[other], phi):
             raise ValueError(f"{name} and {other} differ, but the whole network shares one λ; import one curve.")
     return name, phi.reshape(-1)
+
+
+def turned_round(phi: Float[Tensor, " k"]) -> Float[Tensor, " k"]:
+    """The φ of 1 − λ(1 − s), float64."""
+    schedule = SoftmaxSchedule(len(phi))
+    schedule.phi.data = phi.detach().double()
+    rises = schedule.table().detach().diff().flip(0)
+    # Entry 0 is pinned to 0 whatever φ_0 is, so the first rise is the sum of the first two shares.
+    return torch.cat([rises[:1] / 2, rises[:1] / 2, rises[1:]]).clamp(min=1e-300).log()
+
+
+@torch.no_grad()
+def _exchange_sets(net: DPI) -> None:
+    for name, end in net.theta1.items():
+        start = net.theta0[name].clone()
+        net.theta0[name].copy_(end)
+        end.copy_(start)
 
 
 @torch.no_grad()

@@ -12,6 +12,7 @@ from PIL import Image
 from torch.testing import assert_close
 
 import dpi_core
+from dpi_core.backbones import foreign
 from dpi_core.backbones.foreign import FactoryConfig, allowing, build_foreign
 from dpi_core.build import recipe_from_dict, recipe_to_dict
 from dpi_core.cli import main
@@ -41,6 +42,7 @@ def others(tmp_path, monkeypatch):
     (tmp_path / "others" / "nets_of_others.py").write_text(SOURCE)
     monkeypatch.syspath_prepend(tmp_path / "others")
     monkeypatch.delenv("DPI_FACTORIES", raising=False)
+    monkeypatch.setattr(foreign, "_handed_over", {})
     yield tmp_path / "others"
     sys.modules.pop("nets_of_others", None)
 

@@ -108,6 +108,17 @@ def test_an_imported_network_answers_as_the_reference_does(n_knots):
             assert_close(model.net(x, t), reference(x, t), rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize("n_knots", [2, 3, 11])
+def test_a_flow_that_begins_at_the_noise_end_is_turned_round(n_knots):
+    reference = ReferenceMLP(n_knots)
+    model, report = import_reference(RECIPE, reference.state_dict(), noise_first=True)
+    assert report.complete
+    x = torch.randn(5, 2)
+    for t in torch.linspace(0, 1, n_knots).tolist():
+        with torch.no_grad():
+            assert_close(model.net(x, 1 - t), reference(x, t), rtol=1e-5, atol=1e-6)
+
+
 def test_the_reference_answers_as_an_exported_network_does():
     model, reference = trained(), ReferenceMLP(11)
     reference.load_state_dict(export_reference(model.net, "lambda_table.phi"), strict=True)
