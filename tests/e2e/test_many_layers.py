@@ -39,7 +39,9 @@ def page(browser, values):
     page = browser.new_page(viewport={"width": 1280, "height": 720})
     errors = []
     page.on("pageerror", lambda error: errors.append(str(error)))
-    page.set_content(PAGE.format(css=css, html=_read(OWN, ("layers.html",)), js=f"{js}\nglobalThis.decode = decodeBlob;"))
+    page.set_content(
+        PAGE.format(css=css, html=_read(OWN, ("layers.html",)), js=f"{js}\nglobalThis.decode = decodeBlob;")
+    )
     one = Statistic("one", "One", "dB", "How to read it.", np.linspace(0, 1, 9), values)
     table = LayerTable(
         "m", NAMES, [name.split(".")[0] for name in NAMES], ["Conv2d"] * len(NAMES), [9] * len(NAMES), (one,)
@@ -58,10 +60,8 @@ def in_page(page):
 
 
 def scroll_to(page, row):
-    page.locator(".rows").evaluate(
-        "(rows, top) => new Promise((done) => { rows.scrollTop = top; requestAnimationFrame(() => requestAnimationFrame(done)); })",
-        row * ROW,
-    )
+    page.locator(".rows").evaluate("(rows, top) => { rows.scrollTop = top; }", row * ROW)
+    page.evaluate("new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
 
 
 def test_it_opens_folded_but_for_the_stage_of_the_selected_layer(page):
