@@ -97,14 +97,6 @@ def statistics(result: LayersResult) -> tuple[Statistic, ...]:
     return tuple(each for each in found if np.isfinite(each.values).any())
 
 
-def default_layer(result: LayersResult) -> str:
-    """The layer that matters most: in dB when pinned, else by how much its output changes."""
-    worst = np.nanmax(np.nan_to_num(result.pinned_total[:, :, 0], nan=-np.inf), axis=0)
-    if not np.isfinite(worst).any():
-        worst = np.nan_to_num(result.activation_change).mean(axis=1)
-    return result.names[int(np.argmax(worst))]
-
-
 def layer_detail(model: StoredModel, result: LayerDetailResult, sample: int) -> LayerDetail:
     """What the browser shows of one layer."""
     two = model.has_two_sets

@@ -21,7 +21,7 @@ from app.components.layers import (
 )
 from app.components.scrubber import store
 from app.figures.attribution import attribution_chart, completeness_chart
-from app.figures.layers import SAMPLES_TO_CHOOSE, default_layer, enough_in_words, layer_detail, layer_table, statistics
+from app.figures.layers import SAMPLES_TO_CHOOSE, enough_in_words, layer_detail, layer_table, statistics
 from app.figures.one_layer import cka_chart, histogram_chart, spectrum_chart
 from app.figures.pinning import kept_layers_chart, pins_chart
 from app.figures.receptive_field import fields_chart, radius_chart
@@ -165,8 +165,7 @@ def _layers(shown: Shown, table: str) -> None:
     now = last_state(VIEW, table) or start
     carried, view, below = st.container(), st.container(), st.container()
     with below:
-        request = LayerDetailRequest(shown.model.key, shown.inputs, now.layer, shown.device, now.sample)
-        detail = computed(request, LayerDetailResult, "Looking into the layer")
+        detail = _detail(shown, now)
     with carried:
         content = None if detail is None else pack_detail(layer_detail(shown.model, detail, now.sample))
         detail_hash = None if content is None else store("layer", content)
@@ -180,11 +179,20 @@ def _layers(shown: Shown, table: str) -> None:
             _one_layer(shown, detail, now.s)
 
 
+def _detail(shown: Shown, now: LayersState) -> LayerDetailResult | None:
+    """The selected layer: as stored where it is the one that the page opens on, else from the engine."""
+    stored = shown.model.layer
+    if stored is not None and (now.layer, now.sample) == (stored.layer, 0) and shown.inputs == stored_inputs(shown.model):
+        return stored
+    request = LayerDetailRequest(shown.model.key, shown.inputs, now.layer, shown.device, now.sample)
+    return computed(request, LayerDetailResult, "Looking into the layer")
+
+
 def _start(shown: Shown) -> LayersState:
     """What the link asks for, as far as this model has it."""
     keys = [each.key for each in statistics(shown.result)]
     fitting = {
-        state.LAYER: (shown.result.names, default_layer(shown.result)),
+        state.LAYER: (shown.result.names, shown.result.most),
         state.HEAT: (keys, "pin_mean" if "pin_mean" in keys else keys[0]),
         state.ROWS: (ORDERS, ORDERS[0]),
         state.SHOWN: (SHOWN, SHOWN[0]),
