@@ -1,7 +1,7 @@
 """Seconds until the Parameters and Layers pages show what is stored, on a warm server, from the click on the page's link.
 
 `python benchmarks/pages.py [--runs 5]` prints a table and writes benchmarks/results/pages.json. "page" is when the page's
-own row of inputs stands, "view" when the view under it has drawn, "figures" when the charts below have.
+first row says what was judged on, "view" when the view under it has drawn, "figures" when the charts below have.
 """
 
 import argparse
@@ -13,7 +13,6 @@ import statistics
 import subprocess
 import sys
 import urllib.parse
-from pathlib import Path
 
 from playwright.sync_api import Browser, Page, sync_playwright
 from start_up import FLAGS, ROOT, wait_for
@@ -21,7 +20,7 @@ from start_up import FLAGS, ROOT, wait_for
 BOUND = 0.3
 """Seconds between "page" and "view"."""
 
-MODELS = ("digits-vp-dpi", "mixture2d-flow-dpi", "fashion-flow-dpi")
+MODELS = ("digits-vp-dpi", "mixture2d-flow-dpi")
 VIEWS = {
     "Parameters": "[data-part=headline][data-db]",
     "Layers": ".layers [data-part=detail]:not([data-layer=''])[data-layer]",
@@ -32,7 +31,7 @@ WATCH = """([link, view]) => new Promise((resolve, reject) => {
   const roots = () => [document, ...[...document.querySelectorAll("*")].map((e) => e.shadowRoot).filter(Boolean)];
   const find = (selector) => roots().flatMap((root) => [...root.querySelectorAll(selector)]);
   const shown = {
-    page: () => find("[data-testid=stButtonGroup]").length > 0,
+    page: () => find("[data-testid=stCaptionContainer]").some((caption) => /judged on/i.test(caption.textContent)),
     view: () => find(view).length > 0,
     figures: () => find(".js-plotly-plot .main-svg").length > 0,
   };
@@ -57,7 +56,15 @@ def main() -> None:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    command = [sys.executable, "-m", "streamlit", "run", "app/main.py", f"--server.port={port}", "--server.headless=true"]
+    command = [
+        sys.executable,
+        "-m",
+        "streamlit",
+        "run",
+        "app/main.py",
+        f"--server.port={port}",
+        "--server.headless=true",
+    ]
     server = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         url = f"http://127.0.0.1:{port}"

@@ -147,7 +147,9 @@ def _stored_layer(arrays: dict[str, np.ndarray], about: dict[str, Any]) -> Layer
         values = _values(LayerDetailResult, "layers.detail", arrays, about["layers"]["detail"])
     except KeyError:
         return None
-    return LayerDetailResult(**{k: v.astype(np.float32) if k.startswith("activations") else v for k, v in values.items()})
+    return LayerDetailResult(
+        **{k: v.astype(np.float32) if k.startswith("activations") else v for k, v in values.items()}
+    )
 
 
 def layers_result(arrays: dict[str, np.ndarray], about: dict[str, Any]) -> LayersResult:

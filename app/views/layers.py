@@ -21,7 +21,15 @@ from app.components.layers import (
 )
 from app.components.scrubber import store
 from app.figures.attribution import attribution_chart, completeness_chart
-from app.figures.layers import SAMPLES_TO_CHOOSE, enough_in_words, layer_detail, layer_table, statistics
+from app.figures.layers import (
+    SAMPLES_TO_CHOOSE,
+    detail_lines,
+    enough_in_words,
+    layer_detail,
+    layer_table,
+    statistics,
+    table_lines,
+)
 from app.figures.one_layer import cka_chart, histogram_chart, spectrum_chart
 from app.figures.pinning import kept_layers_chart, pins_chart
 from app.figures.receptive_field import fields_chart, radius_chart
@@ -161,6 +169,8 @@ def _back(model: StoredModel) -> Callable[[], None]:
 @st.fragment
 def _layers(shown: Shown, table: str) -> None:
     """The table, the selected layer beside it and its figures; only this part runs when the hand lets go."""
+    with st.container():  # one element, with or without a warning
+        _name_what_is_missing(shown)
     start = _start(shown)
     now = last_state(VIEW, table) or start
     carried, view, below = st.container(), st.container(), st.container()
@@ -174,15 +184,35 @@ def _layers(shown: Shown, table: str) -> None:
     _remember(now)
     if abs(now.s - start.s) > SAME_CURSOR and st.session_state.get(TABS) in (ATTRIBUTION_TAB, FIELD_TAB):
         st.rerun()
-    if detail is not None:
-        with below:
+    with below:
+        left, right = st.columns(2)
+        with left.expander("Python that computes this table"):
+            lines = table_lines(shown.model, shown.result, shown.judged, shown.device, now.statistic)
+            st.code(lines, language="python", wrap_lines=True)
+        if detail is not None:
+            with right.expander("Python behind the pictures of the layer"):
+                lines = detail_lines(shown.model, detail, shown.inputs, shown.device, now.sample, now.s)
+                st.code(lines, language="python", wrap_lines=True)
             _one_layer(shown, detail, now.s)
+
+
+def _name_what_is_missing(shown: Shown) -> None:
+    """Says so where a link asks for a layer that this model does not have."""
+    asked = state.recall(state.LAYER)
+    if asked not in shown.result.names and state.is_from_link(state.LAYER):
+        st.warning(
+            f"There is no layer {asked!r} in {shown.model.name}, so {shown.result.most} is shown: choose a row of the table."
+        )
 
 
 def _detail(shown: Shown, now: LayersState) -> LayerDetailResult | None:
     """The selected layer: as stored where it is the one that the page opens on, else from the engine."""
     stored = shown.model.layer
-    if stored is not None and (now.layer, now.sample) == (stored.layer, 0) and shown.inputs == stored_inputs(shown.model):
+    if (
+        stored is not None
+        and (now.layer, now.sample) == (stored.layer, 0)
+        and shown.inputs == stored_inputs(shown.model)
+    ):
         return stored
     request = LayerDetailRequest(shown.model.key, shown.inputs, now.layer, shown.device, now.sample)
     return computed(request, LayerDetailResult, "Looking into the layer")
