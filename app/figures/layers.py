@@ -189,7 +189,7 @@ def _ways(result: LayersResult, inputs: Inputs) -> dict[str, tuple[str, str | No
     """For each statistic what is imported, which count of samples it takes, and the lines that compute it."""
     outputs = "activations import layer_activations, samples_per_batch"
     tangents = "tangents = [each for each in layer_tangents(model.denoiser, x0, eps, s"
-    found = {
+    found: dict[str, tuple[str, str | None, list[str]]] = {
         "change": (outputs, "cka", [*COMPARED, "values = found.change"]),
         "cka": (outputs, "cka", [*COMPARED, "values = found.cka[:, :, 0]"]),
         "cka_path": (outputs, "cka", [*COMPARED, "values = found.cka_path"]),

@@ -128,9 +128,7 @@ def curve_errors(
         ValueError: a curve is given for a network without two parameter sets, or an output is not finite.
     """
     with contextlib.nullcontext() if schedule is None else two_sets(denoiser.net).using(schedule):
-        return np.stack(
-            [per_sample_mse(denoised(denoiser, x0, eps, s, s, batch_size, precision) - x0) for s in s_grid]
-        )
+        return np.stack([per_sample_mse(denoised(denoiser, x0, eps, s, s, batch_size, precision) - x0) for s in s_grid])
 
 
 def plane_errors(

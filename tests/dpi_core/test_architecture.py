@@ -26,7 +26,20 @@ ROWS = (
     {"denoiser"},
     {"samplers", "training", "evaluation", "analysis"},
     {"model", "build", "checkpoint"},
-    {"quality", "cost", "own_images", "layer_detail", "layer_report", "reports", "card", "runs", "sweep", "results", "cli", "__main__"},
+    {
+        "quality",
+        "cost",
+        "own_images",
+        "layer_detail",
+        "layer_report",
+        "reports",
+        "card",
+        "runs",
+        "sweep",
+        "results",
+        "cli",
+        "__main__",
+    },
 )
 APART = ROWS[4]
 ALLOWED_ALL_THE_SAME = {("evaluation", "samplers")}
