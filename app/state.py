@@ -141,6 +141,12 @@ def recall(key: str) -> str | None:
     return st.query_params.get(key) or st.session_state.get(_REMEMBERED, {}).get(key)
 
 
+def is_from_link(key: str) -> bool:
+    """Whether a choice stands in the URL without having been made in this session."""
+    value = st.query_params.get(key)
+    return value is not None and value != st.session_state.get(_REMEMBERED, {}).get(key)
+
+
 def remember(choices: dict[str, str]) -> None:
     """Puts choices made in a component into the URL, and keeps them for when the page is opened again."""
     st.session_state[_REMEMBERED] = {**st.session_state.get(_REMEMBERED, {}), **choices}

@@ -156,7 +156,7 @@ def _parameters(model: Model, request: ParametersRequest, x0: Tensor, report: Re
     def progress(steps: Iterable[Any], total: int, label: str) -> Iterator[Any]:
         return _reporting(iter(steps), total, report)
 
-    tensors, about = analyse_parameters(model, x0, request.inputs.seed, progress=progress)
+    tensors, about = analyse_parameters(model, x0, request.inputs.seed, progress=progress, sparing=True)
     return parameters_result({name: value.numpy() for name, value in tensors.items()}, about)
 
 

@@ -14,6 +14,7 @@ from safetensors import SafetensorError, safe_open
 
 from app.records import (
     LandscapeResult,
+    LayerDetailResult,
     LayersResult,
     ModelKey,
     PadResult,
@@ -83,7 +84,7 @@ def read(source: Source) -> StoredModel:
     metrics = _checked(folder / "metrics.json", check_metrics) if (folder / "metrics.json").is_file() else {}
     key = ModelKey(str(folder), digest(folder))
     stored = _read_analysis(folder / "analysis.safetensors", tuple(recipe["shape"]))
-    return StoredModel(key, source, recipe, metrics, *stored)
+    return StoredModel(key, source, recipe, metrics, **stored)
 
 
 def read_card(model: StoredModel) -> str:
@@ -156,12 +157,10 @@ def _read_json(file: Path, needed: tuple[str, ...] = ()) -> dict[str, Any]:
     return content
 
 
-def _read_analysis(
-    file: Path, shape: tuple[int, ...]
-) -> tuple[SweepResult | None, PadResult | None, str, ParametersResult | None, LayersResult | None]:
-    """The stored fields of a `StoredModel`, in its order."""
+def _read_analysis(file: Path, shape: tuple[int, ...]) -> dict[str, Any]:
+    """The stored fields of a `StoredModel`, by name."""
     if not file.is_file():
-        return None, None, "", None, None
+        return {"sweep": None, "pad": None, "shown": ""}
     try:
         read_header(file, Limits.from_environment())
         with safe_open(file, framework="numpy") as stored:
@@ -171,8 +170,14 @@ def _read_analysis(
         check_sweep(arrays, about, shape)
         sweep = _sweep(arrays, about)
         pad = _pad(arrays, about, sweep) if "pad" in about else None
-        parameters = _stored_parameters(arrays, about)
-        return sweep, pad, about["inputs"], parameters, _stored_layers(arrays, about)
+        return {
+            "sweep": sweep,
+            "pad": pad,
+            "shown": about["inputs"],
+            "parameters": _stored_parameters(arrays, about),
+            "layers": _stored_layers(arrays, about),
+            "layer": _stored_layer(arrays, about),
+        }
     except (SafetensorError, OSError, LookupError, TypeError, ValueError, AttributeError, RecursionError) as error:
         raise ValueError(
             f"{file.parent.name}/{file.name} is damaged ({error}); run `python -m dpi_core analyse`."
@@ -225,23 +230,37 @@ def _stored_layers(arrays: dict[str, np.ndarray], about: dict[str, Any]) -> Laye
         return None
 
 
+def _stored_layer(arrays: dict[str, np.ndarray], about: dict[str, Any]) -> LayerDetailResult | None:
+    """None also where an older version stored less."""
+    try:
+        values = _values(LayerDetailResult, "layers.detail", arrays, about["layers"]["detail"])
+    except KeyError:
+        return None
+    return LayerDetailResult(
+        **{k: v.astype(np.float32) if k.startswith("activations") else v for k, v in values.items()}
+    )
+
+
 def layers_result(arrays: dict[str, np.ndarray], about: dict[str, Any]) -> LayersResult:
     """The record from its arrays, named "layers.<field>", and the JSON of the other fields."""
-    stored = {item.name: arrays.get(f"layers.{item.name}") for item in fields(LayersResult)}
-    values: dict[str, Any] = {name: about[name] if value is None else value for name, value in stored.items()}
-    return LayersResult(**values)
+    return LayersResult(**_values(LayersResult, "layers", arrays, about))
 
 
 def parameters_result(arrays: dict[str, np.ndarray], about: dict[str, Any]) -> ParametersResult:
     """The record from its arrays, named by section and field, and the JSON of the other fields."""
 
     def section(name: str, record: type[Any]) -> Any:
-        values = {item.name: arrays.get(f"{name}.{item.name}") for item in fields(record)}
-        return record(**{key: about[name][key] if value is None else value for key, value in values.items()})
+        return record(**_values(record, name, arrays, about[name]))
 
     return ParametersResult(
         section("weights", WeightsResult), section("landscape", LandscapeResult), section("paths", PathsResult)
     )
+
+
+def _values(record: type[Any], section: str, arrays: dict[str, np.ndarray], about: dict[str, Any]) -> dict[str, Any]:
+    """A record's fields: from the arrays named "<section>.<field>", or from the JSON beside them."""
+    stored = {item.name: arrays.get(f"{section}.{item.name}") for item in fields(record)}
+    return {name: about[name] if value is None else value for name, value in stored.items()}
 
 
 def _channels_last(values: np.ndarray, image: bool) -> np.ndarray:

@@ -27,7 +27,18 @@ ROWS = (
     {"samplers", "training", "evaluation", "analysis"},
     {"model", "build", "checkpoint", "hub"},
     {"state_dicts", "reference_format", "exporting", "exchange", "own_network", "diffusers_bridge"}
-    | {"quality", "cost", "own_images", "layer_report", "reports", "card", "runs", "held_out", "equal_time"}
+    | {
+        "quality",
+        "cost",
+        "own_images",
+        "layer_detail",
+        "layer_report",
+        "reports",
+        "card",
+        "runs",
+        "held_out",
+        "equal_time",
+    }
     | {"sweep", "results", "cli", "__main__"},
 )
 APART = ROWS[4]
