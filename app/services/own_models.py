@@ -67,11 +67,13 @@ class Uploads:
         session_bytes: the most one session may keep.
         all_bytes: the most all sessions may keep together.
         idle_seconds: how long a session's files stay while nothing of it runs.
+        clock: seconds, monotonic.
     """
 
     session_bytes: int = SESSION_BYTES
     all_bytes: int = ALL_BYTES
     idle_seconds: float = IDLE_SECONDS
+    clock: Callable[[], float] = time.monotonic
     _shelves: dict[str, Shelf] = field(default_factory=dict)
     _lock: threading.RLock = field(default_factory=threading.RLock)
     _closed: threading.Event = field(default_factory=threading.Event)
@@ -109,7 +111,7 @@ class Uploads:
         """The session is alive."""
         with self._lock:
             if session in self._shelves:
-                self._shelves[session].touched = time.monotonic()
+                self._shelves[session].touched = self.clock()
 
     def remove(self, source: Source) -> None:
         """Deletes one uploaded model."""
@@ -127,7 +129,7 @@ class Uploads:
     def expire(self) -> None:
         """Deletes what belongs to sessions that have long been idle."""
         with self._lock:
-            last = time.monotonic() - self.idle_seconds
+            last = self.clock() - self.idle_seconds
             idle = [session for session, shelf in self._shelves.items() if shelf.touched < last]
         for session in idle:
             self.drop(session)
@@ -151,7 +153,7 @@ class Uploads:
             raise ValueError("The server keeps as many uploads as it may; try again later, or run the app yourself.")
         if shelf is None:
             folder = Path(tempfile.mkdtemp(prefix="dpi-explorer-"))
-            shelf = self._shelves[session] = Shelf(folder, time.monotonic())
+            shelf = self._shelves[session] = Shelf(folder, self.clock())
         if sum(1 for _ in shelf.folder.iterdir()) >= SESSION_MODELS:
             raise ValueError(f"You have {SESSION_MODELS} models of your own; remove one first.")
         shelf.count += 1

@@ -21,6 +21,7 @@ from app.records import (
     SweepResult,
 )
 from app.services import cache
+from app.services.reproduction import archive
 from app.views.inputs import STORED, choose_inputs
 from app.views.progress import computed
 
@@ -201,6 +202,13 @@ def _reproduce(shown: Shown, cursor: state.Cursor) -> None:
     with left.expander("Python that reproduces this"):
         lines = denoise_lines(shown.model, shown.inputs, cursor.s, cursor.lam, shown.device, second)
         st.code(lines, language="python")
+        st.download_button(
+            "Config, seed, versions and these lines (zip)",
+            lambda: archive(shown.model, shown.inputs.seed, shown.device, lines),
+            f"{shown.model.source.recipe_name}-reproduce.zip",
+            "application/zip",
+            on_click="ignore",
+        )
     with right.expander("Link to this screen"):
         st.code(state.link(), language=None, wrap_lines=True)
         if shown.inputs.kind == "upload":

@@ -4,6 +4,7 @@ import copy
 import json
 import struct
 import tempfile
+import time
 from pathlib import Path
 
 import pytest
@@ -162,7 +163,7 @@ ANYTHING = st.recursive(
     SCALARS, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=4), inner)
 )
 BOUNDED = settings(
-    max_examples=700, deadline=2000, database=None, suppress_health_check=list(HealthCheck), derandomize=True
+    max_examples=700, deadline=None, database=None, suppress_health_check=list(HealthCheck), derandomize=True
 )
 
 
@@ -222,10 +223,12 @@ def test_any_weights_load_or_give_one_sentence(unchecked_folders, data):
 
 
 def only_a_sentence(folder):
+    started = time.process_time()
     try:
         dpi_core.load(folder)
     except ValueError as error:
         assert "\n" not in str(error) and len(str(error)) < 1500, str(error)
+    assert time.process_time() - started < 2
 
 
 @pytest.fixture(scope="module")
