@@ -15,7 +15,7 @@ from dpi_core.lambda_schedules import SoftmaxSchedule
 UNETS = {
     "UNet 0.5 M": UNetConfig(base_channels=24, channel_multipliers=(1, 2, 2), head_channels=24),
     "UNet 2 M": UNetConfig(base_channels=48, channel_multipliers=(1, 2, 2), head_channels=24),
-    "UNet 30 M": UNetConfig(base_channels=128, channel_multipliers=(1, 2, 4), head_channels=64),
+    "UNet 30 M": UNetConfig(base_channels=112, channel_multipliers=(1, 2, 4), head_channels=64),
 }
 SMALL, MIDDLE, LARGE = UNETS
 MLP_NAME, LINEAR_NAME = "MLP 0.2 M", "Linear 4096 × 4096"
@@ -37,9 +37,8 @@ def backbone(name: str) -> nn.Module:
 
 
 def inputs(name: str, batch: int, device: str = "cpu") -> Tensor:
-    """A batch for a network: 28×28 images for the small UNets, 16×16 for the large one, vectors for the others."""
-    size = 16 if name == LARGE else 28
-    shape = (1, size, size) if name in UNETS else (2,) if name == MLP_NAME else (4096,)
+    """A batch for a network: 28×28 images for UNets, vectors for the others."""
+    shape = (1, 28, 28) if name in UNETS else (2,) if name == MLP_NAME else (4096,)
     return torch.randn(batch, *shape, generator=torch.Generator().manual_seed(1)).to(device)
 
 
