@@ -1,20 +1,19 @@
 """Seconds and memory of the layers' analysis as a person waits for it, each part in a process of its own.
 
-`python benchmarks/analysis.py [--model fashion-flow-dpi] [--threads 2]` prints a table and writes
+`python -m benchmarks.analysis [--model fashion-flow-dpi] [--threads 2]` prints a table and writes
 benchmarks/results/analysis.json. Held-out data that are not bundled are replaced by the model's own samples.
 """
 
 import argparse
 import json
 import os
-import platform
 import resource
 import subprocess
 import sys
 import time
-from pathlib import Path
 
-ROOT = Path(__file__).parents[1]
+from benchmarks.measure import ROOT, Row, write
+
 BOUNDS = {"outputs and CKA": None, "pinning": 120.0, "order": None, "attribution": 30.0}
 """Seconds; attribution is integrated gradients, their cross-check and the derivatives."""
 
@@ -34,7 +33,8 @@ def main() -> None:
     for part in BOUNDS:
         command = [
             sys.executable,
-            __file__,
+            "-m",
+            "benchmarks.analysis",
             "--model",
             options.model,
             "--threads",
@@ -88,16 +88,16 @@ def measure(name: str, part: str, threads: int) -> dict[str, float]:
 
 
 def report(found: dict[str, dict[str, float]], model: str, threads: int) -> None:
-    print("| part | bound s | s | CPU s | peak GB | load |\n|---|---|---|---|---|---|")
+    rows = []
     for part, row in found.items():
-        bound = "" if BOUNDS[part] is None else f"{BOUNDS[part]:.0f}"
-        memory = f"{row['peak_bytes'] / 2**30:.2f}"
-        print(f"| {part} | {bound} | {row['seconds']:.1f} | {row['cpu_seconds']:.1f} | {memory} | {row['load']:.1f} |")
-    file = ROOT / "benchmarks" / "results" / "analysis.json"
-    file.parent.mkdir(exist_ok=True)
-    machine = {"processor": platform.processor() or platform.machine(), "cores": os.cpu_count(), "threads": threads}
-    content = {"model": model, "parts": found, "bounds": BOUNDS, "memory_bound": MEMORY_BOUND, "machine": machine}
-    file.write_text(json.dumps(content, indent=1) + "\n")
+        beside = f"{row['cpu_seconds']:.1f} CPU s, load {row['load']:.1f}"
+        rows.append(Row(part, [row["seconds"]], "s", BOUNDS[part], beside))
+        rows.append(Row(f"{part}: peak memory", [row["peak_bytes"] / 2**30], "GiB", MEMORY_BOUND / 2**30))
+    for row in rows:
+        print(
+            f"{row.what}: {row.median:.2f} {row.unit}{'' if row.bound is None else f', bound {row.bound:g}'}; {row.beside}"
+        )
+    write("analysis", f"Analysis of the layers, {model}", rows, {"threads": threads})
 
 
 if __name__ == "__main__":

@@ -24,6 +24,14 @@ BOUNDS = {1: 1.15, 8: 1.5, BATCH: 2.2}
 """Distinct scalars in the batch -> the step's ratio to the backbone's."""
 
 
+REASONS = {
+    MLP_NAME: "the backbone's step takes 2 ms, most of it calls; λ(s) and the blend are some 30 calls more and their"
+    " derivatives, the optimiser has twice the numbers, and with several scalars every operator is called twice.",
+    SMALL: "every convolution is made twice (or once for each scalar, on small batches, which costs as much), and so are"
+    " its derivatives; between the two stands one blend of the outputs.",
+}
+
+
 def main() -> None:
     parser = options(__doc__ or "")
     parser.add_argument("--memory-of", choices=["backbone", *map(str, BOUNDS)], help="print one side's peak and stop")
@@ -52,6 +60,7 @@ def steps(measured: Bench, name: str) -> None:
             lambda draws=draws: ours(draws()),
             plain,
             bound=bound,
+            reason=REASONS[name],
         )
 
 
