@@ -97,7 +97,7 @@ def reused(measured: Bench, name: str, batch: int) -> None:
 def several(measured: Bench, name: str, batch: int) -> None:
     """One scalar for each sample beside one for all; and beside vmap, where that is measured in seconds and not minutes."""
     net, _, x = sides(name, batch, measured.device)
-    vmap, each = Vmap(net), fresh_batches(batch)
+    vmap, each = Vmap(net).to(measured.device), fresh_batches(batch)
     scalars = fresh_scalars()
     measured.compare(
         f"{batch} scalars / one scalar, {name}, batch {batch}",
@@ -110,7 +110,7 @@ def several(measured: Bench, name: str, batch: int) -> None:
         measured.compare(
             f"{batch} scalars: DPI / vmap, {name}",
             lambda: net(x, next(each)),
-            lambda: vmap.to(measured.device)(x, next(each)),
+            lambda: vmap(x, next(each)),
             bound=EQUAL,
         )
 

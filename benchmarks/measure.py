@@ -122,6 +122,10 @@ def wait_for(device: str) -> None:
         import torch
 
         torch.cuda.synchronize(device)
+    elif device == "mps":
+        import torch
+
+        torch.mps.synchronize()
 
 
 def seconds(value: float) -> str:
