@@ -5,8 +5,6 @@ from __future__ import annotations
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable
-from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
 from app.records import ModelKey, Result
@@ -166,19 +164,20 @@ class Worker:
     def _compute(self, job: Job) -> tuple[Result, str]:
         from app.services import compute, memory
 
-        report = self._reporter(job)
+        key, report = job.request.model, self._reporter(job)
 
-        def answer(device: str, limit: Callable[[Any], AbstractContextManager[None]]) -> Result:
-            model = self._model(job.request.model, compute.load_model) if device == self.device else None
-            model = model if model is not None else compute.load_model(job.request.model, device)
+        def answer(device: str, limit: memory.Limit) -> Result:
+            model = self._model(key) if device == self.device else compute.load_model(key, device)
             with limit(model), memory.interruptible(lambda: self._check(job)):
                 return compute.answer(model, job.request, report)
 
         return memory.within_memory(self.device, answer, self.models.clear)
 
-    def _model(self, key: ModelKey, load: Callable[[ModelKey, str], Any]) -> Any:
+    def _model(self, key: ModelKey) -> Any:
+        from app.services import compute
+
         if key not in self.models:
-            self.models[key] = load(key, self.device)
+            self.models[key] = compute.load_model(key, self.device)
             while len(self.models) > 1 and sum(map(weight_bytes, self.models.values())) > MODEL_BYTES:
                 self.models.popitem(last=False)
         self.models.move_to_end(key)
