@@ -1,6 +1,6 @@
 """Seconds and memory of the analyses as a person waits for them in the app, each part in a process of its own.
 
-`python benchmarks/analysis.py [--model fashion-flow-dpi] [--data PATH] [--threads 2]` prints a table and writes
+`python -m benchmarks.analysis [--model fashion-flow-dpi] [--data PATH] [--threads 2]` prints a table and writes
 benchmarks/results/analysis.json. PATH is the folder of the model's data set; without it, data that are not bundled are
 replaced by the model's own samples, which takes the same time. `--part NAME` measures one part and prints JSON.
 """
@@ -16,7 +16,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).parents[1]
+from benchmarks.measure import ROOT, Row, write
+
 BOUNDS = {"landscape": 120.0, "outputs and CKA": None, "pinning": 120.0, "order": None, "attribution": 30.0}
 """Seconds on two cores. The landscape is 33 × 33 on 64 images, pinning every layer at 9 levels; attribution is integrated
 gradients, their cross-check and the derivatives."""
@@ -36,8 +37,8 @@ def main() -> None:
         return
     found = {}
     for part in BOUNDS:
-        command = [sys.executable, __file__, *sys.argv[1:], "--part", part]
-        answer = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
+        command = [sys.executable, "-m", "benchmarks.analysis", *sys.argv[1:], "--part", part]
+        answer = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, cwd=ROOT).stdout
         found[part] = json.loads(answer.splitlines()[-1])
         print(f"{part}: {found[part]['seconds']:.1f} s", file=sys.stderr)
     report(found, options)
@@ -153,19 +154,15 @@ PARTS = {
 
 
 def report(found: dict[str, dict[str, Any]], options: argparse.Namespace) -> None:
-    print("| part | bound s | s | CPU s | bound GB | peak GB | load | holds |\n|---|---|---|---|---|---|---|---|")
+    rows = []
     for part, row in found.items():
-        bound = BOUNDS[part]
-        holds = (bound is None or row["seconds"] < bound) and row["peak_gb"] < MEMORY_BOUND_GB
-        times = f"{bound or ''} | {row['seconds']:.1f} | {row['cpu_seconds']:.1f}"
-        memory = f"{MEMORY_BOUND_GB} | {row['peak_gb']:.2f} | {row['load']:.1f}"
-        print(f"| {part} | {times} | {memory} | {'yes' if holds else 'NO'} |")
-    file = ROOT / "benchmarks" / "results" / "analysis.json"
-    file.parent.mkdir(exist_ok=True)
-    bounds = {"seconds": BOUNDS, "peak_gb": MEMORY_BOUND_GB}
-    machine = {"cores": os.cpu_count(), "threads": options.threads}
-    content = {"model": options.model, "parts": found, "bounds": bounds, "machine": machine}
-    file.write_text(json.dumps(content, indent=1) + "\n")
+        beside = f"{row['cpu_seconds']:.1f} CPU s, load {row['load']:.1f}"
+        rows.append(Row(part, [row["seconds"]], "s", BOUNDS[part], beside))
+        rows.append(Row(f"{part}: peak memory", [row["peak_gb"]], "GB", MEMORY_BOUND_GB))
+    for row in rows:
+        bound = "" if row.bound is None else f", bound {row.bound:g}"
+        print(f"{row.what}: {row.median:.2f} {row.unit}{bound}; {row.beside}")
+    write("analysis", f"Analyses, {options.model}", rows, {"threads": options.threads})
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ ROWS = (
     {"types", "config", "precision", "parallel", "verdicts", "limits"},
     {"lambda_schedules", "noise_processes", "backbones", "data"}
     | {"seeds", "idx_files", "images", "planar", "mixtures", "classifier", "distances"},
-    {"flat_storage", "sample_batches", "operators", "interpolation", "one_set", "conditioning"},
+    {"flat_storage", "linearity", "sample_batches", "operators", "interpolation", "one_set", "conditioning"},
     {"denoiser"},
     {"samplers", "training", "evaluation", "analysis"},
     {"model", "build", "checkpoint", "hub"},
@@ -132,6 +132,10 @@ def test_the_library_knows_nothing_of_the_app(file):
         ("app/views/**/*.py", {"torch"}),
         (
             "app/services/inference.py",
+            {"streamlit", "app.services.cache", "app.views", "app.components", "app.figures"},
+        ),
+        (
+            "app/services/worker.py",
             {"streamlit", "app.services.cache", "app.views", "app.components", "app.figures"},
         ),
         ("app/services/cache.py", {"app.views"}),
