@@ -6,7 +6,7 @@ import numpy as np
 
 from app.components.layers import LayerDetail, LayerTable, Statistic
 from app.figures.chart import signed
-from app.figures.reproduce import COMPARED, judged_imports, judged_lines
+from app.figures.reproduce import COMPARED, judged_imports, judged_lines, pinned_lines
 from app.records import Inputs, LayerDetailResult, LayersResult, StoredModel
 
 HOLDS = {"theta0": "θ0", "theta1": "θ1", "mean": "the mean"}
@@ -216,8 +216,7 @@ def _ways(result: LayersResult, inputs: Inputs) -> dict[str, tuple[str, str | No
         found[key] = ("attribution import layer_tangents", "derivative", each)
     for i, hold in enumerate(result.holds):
         each = [
-            "errors = list(pinned_errors(model.denoiser, x0, eps, s))",
-            f'single = pinning(model.denoiser, errors, s, "{result.measure}", seed={inputs.seed})',
+            *pinned_lines(result.measure, inputs.seed),
             f"values = np.array([lost.mean for lost in single.losses[{i}]])  # held at {HOLDS[hold]}",
         ]
         found[f"pin_{hold}"] = ("pinning import pinned_errors, pinning", "pinned", each)

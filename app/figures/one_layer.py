@@ -22,7 +22,7 @@ def histogram_chart(model: StoredModel, detail: LayerDetailResult) -> Chart:
     """Entries of θ1 − θ0 of all weights of the layer."""
     edges, counts = detail.histogram_edges, detail.histogram_counts
     centres = (edges[:-1] + edges[1:]) / 2
-    figure = plot("θ1 − θ0, entry by entry", "numbers", HEIGHT)
+    figure = plot("θ1 − θ0, entry by entry", "count (log)", HEIGHT)
     figure.add_bar(
         x=centres, y=counts, width=np.diff(edges), marker={"color": THIS},
         hovertemplate="%{x:.3g}: %{y:,}<extra></extra>",

@@ -18,7 +18,7 @@ from app.figures.chart import (
     rows_of,
 )
 from app.figures.layers import HOLDS
-from app.figures.reproduce import judged_imports, judged_lines
+from app.figures.reproduce import judged_imports, judged_lines, pinned_lines
 from app.records import Inputs, LayersResult, StoredModel
 
 COLOURS = {"theta0": THETA0, "theta1": THETA1, "mean": MIDWAY}
@@ -47,7 +47,7 @@ def kept_layers_chart(model: StoredModel, result: LayersResult, inputs: Inputs, 
     rows = [(*_last_held(held, len(result.names), row[0]), *row) for row in rows_of(kept, mean, low, high)]
     lines = [
         *_pinning_lines(model, result, inputs, device),
-        f"*_, found = holding_order(model.denoiser, x0, eps, single, seed={inputs.seed})",
+        f"*_, found = holding_order(model.denoiser, x0, eps, single, batch_size=len(x0), seed={inputs.seed})",
         "print(found.kept, found.losses[:, 0], found.enough)",
     ]
     return Chart(
@@ -108,6 +108,5 @@ def _pinning_lines(model: StoredModel, result: LayersResult, inputs: Inputs, dev
         *judged_lines(model, inputs, device),
         f"s = {[round(float(s), 6) for s in result.s]}",
         f"x0, eps = x0[:{result.samples['pinned']}], eps[:{result.samples['pinned']}]",
-        "found = list(pinned_errors(model.denoiser, x0, eps, s))",
-        f'single = pinning(model.denoiser, found, s, "{result.measure}", seed={inputs.seed})',
+        *pinned_lines(result.measure, inputs.seed),
     ]

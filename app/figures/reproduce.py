@@ -11,6 +11,14 @@ COMPARED = (
 """The lines that compare the outputs of layers between noise levels."""
 
 
+def pinned_lines(measure: str, seed: int) -> list[str]:
+    """The lines that hold every layer in turn."""
+    return [
+        "errors = list(pinned_errors(model.denoiser, x0, eps, s, batch_size=len(x0)))",
+        f'single = pinning(model.denoiser, errors, s, "{measure}", seed={seed})',
+    ]
+
+
 def denoise_lines(
     model: StoredModel, inputs: Inputs, s: float, lam: float | None, device: str, second: StoredModel | None = None
 ) -> str:

@@ -14,6 +14,8 @@ from app.figures.reproduce import stored_inputs
 from app.records import Inputs, LayerDetailRequest, LayersRequest, ReceptiveFieldRequest
 from app.services import stored
 
+pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated:DeprecationWarning")
+
 MODELS = ["digits-vp-dpi", "mixture2d-flow-dpi"]
 SHIPPED = [*MODELS, "digits-vp-none", "fashion-flow-dpi"]
 MOST = {"digits-vp-dpi": 32, "mixture2d-flow-dpi": 1024}

@@ -30,7 +30,9 @@ class LayerDetail {
     if (arrays.activations) this.activations.setTiles(blob.activation_tiles);
     for (const name of ["theta0", "theta1"]) this.element.querySelector(`[data-weights="${name}"]`).hidden = !this.theta1;
     const { rows, columns, height, width } = blob.weight_tiles;
-    this.element.querySelector(".weights").classList.toggle("wide", columns * width > WIDE * rows * height);
+    const weights = this.element.querySelector(".weights");
+    weights.classList.toggle("wide", columns * width > WIDE * rows * height);
+    weights.style.setProperty("--aspect", (columns * width) / (rows * height));
     this.element.querySelector('[data-figure="activations"]').hidden = !arrays.activations;
     this.element.querySelector('[data-activations="change"]').disabled = !arrays.activations0;
   }
