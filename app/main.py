@@ -14,7 +14,7 @@ from app.records import StoredModel
 from app.services import cache
 from app.views.plain import plain
 
-VIEWS = ("denoise", "parameters", "layers", "trajectories", "models", "learn")
+VIEWS = ("denoise", "parameters", "layers", "trajectories", "compare", "models", "runs", "learn")
 WITHOUT_MODEL = ("models",)
 """Pages that are drawn even where the sidebar's model is damaged."""
 

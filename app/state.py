@@ -15,6 +15,7 @@ from urllib.parse import urlencode
 
 import streamlit as st
 from streamlit.navigation.page import StreamlitPage
+from streamlit.runtime.scriptrunner import get_script_run_ctx
 
 from app.records import Request, Source, Upload
 
@@ -45,6 +46,9 @@ ALONG, WEIGHT, HISTOGRAM = "along", "weight", "histogram"
 
 T, LAM = "t", "lam"
 """The cursor in the URL: noise level, and the parameters' position where it is off the learned curve."""
+
+COMPARED_ON, SWEEP, AGAINST, MEASURE = "compared_on", "scores_of", "against", "measure"
+"""The Compare page: its inputs, the sweep whose scores are shown, the method all are held against, and by what measure."""
 
 LAYER, HEAT, ROWS, SAMPLE, SHOWN = "layer", "heat", "rows", "sample", "shown"
 """The Layers page: the selected layer, the statistic on the strips, the order of the rows, the sample, what is shown of it."""
@@ -137,6 +141,12 @@ def recall(key: str) -> str | None:
     return st.query_params.get(key) or st.session_state.get(_REMEMBERED, {}).get(key)
 
 
+def is_from_link(key: str) -> bool:
+    """Whether a choice stands in the URL without having been made in this session."""
+    value = st.query_params.get(key)
+    return value is not None and value != st.session_state.get(_REMEMBERED, {}).get(key)
+
+
 def remember(choices: dict[str, str]) -> None:
     """Puts choices made in a component into the URL, and keeps them for when the page is opened again."""
     st.session_state[_REMEMBERED] = {**st.session_state.get(_REMEMBERED, {}), **choices}
@@ -153,22 +163,43 @@ def forget(key: str) -> None:
 
 
 def read_place(model: str) -> Place:
-    """The place in the URL, or where the reader was when the page was left; guesses hold for the model they were made for."""
-    known, place = st.session_state.get(_PLACE, (model, Place()))
-    if any(key in st.query_params for key in (LESSON, STEP, ANSWER, PRESENT, DONE)):
-        place = Place(
-            lesson=st.query_params.get(LESSON, ""),
-            step=_step(st.query_params.get(STEP, "1")),
-            answers=_answers(st.query_params.get(ANSWER, "")),
-            present=st.query_params.get(PRESENT) == "1",
-            done=tuple(key for key in st.query_params.get(DONE, "").split(",") if key),
-        )
+    """The place in the URL of a new session or after the browser's Back, else the one that was written last.
+
+    While somebody reads on, the URL may be behind: what the browser sends on its own carries the URL that it shows, and the
+    newest may still be on its way to it. Guesses hold for the model that they were made for.
+    """
+    context = get_script_run_ctx()
+    has_moved = context is not None and context.is_history_navigation
+    if _PLACE in st.session_state and not has_moved:
+        return known_place(model)
+    place = Place(
+        lesson=st.query_params.get(LESSON, ""),
+        step=_step(st.query_params.get(STEP, "1")),
+        answers=_answers(st.query_params.get(ANSWER, "")),
+        present=st.query_params.get(PRESENT) == "1",
+        done=tuple(key for key in st.query_params.get(DONE, "").split(",") if key),
+    )
+    known, _ = st.session_state.get(_PLACE, (model, place))
     return place if known == model else replace(place, answers={})
+
+
+def known_place(model: str) -> Place:
+    """The place that was written last."""
+    known, place = st.session_state.get(_PLACE, (model, Place()))
+    return place if known == model else replace(place, answers={})
+
+
+def move(model: str, place: Place) -> None:
+    """Goes to another place before the page is drawn.
+
+    The URL follows when it is drawn: a callback that writes to it can be stopped there by the next click or key.
+    """
+    st.session_state[_PLACE] = (model, place)
 
 
 def write_place(model: str, place: Place) -> None:
     """Puts the place into the URL, and keeps it for when the page is opened again."""
-    st.session_state[_PLACE] = (model, place)
+    move(model, place)
     query = place_query(place)
     for key in (LESSON, STEP, ANSWER, PRESENT, DONE):
         if key not in query:

@@ -13,7 +13,7 @@ import json
 import math
 import os
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from dpi_core import hub
+from dpi_core.backbones.foreign import allowing
 from dpi_core.build import Recipe, build_denoiser, recipe_from_dict, recipe_to_dict
 from dpi_core.denoiser import Denoiser
 from dpi_core.limits import Limits, building_within, in_one_line, layers_within, read_header
@@ -54,23 +56,30 @@ def save(model: Model, path: str | Path) -> Path:
     return folder
 
 
-def load(path: str | Path, device: str | torch.device = "cpu", limits: Limits | None = None) -> Model:
-    """Reads a checkpoint folder.
+def load(
+    path: str | Path,
+    device: str | torch.device = "cpu",
+    limits: Limits | None = None,
+    allow: Sequence[str] = (),
+) -> Model:
+    """Reads a checkpoint: a folder, or a repository on the Hub.
 
     Config, and the names, shapes and types of all tensors are checked before a weight is read.
 
     Args:
-        path: the folder.
+        path: the folder, or `hub:<owner>/<repo>`, of which weights, config, scores and card are fetched.
         device: where the weights go.
         limits: what the checkpoint may ask for; by default what the environment allows (`Limits.from_environment`).
+        allow: factories `module:function` that may make its backbone, if it is not one of ours; see `backbones.foreign`.
 
     Raises:
         ValueError: the folder or a file is missing, not what it should be, too large, or does not fit the config; the
             message says which and why.
     """
-    folder = Path(path)
-    recipe = check(folder, limits)
-    denoiser = build_denoiser(recipe)
+    folder = hub.folder_of(path)
+    with allowing(allow):
+        recipe = check(folder, limits)
+        denoiser = build_denoiser(recipe)
     denoiser.net.load_state_dict(_read_weights(folder / WEIGHTS))
     denoiser.to(device).eval()
     return Model(denoiser, recipe, _read_metrics(folder, limits or Limits.from_environment()))

@@ -4,6 +4,12 @@ from __future__ import annotations
 
 from app.records import UNSTORED_DATA, Inputs, StoredModel
 
+COMPARED = (
+    "batch = max(4, min(len(x0), samples_per_batch(model.denoiser, x0)))  # CKA is averaged over batches",
+    "*_, found = layer_activations(model.denoiser, x0, eps, s, batch)",
+)
+"""The lines that compare the outputs of layers between noise levels."""
+
 
 def denoise_lines(
     model: StoredModel, inputs: Inputs, s: float, lam: float | None, device: str, second: StoredModel | None = None

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from app.records.denoise import PadResult, SweepResult
 from app.records.inputs import ModelKey
-from app.records.layers import LayersResult
+from app.records.layers import LayerDetailResult, LayersResult
 from app.records.parameters import ParametersResult
 
 Origin = Literal["zoo", "folder", "upload"]
@@ -58,6 +58,7 @@ class StoredModel:
         shown: what the stored inputs are, in one phrase.
         parameters: what the Parameters page shows first, if it is stored.
         layers: what the Layers page shows first, if it is stored.
+        layer: its most needed layer in detail, for the first of the stored inputs, if it is stored.
     """
 
     key: ModelKey
@@ -69,6 +70,7 @@ class StoredModel:
     shown: str
     parameters: ParametersResult | None = None
     layers: LayersResult | None = None
+    layer: LayerDetailResult | None = None
 
     @property
     def name(self) -> str:

@@ -6,6 +6,7 @@ import atexit
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import streamlit as st
 
@@ -103,6 +104,21 @@ def models_of_data(model: StoredModel) -> list[StoredModel]:
     """All checkpoints that can be shown the same samples, the given one first: trained on the same data, or one's own."""
     others = [each for each in sources() if each.name != model.name and _may_be_compared(each, model.source)]
     return [model, *(each for each in readable(others) if each.recipe["shape"] == model.recipe["shape"])]
+
+
+def sweeps_of_family(family: str) -> dict[str, dict[str, Any]]:
+    """Scores of the sweeps of a family, by name; read again when a file changes.
+
+    Raises:
+        ValueError: a file is damaged.
+    """
+    names = stored.sweep_names(family)
+    return {name: _sweep(name, (stored.RESULTS / name / "metrics.json").stat().st_mtime_ns) for name in names}
+
+
+@st.cache_resource(max_entries=32, show_spinner=False)
+def _sweep(name: str, time: int) -> dict[str, Any]:
+    return stored.read_sweep(name)
 
 
 def _may_be_compared(one: Source, other: Source) -> bool:

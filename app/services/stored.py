@@ -14,6 +14,7 @@ from safetensors import SafetensorError, safe_open
 
 from app.records import (
     LandscapeResult,
+    LayerDetailResult,
     LayersResult,
     ModelKey,
     PadResult,
@@ -28,6 +29,10 @@ from app.services.schema import check_metrics, check_recipe, check_sweep, check_
 from dpi_core.limits import Limits, read_header, read_json
 
 CHECKPOINTS = Path(__file__).parents[2] / "checkpoints"
+RESULTS = Path(__file__).parents[2] / "results"
+"""Scores of sweeps: <name>/metrics.json."""
+
+RECIPES = Path(__file__).parents[2] / "dpi_core" / "recipes" / "sweeps"
 MAX_CARD = 2**16
 """Characters of a model card that are shown."""
 
@@ -79,7 +84,7 @@ def read(source: Source) -> StoredModel:
     metrics = _checked(folder / "metrics.json", check_metrics) if (folder / "metrics.json").is_file() else {}
     key = ModelKey(str(folder), digest(folder))
     stored = _read_analysis(folder / "analysis.safetensors", tuple(recipe["shape"]))
-    return StoredModel(key, source, recipe, metrics, *stored)
+    return StoredModel(key, source, recipe, metrics, **stored)
 
 
 def read_card(model: StoredModel) -> str:
@@ -90,6 +95,26 @@ def read_card(model: StoredModel) -> str:
             return card.read(MAX_CARD)
     except OSError:
         return ""
+
+
+def sweep_names(family: str) -> list[str]:
+    """Sweeps of a family of models whose scores are here: that of its name, then those whose name begins with it."""
+    names = sorted(file.parent.name for file in RESULTS.glob("*/metrics.json"))
+    return [name for name in names if name == family or name.startswith(f"{family}-")]
+
+
+def known_sweeps() -> list[str]:
+    """Names of the sweeps that come with the package."""
+    return sorted(file.stem for file in RECIPES.glob("*.json"))
+
+
+def read_sweep(name: str) -> dict[str, Any]:
+    """Reads the scores of a sweep.
+
+    Raises:
+        ValueError: the file is damaged; one sentence.
+    """
+    return _read_json(RESULTS / name / "metrics.json", needed=("methods", "against", "s", "config", "judged", "floor"))
 
 
 def digest(folder: Path) -> str:
@@ -132,12 +157,10 @@ def _read_json(file: Path, needed: tuple[str, ...] = ()) -> dict[str, Any]:
     return content
 
 
-def _read_analysis(
-    file: Path, shape: tuple[int, ...]
-) -> tuple[SweepResult | None, PadResult | None, str, ParametersResult | None, LayersResult | None]:
-    """The stored fields of a `StoredModel`, in its order."""
+def _read_analysis(file: Path, shape: tuple[int, ...]) -> dict[str, Any]:
+    """The stored fields of a `StoredModel`, by name."""
     if not file.is_file():
-        return None, None, "", None, None
+        return {"sweep": None, "pad": None, "shown": ""}
     try:
         read_header(file, Limits.from_environment())
         with safe_open(file, framework="numpy") as stored:
@@ -147,8 +170,14 @@ def _read_analysis(
         check_sweep(arrays, about, shape)
         sweep = _sweep(arrays, about)
         pad = _pad(arrays, about, sweep) if "pad" in about else None
-        parameters = _stored_parameters(arrays, about)
-        return sweep, pad, about["inputs"], parameters, _stored_layers(arrays, about)
+        return {
+            "sweep": sweep,
+            "pad": pad,
+            "shown": about["inputs"],
+            "parameters": _stored_parameters(arrays, about),
+            "layers": _stored_layers(arrays, about),
+            "layer": _stored_layer(arrays, about),
+        }
     except (SafetensorError, OSError, LookupError, TypeError, ValueError, AttributeError, RecursionError) as error:
         raise ValueError(
             f"{file.parent.name}/{file.name} is damaged ({error}); run `python -m dpi_core analyse`."
@@ -201,23 +230,37 @@ def _stored_layers(arrays: dict[str, np.ndarray], about: dict[str, Any]) -> Laye
         return None
 
 
+def _stored_layer(arrays: dict[str, np.ndarray], about: dict[str, Any]) -> LayerDetailResult | None:
+    """None also where an older version stored less."""
+    try:
+        values = _values(LayerDetailResult, "layers.detail", arrays, about["layers"]["detail"])
+    except KeyError:
+        return None
+    return LayerDetailResult(
+        **{k: v.astype(np.float32) if k.startswith("activations") else v for k, v in values.items()}
+    )
+
+
 def layers_result(arrays: dict[str, np.ndarray], about: dict[str, Any]) -> LayersResult:
     """The record from its arrays, named "layers.<field>", and the JSON of the other fields."""
-    stored = {item.name: arrays.get(f"layers.{item.name}") for item in fields(LayersResult)}
-    values: dict[str, Any] = {name: about[name] if value is None else value for name, value in stored.items()}
-    return LayersResult(**values)
+    return LayersResult(**_values(LayersResult, "layers", arrays, about))
 
 
 def parameters_result(arrays: dict[str, np.ndarray], about: dict[str, Any]) -> ParametersResult:
     """The record from its arrays, named by section and field, and the JSON of the other fields."""
 
     def section(name: str, record: type[Any]) -> Any:
-        values = {item.name: arrays.get(f"{name}.{item.name}") for item in fields(record)}
-        return record(**{key: about[name][key] if value is None else value for key, value in values.items()})
+        return record(**_values(record, name, arrays, about[name]))
 
     return ParametersResult(
         section("weights", WeightsResult), section("landscape", LandscapeResult), section("paths", PathsResult)
     )
+
+
+def _values(record: type[Any], section: str, arrays: dict[str, np.ndarray], about: dict[str, Any]) -> dict[str, Any]:
+    """A record's fields: from the arrays named "<section>.<field>", or from the JSON beside them."""
+    stored = {item.name: arrays.get(f"{section}.{item.name}") for item in fields(record)}
+    return {name: about[name] if value is None else value for name, value in stored.items()}
 
 
 def _channels_last(values: np.ndarray, image: bool) -> np.ndarray:

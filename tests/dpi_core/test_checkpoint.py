@@ -254,7 +254,7 @@ def test_a_folder_that_is_not_there_is_named(tmp_path):
 
 def test_the_sources_read_no_pickle():
     forbidden = {"pickle", "cPickle", "dill", "cloudpickle", "joblib", "shelve", "marshal"}
-    for file in [*ROOT.glob("dpi_core/**/*.py"), *ROOT.glob("app/**/*.py")]:
+    for file in [*ROOT.glob("dpi_core/**/*.py"), *ROOT.glob("app/**/*.py"), *ROOT.glob("examples/*.py")]:
         for node in ast.walk(ast.parse(file.read_text())):
             if isinstance(node, ast.Import | ast.ImportFrom):
                 names = [alias.name for alias in node.names] + [getattr(node, "module", None) or ""]
