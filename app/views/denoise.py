@@ -23,6 +23,7 @@ from app.records import (
 from app.services import cache
 from app.services.reproduction import archive
 from app.views.inputs import STORED, choose_inputs
+from app.views.plain import plain
 from app.views.progress import computed
 
 SWEEP_GRID = tuple(np.linspace(0, 1, 101).tolist())
@@ -94,17 +95,28 @@ def page(model: StoredModel, seed: int, device: str) -> None:
 
 def _choose_second(model: StoredModel) -> StoredModel | None:
     """Another model that takes the same samples, to stand beside this one."""
-    others = {other.name: other for other in cache.models_of_data(model)[1:]}
-    if not others:
+    # Their names alone: reading them all would delay the first picture.
+    names = [source.name for source in cache.sources_of_data(model)]
+    if not names:
         return None
     chosen = st.sidebar.selectbox(
         "Second model",
-        [ALONE, *others],
+        [ALONE, *names],
         key=state.BESIDE,
         bind="query-params",
-        help="Under the same cursor, on the same inputs and noise. Your own models are in this list if their shape fits.",
+        help="Under the same cursor, on the same inputs and noise. Your own models are in this list.",
     )
-    return others.get(str(chosen))
+    if chosen not in names:
+        return None
+    try:
+        other = cache.model(str(chosen))
+    except ValueError as error:
+        st.sidebar.error(plain(str(error)))
+        return None
+    if other.recipe["shape"] != model.recipe["shape"]:
+        st.sidebar.caption(f"{plain(other.name)} takes samples of another shape.")
+        return None
+    return other
 
 
 def _second(shown: Shown, other: StoredModel) -> Second | None:
