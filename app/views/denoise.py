@@ -128,7 +128,7 @@ def _second(shown: Shown, other: StoredModel) -> Second | None:
         return other, theirs
     grid = tuple(ours.s.tolist())
     request = SweepRequest(other.key, shown.inputs, grid, shown.device, inputs_of=shown.model.key)
-    found = _known(request) or computed(request, SweepResult, f"{other.name} on the same inputs")
+    found = computed(request, SweepResult, f"{other.name} on the same inputs")
     return None if found is None else (other, found)
 
 
@@ -137,15 +137,8 @@ def _computed(
 ) -> tuple[SweepResult, PadResult | None, SweepRequest] | None:
     """What the engine has for these inputs; while it works, its progress is shown and the old picture stays."""
     request = SweepRequest(model.key, inputs, SWEEP_GRID, device)
-    sweep = _known(request) or computed(request, SweepResult, "Denoising at every t", _back(model))
+    sweep = computed(request, SweepResult, "Denoising at every t", _back(model))
     return None if sweep is None else (sweep, _computed_pad(model, inputs, device), request)
-
-
-def _known(request: SweepRequest) -> SweepResult | None:
-    """Without asking for it: a session's newer request would drop the one that is being computed."""
-    found = cache.engine().cache.get(request)
-    assert found is None or isinstance(found, SweepResult)
-    return found
 
 
 def _computed_pad(model: StoredModel, inputs: Inputs, device: str) -> PadResult | None:
@@ -154,9 +147,7 @@ def _computed_pad(model: StoredModel, inputs: Inputs, device: str) -> PadResult 
         return None
     count = min(inputs.n, PAD_IMAGES if model.is_image else PAD_POINTS)
     request = PadRequest(model.key, inputs, count, PAD_GRID, PAD_GRID, device)
-    known = cache.engine().cache.get(request)
-    assert known is None or isinstance(known, PadResult)
-    return known or computed(request, PadResult, "Noise level × parameters", _back(model))
+    return computed(request, PadResult, "Noise level × parameters", _back(model))
 
 
 def _back(model: StoredModel) -> Callable[[], None] | None:
