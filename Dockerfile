@@ -3,7 +3,8 @@
 FROM python:3.11-slim
 
 ARG TORCH_INDEX=https://download.pytorch.org/whl/cpu
-ENV PYTHONUNBUFFERED=1 PIP_NO_CACHE_DIR=1
+# DPI_HUB=0: visitors do not make the server download.
+ENV PYTHONUNBUFFERED=1 PIP_NO_CACHE_DIR=1 DPI_HUB=0
 
 WORKDIR /srv/dpi
 # torch first and alone: its layer stays while the rest changes.

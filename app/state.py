@@ -59,7 +59,7 @@ LESSON, STEP, ANSWER, PRESENT, DONE = "lesson", "step", "answer", "present", "do
 BESIDE = "beside"
 """The Denoise page: a second model under the same cursor."""
 
-SEARCH, LOADING, LOAD_FROM, FOLDER = "search", "loading", "load_from", "folder"
+SEARCH, LOADING, LOAD_FROM, FOLDER, HUB = "search", "loading", "load_from", "folder", "hub"
 """The Models page: what its cards are searched for, and how a model is loaded."""
 
 DEFAULT_T = 0.35

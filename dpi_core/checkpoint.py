@@ -118,7 +118,7 @@ def _read_recipe(folder: Path, limits: Limits) -> Recipe:
         limits.check("sample_numbers", math.prod(recipe.shape), "one sample of this shape")
         limits.check("steps", recipe.sampling.steps, "sampling")
     except ValueError as error:
-        raise ValueError(f"{folder / CONFIG}: {error}") from error
+        raise ValueError(f"{folder / CONFIG}: {in_one_line(error)}") from error
     except (TypeError, OverflowError, RecursionError) as error:
         raise ValueError(f"{folder / CONFIG} is not a config ({in_one_line(error)}); restore the file.") from error
     return recipe

@@ -197,9 +197,9 @@ def layers_within(network: nn.Module, limits: Limits) -> Iterator[None]:
 
 
 def in_one_line(error: BaseException) -> str:
-    """What an error says, short and on one line."""
+    """What an error says, on one line; of a long one the middle, which quotes the file, is left out."""
     text = " ".join(str(error).split()) or type(error).__name__
-    return text if len(text) <= 200 else f"{text[:200]}…"
+    return text if len(text) <= 400 else f"{text[:200]} … {text[-190:]}"
 
 
 def _parse(file: Path, header: bytes) -> dict[str, Mapping[str, Any]]:

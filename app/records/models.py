@@ -11,8 +11,8 @@ from app.records.inputs import ModelKey
 from app.records.layers import LayerDetailResult, LayersResult
 from app.records.parameters import ParametersResult
 
-Origin = Literal["zoo", "folder", "upload"]
-"""Shipped with the app; below a root that the operator allowed; handed over by a reader, for one session."""
+Origin = Literal["zoo", "folder", "upload", "hub"]
+"""Shipped with the app; below a root that the operator allowed; handed over by a reader, for one session; from the Hub."""
 
 
 @dataclass(frozen=True)

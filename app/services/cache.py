@@ -100,10 +100,15 @@ def packed_plane(plane: PlaneResult, runs: Sequence[TrajectoryResult]) -> bytes:
     return pack_plane(plane_figure(plane, runs))
 
 
+def sources_of_data(model: StoredModel) -> list[Source]:
+    """Other checkpoints that may be shown the same samples, unread: trained on the same data, or one's own."""
+    return [each for each in sources() if each.name != model.name and _may_be_compared(each, model.source)]
+
+
 def models_of_data(model: StoredModel) -> list[StoredModel]:
-    """All checkpoints that can be shown the same samples, the given one first: trained on the same data, or one's own."""
-    others = [each for each in sources() if each.name != model.name and _may_be_compared(each, model.source)]
-    return [model, *(each for each in readable(others) if each.recipe["shape"] == model.recipe["shape"])]
+    """All checkpoints that can be shown the same samples, the given one first."""
+    others = readable(sources_of_data(model))
+    return [model, *(each for each in others if each.recipe["shape"] == model.recipe["shape"])]
 
 
 def sweeps_of_family(family: str) -> dict[str, dict[str, Any]]:

@@ -10,10 +10,11 @@ from __future__ import annotations
 
 import gc
 import threading
+from collections.abc import Hashable
 from concurrent.futures import Future
 from dataclasses import dataclass
 
-from app.records import Request, Result
+from app.records import Inputs, ModelKey, Request, Result, SweepRequest
 from app.services.jobs import Job as Job
 from app.services.jobs import Outcome
 from app.services.jobs import ResultCache as ResultCache
@@ -72,7 +73,7 @@ class Engine:
         self._most_waiting = most_waiting
         self._outcomes: dict[str, int] = {}
         self._jobs: dict[Request, Job] = {}
-        self._latest: dict[tuple[str, type], Job] = {}
+        self._latest: dict[tuple[str, Hashable], Job] = {}
         self._workers: dict[str, Worker] = {}
         self._devices: Future[tuple[str, ...]] = Future()
         self._warming = False
@@ -91,7 +92,7 @@ class Engine:
         """
         with self.lock:
             self._drop_superseded(session, request)
-            latest = self._latest.get((session, type(request)))
+            latest = self._latest.get((session, _kind(request)))
             known, note = self.cache.get_with_note(request)
             if known is not None:
                 job = Job(request)
@@ -108,14 +109,14 @@ class Engine:
                 worker.enqueue(self._jobs[request])
             job = self._jobs[request]
             job.waiting.add(session)
-            self._latest[session, type(request)] = job
+            self._latest[session, _kind(request)] = job
             return job
 
     def cancel(self, session: str, job: Job) -> None:
         """This session no longer waits; the computation stops within one step if nobody else does."""
         with self.lock:
-            if self._latest.get((session, type(job.request))) is job:
-                del self._latest[session, type(job.request)]
+            if self._latest.get((session, _kind(job.request))) is job:
+                del self._latest[session, _kind(job.request)]
             self._leave(session, job)
 
     def ahead_of(self, job: Job) -> int:
@@ -190,10 +191,9 @@ class Engine:
         return self._workers[device]
 
     def _drop_superseded(self, session: str, request: Request) -> None:
-        """The session shows one picture at a time: its sweep, and the pad of the same model and inputs."""
+        """The session shows one picture at a time: its sweep, the pad of the same model and inputs, a second model's sweep."""
         for key, job in list(self._latest.items()):
-            about = (job.request.model, job.request.inputs)
-            same_picture = type(job.request) is not type(request) and about == (request.model, request.inputs)
+            same_picture = _kind(job.request) != _kind(request) and _picture(job.request) == _picture(request)
             if key[0] == session and job.request != request and not same_picture:
                 del self._latest[key]
                 self._leave(session, job)
@@ -238,3 +238,14 @@ class Engine:
                 for key in [key for key, latest in self._latest.items() if latest is job]:
                     del self._latest[key]
             job.finish(outcome)
+
+
+def _kind(request: Request) -> Hashable:
+    """What part of a picture is asked for: of each a session waits for one at a time."""
+    return type(request), isinstance(request, SweepRequest) and request.inputs_of is not None
+
+
+def _picture(request: Request) -> tuple[ModelKey, Inputs]:
+    """The picture that an answer is part of: the model on show, and its inputs."""
+    whose = request.inputs_of if isinstance(request, SweepRequest) else None
+    return whose or request.model, request.inputs

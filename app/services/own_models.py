@@ -1,4 +1,4 @@
-"""Models that a reader brings: files handed over, kept for one session, and folders below roots the operator allowed.
+"""Models that a reader brings: files handed over, folders below roots the operator allowed, repositories on the Hub.
 
 Uploaded files lie in a temporary folder outside the project, one for each session, bounded in bytes. It is deleted when
 the session ends, when nobody has touched it for long, and with the server. A session finds its own models alone: their
@@ -21,11 +21,12 @@ from pathlib import Path
 from app.figures.denoise import pad_figure, sweep_figure
 from app.records import Origin, Source, StoredModel
 from app.services import stored
+from dpi_core import hub
 
 NEEDED = ("model.safetensors", "config.json")
 SESSION_BYTES, ALL_BYTES = 256 * 2**20, 2 * 2**30
 SESSION_MODELS = 8
-ODD = re.compile(r"[^\w./-]")
+ODD = re.compile(r"[^\w./@-]")
 IDLE_SECONDS = 2 * 3600.0
 SWEEP_SECONDS = 300.0
 OFFERED = 200
@@ -98,7 +99,7 @@ class Uploads:
         try:
             for name, content in files.items():
                 (folder / name).write_bytes(content)
-            return checked(folder, "upload", known)
+            return _checked(folder, "upload", known)
         except BaseException:
             shutil.rmtree(folder, ignore_errors=True)
             raise
@@ -200,7 +201,7 @@ def from_folder(text: str, known: Sequence[Source]) -> Source:
     for root in allowed:
         folder = _below(root, root / text)
         if folder is not None and folder != root:
-            return checked(folder, "folder", known, str(folder.relative_to(root)))
+            return _checked(folder, "folder", known, str(folder.relative_to(root)), str(folder))
     # The same words whether it exists or not: a stranger learns nothing about other folders.
     raise ValueError(
         f"{text!r} is no checkpoint folder below {' or '.join(map(str, allowed))}; choose one there, without links that"
@@ -208,8 +209,38 @@ def from_folder(text: str, known: Sequence[Source]) -> Source:
     )
 
 
-def checked(folder: Path, origin: Origin, known: Sequence[Source], title: str | None = None) -> Source:
+def hub_is_open() -> bool:
+    """Whether readers may load from the Hub: unless the operator set DPI_HUB=0."""
+    return os.environ.get("DPI_HUB", "1") != "0"
+
+
+def from_hub(text: str, known: Sequence[Source]) -> Source:
+    """A checkpoint of the Hub, downloaded and checked; the only function here that asks another machine for anything.
+
+    Args:
+        text: `<owner>/<repo>`, with @<revision> if need be.
+        known: the session's sources.
+
+    Raises:
+        ValueError: the Hub is closed or refuses, or the repository holds no valid checkpoint; one sentence.
+    """
+    if not hub_is_open():
+        raise ValueError("The operator of this server has closed the Hub (DPI_HUB=0); upload the files instead.")
+    address = f"{hub.SCHEME}{text.strip().removeprefix(hub.SCHEME)}"
+    return _checked(hub.download(address), "hub", known, address.removeprefix(hub.SCHEME), address)
+
+
+def _checked(
+    folder: Path, origin: Origin, known: Sequence[Source], title: str | None = None, load_from: str | None = None
+) -> Source:
     """The source of a folder whose every file has been checked against the others.
+
+    Args:
+        folder: the checkpoint.
+        origin: how it came here.
+        known: the session's sources; the new one's name differs from theirs.
+        title: in its name; None for that of its recipe.
+        load_from: what `dpi_core.load` is given; None for the same.
 
     Raises:
         ValueError: one sentence on what is wrong; it names files, not where they lie.
@@ -221,7 +252,7 @@ def checked(folder: Path, origin: Origin, known: Sequence[Source], title: str | 
         recipe = dpi_core.load(folder).recipe
         title = ODD.sub("_", title or recipe.name)
         unique = _unique(f"{origin}:{title}", [source.name for source in known if source.folder != folder])
-        source = Source(unique, folder, origin, recipe.name, str(folder) if origin == "folder" else recipe.name)
+        source = Source(unique, folder, origin, recipe.name, load_from or recipe.name)
         _check_drawable(stored.read(source))
     except ValueError as error:
         raise ValueError(str(error).replace(f"{folder}/", "").replace(str(folder), "the folder")) from None

@@ -23,6 +23,7 @@ from app.records import (
 from app.services import cache
 from app.services.reproduction import archive
 from app.views.inputs import STORED, choose_inputs
+from app.views.plain import plain
 from app.views.progress import computed
 
 SWEEP_GRID = tuple(np.linspace(0, 1, 101).tolist())
@@ -94,17 +95,28 @@ def page(model: StoredModel, seed: int, device: str) -> None:
 
 def _choose_second(model: StoredModel) -> StoredModel | None:
     """Another model that takes the same samples, to stand beside this one."""
-    others = {other.name: other for other in cache.models_of_data(model)[1:]}
-    if not others:
+    # Their names alone: reading them all would delay the first picture.
+    names = [source.name for source in cache.sources_of_data(model)]
+    if not names:
         return None
     chosen = st.sidebar.selectbox(
         "Second model",
-        [ALONE, *others],
+        [ALONE, *names],
         key=state.BESIDE,
         bind="query-params",
-        help="Under the same cursor, on the same inputs and noise. Your own models are in this list if their shape fits.",
+        help="Under the same cursor, on the same inputs and noise. Your own models are in this list.",
     )
-    return others.get(str(chosen))
+    if chosen not in names:
+        return None
+    try:
+        other = cache.model(str(chosen))
+    except ValueError as error:
+        st.sidebar.error(plain(str(error)))
+        return None
+    if other.recipe["shape"] != model.recipe["shape"]:
+        st.sidebar.caption(f"{plain(other.name)} takes samples of another shape.")
+        return None
+    return other
 
 
 def _second(shown: Shown, other: StoredModel) -> Second | None:
@@ -116,7 +128,7 @@ def _second(shown: Shown, other: StoredModel) -> Second | None:
         return other, theirs
     grid = tuple(ours.s.tolist())
     request = SweepRequest(other.key, shown.inputs, grid, shown.device, inputs_of=shown.model.key)
-    found = _known(request) or computed(request, SweepResult, f"{other.name} on the same inputs")
+    found = computed(request, SweepResult, f"{other.name} on the same inputs")
     return None if found is None else (other, found)
 
 
@@ -125,15 +137,8 @@ def _computed(
 ) -> tuple[SweepResult, PadResult | None, SweepRequest] | None:
     """What the engine has for these inputs; while it works, its progress is shown and the old picture stays."""
     request = SweepRequest(model.key, inputs, SWEEP_GRID, device)
-    sweep = _known(request) or computed(request, SweepResult, "Denoising at every t", _back(model))
+    sweep = computed(request, SweepResult, "Denoising at every t", _back(model))
     return None if sweep is None else (sweep, _computed_pad(model, inputs, device), request)
-
-
-def _known(request: SweepRequest) -> SweepResult | None:
-    """Without asking for it: a session's newer request would drop the one that is being computed."""
-    found = cache.engine().cache.get(request)
-    assert found is None or isinstance(found, SweepResult)
-    return found
 
 
 def _computed_pad(model: StoredModel, inputs: Inputs, device: str) -> PadResult | None:
@@ -142,9 +147,7 @@ def _computed_pad(model: StoredModel, inputs: Inputs, device: str) -> PadResult 
         return None
     count = min(inputs.n, PAD_IMAGES if model.is_image else PAD_POINTS)
     request = PadRequest(model.key, inputs, count, PAD_GRID, PAD_GRID, device)
-    known = cache.engine().cache.get(request)
-    assert known is None or isinstance(known, PadResult)
-    return known or computed(request, PadResult, "Noise level × parameters", _back(model))
+    return computed(request, PadResult, "Noise level × parameters", _back(model))
 
 
 def _back(model: StoredModel) -> Callable[[], None] | None:

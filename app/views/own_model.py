@@ -1,4 +1,4 @@
-"""Loading a model of one's own: files handed over, or a folder of the server."""
+"""Loading a model of one's own: files handed over, a folder of the server, or a repository on the Hub."""
 
 from __future__ import annotations
 
@@ -14,16 +14,17 @@ from app.views.plain import plain
 FILE_MEGABYTES = 128
 """At most; the server refuses larger ones on its own."""
 
-UPLOAD, FOLDER = "Upload files", "Folder on the server"
+UPLOAD, FOLDER, HUB = "Upload files", "Folder on the server", "Hugging Face Hub"
 
 
 def load_form() -> None:
-    """Two ways to load a model; what is wrong with one is said in a sentence."""
+    """The ways to load a model; what is wrong with one is said in a sentence."""
     with st.expander("Load a model of your own", key=state.LOADING):
+        ways: dict[str, Callable[[], None]] = {UPLOAD: _upload, FOLDER: _folder, HUB: _hub}
         way = st.segmented_control(
-            "From", [UPLOAD, FOLDER], default=UPLOAD, required=True, key=state.LOAD_FROM, label_visibility="collapsed"
+            "From", list(ways), default=UPLOAD, required=True, key=state.LOAD_FROM, label_visibility="collapsed"
         )
-        _upload() if way == UPLOAD else _folder()
+        ways[str(way)]()
 
 
 def remove(source: Source) -> None:
@@ -71,6 +72,17 @@ def _folder() -> None:
     )
     if row.button("Check and load", disabled=not chosen):
         _take(lambda known: own_models.from_folder(str(chosen), known))
+
+
+def _hub() -> None:
+    if not own_models.hub_is_open():
+        st.caption("The operator of this server has closed the Hub (`DPI_HUB=0`).")
+        return
+    row = st.container(horizontal=True, vertical_alignment="bottom")
+    text = row.text_input("A repository", placeholder="owner/repository, or owner/repository@revision", key=state.HUB)
+    if row.button("Download and load", disabled=not text):
+        _take(lambda known: own_models.from_hub(text, known))
+    st.caption("Asks the Hub for this repository's weights, config, scores and card; nothing else leaves this machine.")
 
 
 def _take(load: Callable[[list[Source]], Source]) -> None:

@@ -7,6 +7,7 @@ import sys
 import threading
 import time
 from contextlib import closing
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -117,6 +118,16 @@ def test_a_superseded_request_that_has_not_started_is_dropped(engine):
     engine.cancel("somebody", running)
     assert newer.wait(PATIENCE) and newer.status == "done"
     assert older.result is None
+
+
+def test_a_second_models_sweep_waits_beside_the_first_and_goes_with_it(engine):
+    start(engine, long_request(), "other")
+    first, pad = sweep_request(0.1), PadRequest(DIGITS, HELD_OUT, 2, (0.1,), (0.5,), "cpu")
+    second = replace(sweep_request(0.1, model=BLIND), inputs_of=DIGITS)
+    jobs = [engine.submit("me", request) for request in (first, pad, second, first)]
+    assert [job.status for job in jobs] == ["waiting"] * 4 and jobs[0] is jobs[3]
+    engine.submit("me", sweep_request(0.2, inputs=Inputs("held-out", 3, 1)))
+    assert [job.status for job in jobs] == ["cancelled"] * 4
 
 
 def test_a_superseded_request_that_runs_is_stopped(engine):

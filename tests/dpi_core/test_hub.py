@@ -13,6 +13,8 @@ import torch
 from torch.testing import assert_close
 
 import dpi_core
+from app.services import stored
+from app.services.own_models import from_hub
 from dpi_core import hub
 from dpi_core.build import build_denoiser, recipe_from_dict
 from dpi_core.cli import main
@@ -239,3 +241,15 @@ def test_a_hub_that_does_not_answer_is_said_in_a_sentence(monkeypatch, tmp_path)
 def test_an_address_that_is_none_is_refused_before_anything_is_asked(address):
     with pytest.raises(ValueError, match="is no address on the Hub; write hub:<owner>/<repo>"):
         dpi_core.load(address)
+
+
+def test_the_app_loads_from_the_hub_when_it_is_asked_and_open(fake, monkeypatch):
+    made().push_to_hub("ada/ring")
+    source = from_hub(" ada/ring", stored.zoo())
+    assert (source.name, source.origin, source.load_from) == ("hub:ada/ring", "hub", "hub:ada/ring")
+    assert_same(dpi_core.load(source.folder), made())
+    asked = len(fake.requests)
+    monkeypatch.setenv("DPI_HUB", "0")
+    with pytest.raises(ValueError, match="has closed the Hub"):
+        from_hub("ada/ring", [])
+    assert len(fake.requests) == asked

@@ -2,6 +2,7 @@
 
 import copy
 import json
+import os
 import struct
 import tempfile
 import time
@@ -162,8 +163,13 @@ SCALARS = st.one_of(
 ANYTHING = st.recursive(
     SCALARS, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=4), inner)
 )
+# A long run: FUZZ_CASES=50000 python -m pytest tests/dpi_core/test_limits.py -k any --timeout 0
 BOUNDED = settings(
-    max_examples=700, deadline=None, database=None, suppress_health_check=list(HealthCheck), derandomize=True
+    max_examples=int(os.environ.get("FUZZ_CASES", "400")),
+    deadline=None,
+    database=None,
+    suppress_health_check=list(HealthCheck),
+    derandomize=True,
 )
 
 
