@@ -205,7 +205,7 @@ def test_a_network_of_ones_own_learns_from_a_folder_of_images(others, tmp_path):
     model = dpi_core.train(own, tmp_path, tmp_path / "runs")
     assert model.metrics["training"]["steps"] == 4
     assert (model.net.theta0["bias"] - model.net.theta1["bias"]).abs().max() > 0
-    with pytest.raises(ValueError, match="did you mean 'learning_rate'|learning_rat"):
+    with pytest.raises(ValueError, match="training has the unknown key 'learning_rat'; did you mean 'learning_rate'"):
         dpi_core.image_recipe("x", own.backbone, learning_rat=1.0)
     with pytest.raises(ValueError, match="mine/flow"):
         dpi_core.image_recipe("mine/flow", own.backbone)
