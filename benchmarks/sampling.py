@@ -1,13 +1,10 @@
 """Images per second of a sampling run beside diffusers' Heun sampler on the same network, and what θ(s) costs of a step.
 
-`python benchmarks/sampling.py [--repeats 5]` prints a table and writes benchmarks/results/sampling.json. Both sides start from
+`python -m benchmarks.sampling [--repeats 5]` prints a table and writes benchmarks/results/sampling.json. Both sides start from
 the same kind of noise, call the same network the same number of times, and take turns, so that a busy machine slows both.
 """
 
 import argparse
-import json
-import os
-import platform
 import statistics
 import time
 import warnings
@@ -18,9 +15,9 @@ import torch
 from diffusers import FlowMatchHeunDiscreteScheduler
 
 import dpi_core
+from benchmarks.measure import ROOT, Row, device_name, write
 from dpi_core.model import Model
 
-ROOT = Path(__file__).parents[1]
 THETA_BOUND = 0.03
 
 
@@ -104,40 +101,26 @@ def report(
     theta: list[float],
     evaluation: list[float],
 ) -> None:
-    print(
-        f"\n{options.images} images, {options.steps} Heun steps, {evaluations} evaluations, {options.repeats} pairs\n"
+    ratios = [ours / theirs for ours, theirs in zip(seconds["dpi_core"], seconds["diffusers"], strict=True)]
+    rates = {name: options.images / statistics.median(values) for name, values in seconds.items()}
+    what = (
+        f"{options.images} images in {options.steps} Heun steps, {evaluations} evaluations, {options.checkpoint.name}"
     )
-    print("| sampler | images/s median | min | max |\n|---|---|---|---|")
-    for name, values in seconds.items():
-        rates = sorted(options.images / value for value in values)
-        print(f"| {name} | {statistics.median(rates):.3f} | {rates[0]:.3f} | {rates[-1]:.3f} |")
-    ratios = [theirs / ours for ours, theirs in zip(seconds["dpi_core"], seconds["diffusers"], strict=True)]
-    share = statistics.median(theta) / statistics.median(evaluation)
-    print(f"\nthroughput against diffusers, pair by pair: {statistics.median(ratios):.3f}", end="")
-    print(f" ({min(ratios):.3f} to {max(ratios):.3f}); bound 1")
-    print(f"θ(s): {1000 * statistics.median(theta):.2f} ms of {1000 * statistics.median(evaluation):.0f} ms", end="")
-    print(f" an evaluation, {100 * share:.2f} %; bound {100 * THETA_BOUND:.0f} %")
-    result = {
-        "checkpoint": options.checkpoint.name,
-        "images": options.images,
-        "steps": options.steps,
-        "evaluations": evaluations,
-        "repeats": options.repeats,
-        "seconds": seconds,
-        "throughput_ratio": {"median": statistics.median(ratios), "min": min(ratios), "max": max(ratios), "bound": 1},
-        "theta": {"seconds": theta, "evaluation_seconds": evaluation, "share": share, "bound": THETA_BOUND},
-        "machine": {
-            "device": options.device,
-            "processor": platform.processor() or platform.machine(),
-            "cores": os.cpu_count(),
-            "threads": options.threads,
-            "load_average": os.getloadavg()[0],
-        },
-        "torch": torch.__version__,
-    }
-    file = ROOT / "benchmarks" / "results" / "sampling.json"
-    file.parent.mkdir(exist_ok=True)
-    file.write_text(json.dumps(result, indent=1) + "\n")
+    shares = [part / whole for part, whole in zip(theta, evaluation, strict=True)]
+    rows = [
+        Row(
+            f"seconds / diffusers', {what}",
+            ratios,
+            bound=1.0,
+            beside=", ".join(f"{name} {rate:.2f} images/s" for name, rate in rates.items()),
+        ),
+        Row("θ(s) / an evaluation of the network", shares, bound=THETA_BOUND),
+    ]
+    for row in rows:
+        print(
+            f"{row.what}: {row.median:.3f} ({min(row.values):.3f} to {max(row.values):.3f}), bound {row.bound:g}; {row.beside}"
+        )
+    write("sampling", "Sampling", rows, {"device": device_name(options.device), "threads": options.threads})
 
 
 if __name__ == "__main__":

@@ -1,24 +1,21 @@
 """Seconds from starting the server to the first picture, cold and for the next visitor.
 
-`python benchmarks/start_up.py [--runs 5]` prints a table and writes benchmarks/results/start_up.json.
+`python -m benchmarks.start_up [--runs 5]` prints a table and writes benchmarks/results/start_up.json.
 """
 
 import argparse
-import json
 import os
-import platform
 import socket
-import statistics
 import subprocess
 import sys
 import time
 import urllib.error
 import urllib.request
-from pathlib import Path
 
 from playwright.sync_api import Browser, sync_playwright
 
-ROOT = Path(__file__).parents[1]
+from benchmarks.measure import ROOT, Row, write
+
 BOUNDS = {"cold": 4.0, "next visitor": 1.5}
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
 
@@ -88,13 +85,10 @@ def first_picture(browser: Browser, url: str) -> float:
 
 
 def report(seconds: dict[str, list[float]]) -> None:
-    print("| visitor | bound s | median s | min | max |\n|---|---|---|---|---|")
-    for name, values in seconds.items():
-        print(f"| {name} | {BOUNDS[name]} | {statistics.median(values):.2f} | {min(values):.2f} | {max(values):.2f} |")
-    file = ROOT / "benchmarks" / "results" / "start_up.json"
-    file.parent.mkdir(exist_ok=True)
-    machine = {"processor": platform.processor() or platform.machine(), "cores": os.cpu_count()}
-    file.write_text(json.dumps({"seconds": seconds, "bounds": BOUNDS, "machine": machine}, indent=1) + "\n")
+    rows = [Row(f"first picture, {name}", values, "s", BOUNDS[name]) for name, values in seconds.items()]
+    for row in rows:
+        print(f"{row.what}: {row.median:.2f} s ({min(row.values):.2f} to {max(row.values):.2f}), bound {row.bound} s")
+    write("start_up", "First picture in a browser", rows)
 
 
 if __name__ == "__main__":

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 
 import torch
 from jaxtyping import Float
@@ -15,12 +16,30 @@ from dpi_core.types import Scalar, per_sample
 
 @dataclass(frozen=True)
 class Prediction:
-    """Four views of one network output, each shape (b, ...); None where the quantity is undefined at this s."""
+    """Four views of one network output, each shape (b, ...); None where the quantity is undefined at this s.
+
+    Attributes:
+        x0: x̂0.
+        view: makes the others; a sampler looks at one of them, so none is made before it is asked for.
+    """
 
     x0: Tensor
-    eps: Tensor | None
-    score: Tensor | None
-    velocity: Tensor | None
+    view: Callable[[Kind], Tensor | None] = field(repr=False)
+
+    @property
+    def eps(self) -> Tensor | None:
+        """ε̂."""
+        return self.view("eps")
+
+    @property
+    def score(self) -> Tensor | None:
+        """The score, the gradient of the log density at x_s."""
+        return self.view("score")
+
+    @property
+    def velocity(self) -> Tensor | None:
+        """dx/ds."""
+        return self.view("velocity")
 
 
 class Denoiser(nn.Module):
@@ -73,7 +92,7 @@ class Denoiser(nn.Module):
             exists = self.process.exists(kind, s, given)
             return self.process.convert(value, given, kind, x_s, s) if exists else None
 
-        return Prediction(x0, view("eps"), view("score"), view("velocity"))
+        return Prediction(x0, view)
 
     def lam(self, s: Scalar) -> Tensor | None:
         """λ(s), or None for a network without two parameter sets."""

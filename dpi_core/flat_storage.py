@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.autograd import forward_ad
 
 Patterns = str | Sequence[str]
 
@@ -48,12 +49,14 @@ class Blend(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(theta0: Tensor, theta1: Tensor, lam: Float[Tensor, "n g"], sizes: list[int]) -> tuple[Tensor, ...]:
-        """N flat buffers; `sizes` are the lengths of the groups' stretches."""
+    def forward(
+        theta0: Tensor, theta1: Tensor, lam: Float[Tensor, "n g"], sizes: list[int], rooms: list[Tensor]
+    ) -> tuple[Tensor, ...]:
+        """N flat buffers; `sizes` are the lengths of the groups' stretches, `rooms` memory to use before any is taken."""
         starts, ends = theta0.split(sizes), theta1.split(sizes)
         blends = []
         for row in lam:
-            blend = torch.empty_like(theta0)
+            blend = rooms.pop() if rooms else torch.empty_like(theta0)
             for start, end, weight, out in zip(starts, ends, row, blend.split(sizes), strict=True):
                 torch.lerp(start, end, weight, out=out)
             blends.append(blend)
@@ -62,13 +65,13 @@ class Blend(torch.autograd.Function):
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
         """Keeps the inputs; gradients of unused outputs stay None."""
-        theta0, theta1, lam, ctx.sizes = inputs
+        theta0, theta1, lam, ctx.sizes, _ = inputs
         ctx.save_for_backward(theta0, theta1, lam)
         ctx.save_for_forward(theta0, theta1, lam)
         ctx.set_materialize_grads(False)
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor, Tensor, Tensor | None, None]:
+    def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor, Tensor, Tensor | None, None, None]:
         """One pass over the gradients of the blends."""
         theta0, theta1, lam = ctx.saved_tensors
         grad0, grad1 = torch.zeros_like(theta0), torch.zeros_like(theta1)
@@ -84,10 +87,10 @@ class Blend(torch.autograd.Function):
             if apart is not None:
                 dots = [torch.dot(a, b) for a, b in zip(grad.split(ctx.sizes), apart.split(ctx.sizes), strict=True)]
                 grad_lam[i] = torch.stack(dots)
-        return grad0, grad1, grad_lam, None
+        return grad0, grad1, grad_lam, None, None
 
     @staticmethod
-    def jvp(ctx: Any, d_theta0: Tensor | None, d_theta1: Tensor | None, d_lam: Tensor | None, _: None) -> Any:
+    def jvp(ctx: Any, d_theta0: Tensor | None, d_theta1: Tensor | None, d_lam: Tensor | None, *_: None) -> Any:
         """Forward-mode derivative."""
         theta0, theta1, lam = ctx.saved_tensors
         per_number = torch.tensor(ctx.sizes, device=lam.device)
@@ -103,6 +106,22 @@ class Blend(torch.autograd.Function):
                 tangent = tangent + d_lam[i].repeat_interleave(per_number) * (theta1 - theta0)
             tangents.append(tangent)
         return tuple(tangents)
+
+
+def blend(
+    theta0: Tensor, theta1: Tensor, lam: Float[Tensor, "n g"], sizes: list[int], rooms: list[Tensor]
+) -> tuple[Tensor, ...]:
+    """`Blend`, without the graph's machinery where no derivative of any kind is recorded."""
+    recorded = torch.is_grad_enabled() or forward_ad._current_level >= 0
+    if recorded or torch._C._are_functorch_transforms_active():
+        return Blend.apply(theta0, theta1, lam, sizes, rooms)
+    return Blend.forward(theta0, theta1, lam, sizes, rooms)
+
+
+def is_unshared(flat: Tensor) -> bool:
+    """Whether no other tensor, wherever it is kept, uses the memory of this one; False where torch cannot tell."""
+    count = getattr(torch._C, "_storage_Use_Count", None)
+    return count is not None and count(flat.untyped_storage()._cdata) == 2  # the tensor's, and the one looked at here
 
 
 def _stretches(flat: Tensor, sizes: list[int]) -> Iterator[Tensor]:

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import copy
 import warnings
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from typing import Any, NamedTuple
 
 import torch
@@ -19,17 +19,19 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from dpi_core.flat_storage import (
-    Blend,
     Patterns,
     as_real,
     assign_groups,
+    blend,
+    is_unshared,
     parameters_in_scope,
     segment_of,
     set_watched,
     slots_of,
 )
 from dpi_core.lambda_schedules import LambdaSchedule, ScalarRange, SoftmaxSchedule
-from dpi_core.sample_batches import batch_size, evaluating, merge, sample_axis
+from dpi_core.linearity import Pass, PerSample, Plan, Unsupported
+from dpi_core.sample_batches import batch_size, evaluating, has_hooks, merge, sample_axis, signature
 from dpi_core.types import Scalar, as_scalar
 
 
@@ -38,6 +40,7 @@ class Materialized(NamedTuple):
 
     key: tuple[Any, ...]
     sources: tuple[Any, ...]
+    flat: Tensor
     parameters: list[Tensor]
 
 
@@ -82,6 +85,7 @@ class DPI(nn.Module):
 
         order = sorted(range(len(names)), key=lambda i: group_of[i])
         self._segments = tuple(segment_of(names[i][0], parameters[i], group_of[i]) for i in order)
+        self._sizes = [segment.numel for segment in self._segments]
         self._slots = slots_of(backbone, [parameters[i] for i in order])
         flat = torch.cat([as_real(parameters[i].detach()).flatten() for i in order])
         self.flat0 = nn.Parameter(flat)
@@ -90,6 +94,7 @@ class DPI(nn.Module):
         self._install(None)
         self._cached: Materialized | None = None
         self._batch_axes: dict[str, list[int | None]] = {}
+        self._plans: dict[Any, Plan] = {}
         self._warned_batch_statistics = False
 
     # What the network is made of ---------------------------------------------------------------------------------
@@ -159,7 +164,7 @@ class DPI(nn.Module):
             generator: where the noise is drawn from, on the CPU.
         """
         for flat in (self.flat0, self.flat1):
-            for stretch in flat.split([segment.numel for segment in self._segments]):
+            for stretch in flat.split(self._sizes):
                 draw = torch.randn(stretch.shape, generator=generator).to(stretch)
                 stretch.add_(draw * (noise * stretch.square().mean().sqrt()))
 
@@ -192,11 +197,53 @@ class DPI(nn.Module):
             values, which = torch.unique(unit, return_inverse=True)
         if len(values) <= 1:
             return self._run(values[0] if len(values) else values.new_zeros(()), x, args, kwargs)
+        if self._one_pass_pays(len(values), len(unit), (x, args, kwargs)):
+            with suppress(Unsupported):  # a branch that its trial did not take
+                return self._run_per_sample(unit, (x, args, kwargs), Pass(len(unit)))
         return self._run_groups(values, which, x, args, kwargs)
 
     def _run(self, s: Tensor, x: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         with self._installed(next(self._parameter_sets(s.reshape(1)))):
             return self.backbone(x, *args, **kwargs)
+
+    def _run_per_sample(self, values: Float[Tensor, " b"], inputs: tuple[Any, ...], run: Pass) -> Any:
+        """One pass in which every operator meets both sets, see `linearity`."""
+        x, args, kwargs = inputs
+        lam = self.schedule(values).to(device=self.flat0.device, dtype=self.flat0.dtype)
+        columns = lam.reshape(len(values), -1).expand(-1, len(self.group_names)).unbind(1)
+        sets = zip(self._segments, self._split(self.flat0), self._split(self.flat1), strict=True)
+        with self._installed([PerSample(start, end, columns[part.group], run) for part, start, end in sets]):
+            return self.backbone(x, *args, **kwargs)
+
+    def _one_pass_pays(self, scalars: int, batch: int, inputs: tuple[Any, ...]) -> bool:
+        """Whether one pass for all samples is possible and cheaper than one for each of the scalars."""
+        if self.batch_dim != 0 or has_hooks(self.backbone):
+            return False
+        key = signature(inputs, batch)
+        if key not in self._plans:
+            self._plans[key] = self._plan(batch, inputs)
+        return self._plans[key].pays(scalars, batch, self.flat0.numel(), self._learns(torch.empty(0)))
+
+    def _plan(self, batch: int, inputs: tuple[Any, ...]) -> Plan:
+        """Tries one pass on two and on three samples: where those count is the only axis that grows."""
+        if any(slot.watched for slot in self._slots) or any(segment.is_complex for segment in self._segments):
+            return Plan(0, 0)
+        if any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in self.backbone.modules()):
+            return Plan(0, 0)
+        few = min(2, batch - 1)
+        runs, outputs = (Pass(few), Pass(few + 1)), []
+        accelerators = [self.flat0.device] if self.flat0.device.type == "cuda" else []
+        try:
+            with evaluating(self.backbone), torch.no_grad(), torch.random.fork_rng(accelerators):
+                for run in runs:
+                    part = self._take(inputs, torch.arange(run.batch), batch)
+                    outputs.append(pytree.tree_leaves(self._run_per_sample(torch.zeros(run.batch), part, run)))
+        except (Unsupported, Exception):  # whatever it is, grouping meets it again if it is the network's own
+            return Plan(0, 0)
+        grows = all(a[1:] == b[1:] for a, b in zip(runs[0].shapes, runs[1].shapes, strict=True))
+        counted = all(isinstance(a, Tensor) and a.ndim and len(a) == few for a in outputs[0])
+        counted &= all(len(b) == few + 1 for b in outputs[1])
+        return Plan(len(runs[0].shapes), runs[0].multiplications / few) if grows and counted else Plan(0, 0)
 
     def _run_groups(self, values: Tensor, which: Tensor, x: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """One pass per distinct scalar over the samples that share it, put back in the order of the batch."""
@@ -263,23 +310,29 @@ class DPI(nn.Module):
             )
         return unit.reshape(1)
 
-    def _blend(self, values: Float[Tensor, " n"]) -> tuple[Tensor, ...]:
-        """θ(s) for n scalars, n flat buffers; differentiable."""
+    def _blend(self, values: Float[Tensor, " n"], room: Tensor | None = None) -> tuple[Tensor, ...]:
+        """θ(s) for n scalars, n flat buffers; differentiable. `room` is memory for the first."""
         lam = self.schedule(values).to(device=self.flat0.device, dtype=self.flat0.dtype)
         sizes = [0] * len(self.group_names)
         for segment in self._segments:
             sizes[segment.group] += segment.numel
-        return Blend.apply(self.flat0, self.flat1, lam.reshape(len(values), -1).expand(-1, len(sizes)), sizes)
+        rooms = [] if room is None else [room]
+        return blend(self.flat0, self.flat1, lam.reshape(len(values), -1).expand(-1, len(sizes)), sizes, rooms)
 
     def _parameter_sets(self, values: Float[Tensor, " n"]) -> Iterator[list[Tensor]]:
         """The parameters at each scalar; made together where a gradient is asked for, one after another where not."""
-        learns = values.requires_grad or any(
-            p.requires_grad for p in (self.flat0, self.flat1, *self.schedule.parameters())
-        )
-        if torch.is_grad_enabled() and learns:
+        if self._learns(values):
             yield from map(self._split, self._blend(values))
         else:
             yield from map(self._constant_parameters, values)
+
+    def _learns(self, values: Tensor) -> bool:
+        """Whether a gradient with respect to s, λ or a parameter set is asked for."""
+        if not torch.is_grad_enabled():
+            return False
+        return values.requires_grad or any(
+            p.requires_grad for p in (self.flat0, self.flat1, *self.schedule.parameters())
+        )
 
     def _constant_parameters(self, s: Tensor) -> list[Tensor]:
         """The parameters at one scalar, without a gradient; reused while s and the weights stay."""
@@ -297,25 +350,36 @@ class DPI(nn.Module):
             or any(a is not b for a, b in zip(cached.sources, sources, strict=False))
         ):
             with torch.no_grad():
-                self._cached = cached = Materialized(key, sources, self._split(self._blend(s.reshape(1))[0]))
+                flat = self._blend(s.reshape(1), self._room())[0]
+                self._cached = cached = Materialized(key, sources, flat, self._split(flat))
         return cached.parameters
 
+    def _room(self) -> Tensor | None:
+        """The memory of the last θ(s), if nobody holds a part of it: taking new memory costs more than the blend."""
+        if self._cached is None:
+            return None
+        flat = self._cached.flat
+        self._cached.parameters.clear()
+        self._cached = None
+        fits = flat.shape == self.flat0.shape and flat.dtype == self.flat0.dtype and flat.device == self.flat0.device
+        return flat if fits and flat.is_inference() == torch.is_inference_mode_enabled() and is_unshared(flat) else None
+
     def _split(self, flat: Tensor) -> list[Tensor]:
-        stretches = flat.split([segment.numel for segment in self._segments])
+        stretches = torch.split_with_sizes(flat, self._sizes)
         return [segment.view(stretch) for segment, stretch in zip(self._segments, stretches, strict=True)]
 
     def _named(self, flat: Tensor) -> dict[str, Tensor]:
         return {segment.name: view for segment, view in zip(self._segments, self._split(flat), strict=True)}
 
     @contextmanager
-    def _installed(self, parameters: list[Tensor]) -> Iterator[None]:
+    def _installed(self, parameters: Sequence[Tensor | PerSample]) -> Iterator[None]:
         self._install(parameters)
         try:
             yield
         finally:
             self._install(None)
 
-    def _install(self, parameters: list[Tensor] | None) -> None:
+    def _install(self, parameters: Sequence[Tensor | PerSample] | None) -> None:
         """Puts parameters into their places in the backbone, or empties those places."""
         for slot in self._slots:
             value = None if parameters is None else parameters[slot.segment]

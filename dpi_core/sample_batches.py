@@ -22,6 +22,25 @@ def batch_size(x: Any, batch_dim: int) -> int | None:
     return None
 
 
+def signature(inputs: Any, batch: int) -> tuple[Any, ...]:
+    """The form of inputs without the number of samples: equal for two calls that differ in that number only."""
+    leaves, spec = pytree.tree_flatten(inputs)
+    forms = (
+        tuple(-1 if length == batch and axis == 0 else length for axis, length in enumerate(leaf.shape))
+        if isinstance(leaf, Tensor)
+        else leaf
+        if isinstance(leaf, PLAIN)
+        else type(leaf)
+        for leaf in leaves
+    )
+    return (*forms, str(spec))
+
+
+def has_hooks(module: nn.Module) -> bool:
+    """Whether somebody listens to a module or to one inside it."""
+    return any(child._forward_hooks or child._forward_pre_hooks or child._backward_hooks for child in module.modules())
+
+
 def sample_axis(some: Any, whole: Any, part: int, batch: int) -> int | None:
     """The axis of length `part` in the output of some samples and `batch` in that of all; None for what is no tensor."""
     if not isinstance(some, Tensor):

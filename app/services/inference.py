@@ -9,100 +9,48 @@ bounded in bytes. Nothing here imports torch before the first request or `warm_u
 from __future__ import annotations
 
 import gc
-import logging
-import queue
 import threading
-from collections import OrderedDict
-from collections.abc import Callable
 from concurrent.futures import Future
-from dataclasses import dataclass, field
-from typing import Any, Literal
+from dataclasses import dataclass
 
-from app.records import ModelKey, Request, Result, size_in_bytes
-from app.services.reporting import Report
+from app.records import Request, Result
+from app.services.jobs import Job as Job
+from app.services.jobs import Outcome
+from app.services.jobs import ResultCache as ResultCache
+from app.services.logs import event
+from app.services.worker import Worker
 
-log = logging.getLogger(__name__)
-
-Status = Literal["waiting", "running", "done", "failed", "cancelled"]
 CACHE_BYTES = 512 * 2**20
 PARTIAL_BYTES = 64 * 2**20
-MODELS_IN_MEMORY = 4
+MOST_WAITING = 64
+"""Jobs that may wait for a device; one more is refused."""
 
 
-class Cancelled(Exception):
-    """Raised inside a computation that nobody waits for any more."""
-
-
-class ResultCache:
-    """Least recently used results go first once they hold more than `limit` bytes together."""
-
-    def __init__(self, limit: int = CACHE_BYTES) -> None:
-        self.limit = limit
-        self.held = 0
-        self._results: OrderedDict[Request, Result] = OrderedDict()
-        self._lock = threading.Lock()
-
-    def get(self, request: Request) -> Result | None:
-        """The stored result, now the most recently used."""
-        with self._lock:
-            if request in self._results:
-                self._results.move_to_end(request)
-            return self._results.get(request)
-
-    def put(self, request: Request, result: Result) -> None:
-        """Stores a result, unless it is larger than the whole cache."""
-        size = size_in_bytes(result)
-        if size > self.limit:
-            return
-        with self._lock:
-            replaced = self._results.pop(request, None)
-            self.held -= 0 if replaced is None else size_in_bytes(replaced)
-            while self.held + size > self.limit:
-                _, oldest = self._results.popitem(last=False)
-                self.held -= size_in_bytes(oldest)
-            self._results[request] = result
-            self.held += size
-
-
-@dataclass(eq=False)
-class Job:
-    """A request on its way; any thread may look at it.
+@dataclass(frozen=True)
+class Observation:
+    """The engine at one moment.
 
     Attributes:
-        request: what was asked.
-        status: where it stands.
-        done: steps computed so far.
-        total: steps in all, 0 while unknown.
-        result: the answer, once `status` is "done".
-        error: one sentence, once `status` is "failed".
+        ready: torch is imported and every worker has a living thread.
+        waiting: jobs that have not started, over all devices.
+        most_waiting: that may wait for each device.
+        running: jobs that are computed.
+        cached: results in the cache.
+        cache_bytes: that they hold.
+        cache_limit: that they may hold.
+        partial_bytes: of what computations have found so far.
+        outcomes: status -> jobs that ended so, since the start; "refused" where the queue was full.
     """
 
-    request: Request
-    status: Status = "waiting"
-    done: int = 0
-    total: int = 0
-    result: Result | None = None
-    error: str = ""
-    waiting: set[str] = field(default_factory=set)
-    _finished: threading.Event = field(default_factory=threading.Event)
-
-    @property
-    def finished(self) -> bool:
-        """Whether it will not change any more."""
-        return self._finished.is_set()
-
-    @property
-    def progress(self) -> float:
-        """Share done, in [0, 1]."""
-        return self.done / self.total if self.total else 0.0
-
-    def wait(self, timeout: float | None = None) -> bool:
-        """Waits until it is finished; False where the timeout came first."""
-        return self._finished.wait(timeout)
-
-    def _finish(self, status: Status, result: Result | None = None, error: str = "") -> None:
-        self.result, self.error, self.status = result, error, status
-        self._finished.set()
+    ready: bool
+    waiting: int
+    most_waiting: int
+    running: int
+    cached: int
+    cache_bytes: int
+    cache_limit: int
+    partial_bytes: int
+    outcomes: dict[str, int]
 
 
 class Engine:
@@ -110,16 +58,19 @@ class Engine:
 
     Args:
         cache_bytes: bound of the result cache.
+        most_waiting: jobs that may wait for a device.
 
     Attributes:
         cache: the results.
         partials: what computations have found so far; kept when one is cancelled.
     """
 
-    def __init__(self, cache_bytes: int = CACHE_BYTES) -> None:
+    def __init__(self, cache_bytes: int = CACHE_BYTES, most_waiting: int = MOST_WAITING) -> None:
         self.cache = ResultCache(cache_bytes)
         self.partials = ResultCache(PARTIAL_BYTES)
-        self._lock = threading.Lock()
+        self.lock = threading.Lock()
+        self._most_waiting = most_waiting
+        self._outcomes: dict[str, int] = {}
         self._jobs: dict[Request, Job] = {}
         self._latest: dict[tuple[str, type], Job] = {}
         self._workers: dict[str, Worker] = {}
@@ -131,24 +82,30 @@ class Engine:
 
         The session's older request of the same kind, or about another model or other inputs, is dropped, unless another
         session waits for it too. A request that somebody already waits for is computed once. One that failed is tried
-        again after `cancel` or another request: a page that is drawn again finds its error.
+        again after `cancel` or another request: a page that is drawn again finds its error. Where too many wait already, the
+        job that is returned has failed with a sentence that says so, and the next attempt counts anew.
 
         Args:
             session: who asks.
             request: what for.
         """
-        with self._lock:
+        with self.lock:
             self._drop_superseded(session, request)
-            known, latest = self.cache.get(request), self._latest.get((session, type(request)))
+            latest = self._latest.get((session, type(request)))
+            known, note = self.cache.get_with_note(request)
             if known is not None:
                 job = Job(request)
-                job._finish("done", known)
+                job.finish(Outcome("done", known, note))
                 return job
             if latest is not None and latest.status == "failed":
                 return latest
+            worker = self._worker(request.device)
             if request not in self._jobs:
+                if len(worker.turns.waiting) >= self._most_waiting:
+                    return self._refused(request)
                 self._jobs[request] = Job(request)
-                self._worker(request.device).enqueue(self._jobs[request])
+                self._jobs[request].waiting.add(session)
+                worker.enqueue(self._jobs[request])
             job = self._jobs[request]
             job.waiting.add(session)
             self._latest[session, type(request)] = job
@@ -156,14 +113,38 @@ class Engine:
 
     def cancel(self, session: str, job: Job) -> None:
         """This session no longer waits; the computation stops within one step if nobody else does."""
-        with self._lock:
+        with self.lock:
             if self._latest.get((session, type(job.request))) is job:
                 del self._latest[session, type(job.request)]
             self._leave(session, job)
 
+    def ahead_of(self, job: Job) -> int:
+        """How many jobs are computed or wait for the same device, apart from this one."""
+        with self.lock:
+            worker = self._workers.get(job.request.device)
+            return 0 if worker is None else len({*worker.turns.waiting, worker.running} - {job, None})
+
+    def observe(self) -> Observation:
+        """Counts and bytes, for whoever looks after the server."""
+        with self.lock:
+            workers, outcomes = list(self._workers.values()), dict(self._outcomes)
+            waiting = sum(len(worker.turns.waiting) for worker in workers)
+            running = sum(worker.running is not None for worker in workers)
+        return Observation(
+            ready=self._is_ready() and all(worker.alive for worker in workers),
+            waiting=waiting,
+            most_waiting=self._most_waiting,
+            running=running,
+            cached=len(self.cache),
+            cache_bytes=self.cache.held,
+            cache_limit=self.cache.limit,
+            partial_bytes=self.partials.held,
+            outcomes=outcomes,
+        )
+
     def close(self) -> None:
         """Drops all work and waits for the workers to end: torch must not run while Python shuts down."""
-        with self._lock:
+        with self.lock:
             for job in list(self._jobs.values()):
                 for session in list(job.waiting):
                     self._leave(session, job)
@@ -173,14 +154,14 @@ class Engine:
 
     def warm_up(self) -> None:
         """Imports torch and finds the devices, in the background; once."""
-        with self._lock:
+        with self.lock:
             if not self._warming:
                 self._warming = True
                 threading.Thread(target=self._find_devices, name="engine-warm-up", daemon=True).start()
 
     def devices(self) -> tuple[str, ...] | None:
         """What can compute here, the best first; None while torch is still being imported."""
-        return self._devices.result() if self._devices.done() else None
+        return self._devices.result() if self._is_ready() else None
 
     def best_device(self) -> str:
         """Waits for the warm-up and returns the fastest device."""
@@ -188,12 +169,20 @@ class Engine:
         return self._devices.result()[0]
 
     def _find_devices(self) -> None:
-        from app.services import compute
+        try:
+            from app.services import compute
 
-        # What is alive now stays: without this every script run pays for a full collection over torch's objects.
-        gc.collect()
-        gc.freeze()
-        self._devices.set_result(compute.devices())
+            # What is alive now stays: without this every script run pays for a full collection over torch's objects.
+            gc.collect()
+            gc.freeze()
+            self._devices.set_result(compute.devices())
+            event("warmed up", devices=", ".join(compute.devices()))
+        except Exception as error:  # whoever waits for the devices has to hear of it
+            self._devices.set_exception(error)
+            raise
+
+    def _is_ready(self) -> bool:
+        return self._devices.done() and self._devices.exception() is None
 
     def _worker(self, device: str) -> Worker:
         if device not in self._workers:
@@ -214,81 +203,38 @@ class Engine:
         if not job.waiting and not job.finished:
             self._jobs.pop(job.request, None)
             if job.status == "waiting":
-                job._finish("cancelled")
+                self._workers[job.request.device].drop(job)
+                self._count("cancelled")
+                job.finish(Outcome("cancelled"))
 
-    def _wanted(self, job: Job) -> bool:
-        with self._lock:
-            return bool(job.waiting)
+    def _refused(self, request: Request) -> Job:
+        self._count("refused")
+        job, waiting = Job(request), f"{self._most_waiting} computations wait for {request.device}"
+        job.finish(Outcome("failed", error=f"the server is busy: {waiting}; try again in a minute."))
+        return job
 
-    def _complete(self, job: Job, status: Status, result: Result | None = None, error: str = "") -> None:
-        if result is not None:
-            self.cache.put(job.request, result)
-        with self._lock:
+    def _count(self, status: str) -> None:
+        self._outcomes[status] = self._outcomes.get(status, 0) + 1
+
+    def wanted(self, job: Job) -> bool:
+        """Whether a session still waits for a job; for the workers."""
+        return bool(job.waiting)  # without the lock: it is asked before every layer
+
+    def found(self, job: Job, partial: Result) -> None:
+        """Keeps what a computation has found so far; for the workers."""
+        self.partials.put(job.request, partial)
+
+    def complete(self, job: Job, outcome: Outcome) -> None:
+        """Takes the outcome of a job; for the workers."""
+        if job.finished:
+            return
+        if outcome.result is not None:
+            self.cache.put(job.request, outcome.result, outcome.note)
+        with self.lock:
+            self._count(outcome.status)
             if self._jobs.get(job.request) is job:
                 del self._jobs[job.request]
-            if status != "failed":
+            if outcome.status != "failed":
                 for key in [key for key, latest in self._latest.items() if latest is job]:
                     del self._latest[key]
-            job._finish(status, result, error)
-
-
-class Worker:
-    """The only thread that touches the models of one device."""
-
-    def __init__(self, engine: Engine, device: str) -> None:
-        self.engine, self.device = engine, device
-        self._queue: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
-        self._models: OrderedDict[ModelKey, Any] = OrderedDict()
-        self._thread = threading.Thread(target=self._run, name=f"engine-{device}", daemon=True)
-        self._thread.start()
-
-    def enqueue(self, job: Job) -> None:
-        """Takes its turn behind what is waiting."""
-        self._queue.put(job)
-
-    def close(self) -> None:
-        """Ends after the job at hand; waits for a few seconds."""
-        self._queue.put(None)
-        self._thread.join(timeout=5)
-
-    def _run(self) -> None:
-        while (job := self._queue.get()) is not None:
-            if self.engine._wanted(job):
-                self._answer(job)
-
-    def _answer(self, job: Job) -> None:
-        job.status = "running"
-        try:
-            result = self._compute(job)
-        except Cancelled:
-            self.engine._complete(job, "cancelled")
-        except (ValueError, FloatingPointError) as error:
-            self.engine._complete(job, "failed", error=str(error))
-        except Exception as error:  # the worker has to outlive whatever one request does
-            log.exception("request failed: %s", type(job.request).__name__)
-            self.engine._complete(job, "failed", error=f"the computation stopped ({error!r}); choose other inputs.")
-        else:
-            self.engine._complete(job, "done", result)
-
-    def _compute(self, job: Job) -> Result:
-        from app.services import compute
-
-        return compute.answer(self._model(job.request.model, compute.load_model), job.request, self._reporter(job))
-
-    def _model(self, key: ModelKey, load: Callable[[ModelKey, str], Any]) -> Any:
-        if key not in self._models:
-            self._models[key] = load(key, self.device)
-            while len(self._models) > MODELS_IN_MEMORY:
-                self._models.popitem(last=False)
-        self._models.move_to_end(key)
-        return self._models[key]
-
-    def _reporter(self, job: Job) -> Report:
-        def report(done: int, total: int, partial: Result | None = None) -> None:
-            if partial is not None:
-                self.engine.partials.put(job.request, partial)
-            if not self.engine._wanted(job):
-                raise Cancelled
-            job.done, job.total = done, total
-
-        return report
+            job.finish(outcome)

@@ -41,6 +41,8 @@ def computed(request: Request, answer: type[T], label: str, back: Callable[[], N
         _watch(label, job, back)
     else:
         assert isinstance(job.result, answer)
+        if job.note:
+            st.caption(job.note)
         return job.result
     return None
 
@@ -54,13 +56,18 @@ def _watch(label: str, job: Job, back: Callable[[], None] | None) -> None:
     def watch() -> None:
         if job.finished or partials.get(job.request) is not drawn:
             st.rerun()
-        st.progress(job.progress, label if job.total else f"{label}: waiting for the engine")
+        st.progress(job.progress, label if job.total else f"{label}: {_waiting(job)}")
 
     row = st.container(horizontal=True, vertical_alignment="center")
     with row:
         watch()
     # Not in the fragment: what a callback there sets is overwritten by the browser's own state of the widgets.
     row.button("Cancel", key=f"cancel {label}", on_click=_cancel, args=(job, back))
+
+
+def _waiting(job: Job) -> str:
+    before = 0 if job.status == "running" else cache.engine().ahead_of(job)
+    return f"waiting, {before} before it" if before else "waiting for the engine"
 
 
 def _explain(label: str, job: Job) -> None:

@@ -179,7 +179,7 @@ class ByLayer(nn.Module):
         if not bool(inside.all()):
             raise ValueError(f"λ = {lam[~inside][0].item():g} is not in [0, 1]; θ0 stands at 0 and θ1 at 1.")
         flat0, flat1 = self.net.flat0.detach(), self.net.flat1.detach()
-        return self.net._split(Blend.apply(flat0, flat1, lam[None].to(flat0), self._sizes)[0])
+        return self.net._split(Blend.apply(flat0, flat1, lam[None].to(flat0), self._sizes, [])[0])
 
     def forward(self, x: Any, s: Scalar, *args: Any, **kwargs: Any) -> Any:
         """f(θ at `lam`, x, ...); s is taken and not looked at."""

@@ -21,7 +21,7 @@ from app.services.inference import Engine, ResultCache
 from dpi_core.data import load_data
 from dpi_core.seeds import seeded_generator
 
-PATIENCE = 60
+PATIENCE = 120
 """Seconds to wait for what has to come: the machine may be busy."""
 
 HELD_OUT = Inputs("held-out", 2, 0)
@@ -54,6 +54,7 @@ def result(engine, request):
 def start(engine, request, session):
     """Submits a request and returns its job once it is being computed."""
     job = engine.submit(session, request)
+    engine.best_device()  # torch is imported
     deadline = time.monotonic() + PATIENCE
     while job.done < 1:
         assert time.monotonic() < deadline, job
@@ -391,3 +392,144 @@ def test_the_first_picture_is_made_without_torch():
     lines += ["assert 'torch' not in sys.modules"]
     run = subprocess.run([sys.executable, "-c", "\n".join(lines)], capture_output=True, text=True)
     assert run.returncode == 0, run.stderr
+
+
+# Fair, bounded, and hard to kill ---------------------------------------------------------------------------------
+
+
+def test_a_session_that_asks_for_little_is_served_before_the_rest_of_one_that_asks_for_much(engine):
+    running, finished = start(engine, long_request(), "somebody"), []
+    greedy = [sweep_request(0.1), PadRequest(DIGITS, HELD_OUT, 1, (0.5,), (0.0, 1.0), "cpu")]
+    jobs = {("greedy", i): engine.submit("greedy", request) for i, request in enumerate(greedy)}
+    jobs |= {("modest", 0): engine.submit("modest", sweep_request(0.9))}
+    watchers = [
+        threading.Thread(target=lambda k=k, j=j: (j.wait(PATIENCE), finished.append(k))) for k, j in jobs.items()
+    ]
+    for watcher in watchers:
+        watcher.start()
+    assert engine.ahead_of(jobs["modest", 0]) == 3
+    engine.cancel("somebody", running)
+    for watcher in watchers:
+        watcher.join()
+    assert all(job.status == "done" for job in jobs.values())
+    assert finished == [("greedy", 0), ("modest", 0), ("greedy", 1)]
+
+
+def test_a_full_queue_refuses_with_a_sentence_and_takes_jobs_again_later():
+    with closing(Engine(most_waiting=2)) as engine:
+        running = start(engine, long_request(), "somebody")
+        waiting = [engine.submit(f"s{i}", sweep_request(i / 10)) for i in range(2)]
+        refused = engine.submit("late", sweep_request(0.9))
+        assert refused.status == "failed" and "2 computations wait for cpu" in refused.error
+        assert_one_sentence(refused.error)
+        assert engine.submit("late", sweep_request(0.1)) is waiting[1], "what is computed anyhow costs nothing"
+        engine.cancel("somebody", running)
+        assert all(job.wait(PATIENCE) for job in waiting)
+        assert answer(engine, sweep_request(0.9), "late").status == "done"
+        assert engine.observe().outcomes == {"cancelled": 1, "refused": 1, "done": 3}
+
+
+def test_a_worker_that_dies_is_replaced_and_the_others_are_answered(engine, monkeypatch):
+    from app.services import compute
+
+    load = compute.load_model
+
+    def dying(key, device):
+        if key == BLIND:
+            raise SystemExit
+        return load(key, device)
+
+    monkeypatch.setattr(compute, "load_model", dying)
+    running = start(engine, long_request(), "somebody")
+    fatal, next_one = engine.submit("a", sweep_request(model=BLIND)), engine.submit("b", sweep_request())
+    engine.cancel("somebody", running)
+    assert fatal.wait(PATIENCE) and fatal.status == "failed"
+    assert_one_sentence(fatal.error)
+    assert next_one.wait(PATIENCE) and next_one.status == "done"
+
+
+def test_a_large_batch_stops_between_two_layers(engine, monkeypatch):
+    from app.services import compute
+
+    load, started = compute.load_model, []
+
+    def watched(key, device):
+        model = load(key, device)
+        for layer in model.net.backbone.modules():
+            layer.register_forward_pre_hook(lambda *_: started.append(time.monotonic()))
+        return model
+
+    monkeypatch.setattr(compute, "load_model", watched)
+    job = engine.submit("me", sweep_request(0.2, 0.5, inputs=Inputs("digits", 300, 0)))
+    while not started:
+        time.sleep(0.001)
+    engine.cancel("me", job)
+    cancelled = time.monotonic()
+    assert job.wait(PATIENCE) and job.status == "cancelled" and job.done == 0
+    assert sum(at > cancelled for at in started) <= 1, "one layer may have passed the question already"
+
+
+def test_what_the_engine_holds_can_be_observed(engine):
+    result(engine, sweep_request())
+    seen = engine.observe()
+    assert seen.cache_bytes == engine.cache.held > 0 and seen.cached == 1
+    assert (seen.waiting, seen.running) == (0, 0) and seen.cache_bytes <= seen.cache_limit
+
+
+def short_of_memory(monkeypatch, rows):
+    """A device on which the network has room for so many samples and no more; the calls that had room are returned."""
+    from app.services import compute
+
+    load, calls = compute.load_model, []
+
+    def limited(key, device):
+        model = load(key, device)
+        whole = model.net.backbone.forward
+
+        def forward(x):
+            if len(x) > rows:
+                raise torch.OutOfMemoryError("out of memory")
+            calls.append(len(x))
+            return whole(x)
+
+        model.net.backbone.forward = forward
+        return model
+
+    monkeypatch.setattr(compute, "load_model", limited)
+    return calls
+
+
+def test_too_little_memory_means_smaller_parts_and_a_sentence(engine, monkeypatch):
+    inputs = Inputs("held-out", 10, 0)
+    expected = result(engine, sweep_request(inputs=inputs)).x0_hat
+    with closing(Engine()) as tight:
+        calls = short_of_memory(monkeypatch, 5)
+        job = answer(tight, sweep_request(inputs=inputs))
+        assert "computed 4 at a time" in job.note and calls == [4, 4, 2] * 2
+        assert_one_sentence(job.note)
+        np.testing.assert_allclose(job.result.x0_hat, expected, rtol=1e-4, atol=1e-6)
+        assert tight.submit("another", sweep_request(inputs=inputs)).note == job.note
+
+
+def test_no_memory_for_a_single_sample_is_said_in_a_sentence(engine, monkeypatch):
+    short_of_memory(monkeypatch, 0)
+    job = answer(engine, sweep_request())
+    assert job.status == "failed" and "memory of cpu does not suffice" in job.error
+    assert_one_sentence(job.error)
+
+
+def test_logs_hold_no_words_of_users(engine, caplog, monkeypatch):
+    from app.services import compute
+
+    def broken(*_):
+        raise KeyError("a secret of the user")
+
+    caplog.set_level("INFO", "dpi_explorer")
+    result(engine, sweep_request())
+    monkeypatch.setattr(compute, "answer", broken)
+    assert answer(engine, sweep_request(0.4)).status == "failed"
+    events = [json.loads(record.message) for record in caplog.records if record.name == "dpi_explorer"]
+    assert [event["event"] for event in events][-3:] == ["request", "request failed", "request"]
+    assert events[-3]["status"] == "done" and events[-3]["model"] == DIGITS.digest[:12] and events[-3]["seconds"] > 0
+    assert "test_engine.py" in events[-2]["where"]
+    assert "secret" not in caplog.text

@@ -210,7 +210,7 @@ TAMPERED = {
     "a tensor too many": (edit_tensors(lambda tensors: tensors.update(x=torch.ones(1))), "has the unknown tensor 'x'"),
     "another shape": (
         edit_tensors(lambda tensors: tensors.update({"theta0.tail.bias": torch.ones(3)})),
-        r"theta0.tail.bias is \(\(3,\)",
+        r"theta0.tail.bias is \('F32', \(3,\)\)",
     ),
     "another precision": (
         edit_tensors(lambda tensors: tensors.update({"theta0.tail.bias": torch.ones(2).half()})),

@@ -323,7 +323,7 @@ def test_the_blend_passes_gradcheck_forwards_backwards_and_twice(generator):
     lam = torch.rand(3, 2, generator=generator, dtype=torch.float64).requires_grad_()
 
     def blend(theta0, theta1, lam):
-        return Blend.apply(theta0, theta1, lam, [3, 2])
+        return Blend.apply(theta0, theta1, lam, [3, 2], [])
 
     assert torch.autograd.gradcheck(blend, (theta0, theta1, lam), check_forward_ad=True)
     assert torch.autograd.gradgradcheck(blend, (theta0, theta1, lam))
@@ -654,6 +654,35 @@ def test_parameters_at_one_s_are_reused_until_something_changes():
         assert [run(), run()] == [False, True]
         assert_close(seen[-1], torch.lerp(net.theta0["weight"], net.theta1["weight"], 0.25), **exactly)
     assert run() is False
+
+
+@torch.no_grad()
+def test_the_memory_of_the_last_parameters_is_used_again_unless_somebody_holds_a_part_of_it():
+    net, x = DPI(Recorder(), SoftmaxSchedule(6)), torch.randn(1, 3)
+    net.separate(0.5, torch.Generator().manual_seed(0))
+    seen = net.backbone.seen
+
+    def address(s: float) -> int:
+        net(x, s)
+        return seen[-1].untyped_storage().data_ptr()
+
+    first = address(0.2)
+    seen.clear()
+    assert address(0.3) == first
+    kept = {0.3: seen.pop().detach()[1:]}  # a part, behind a view of its own
+    assert address(0.4) != first
+    kept[0.4] = seen.pop()
+    with torch.enable_grad():
+        for parameter in net.parameters():
+            parameter.requires_grad_(False)
+        watched = x.clone().requires_grad_()
+        out = net(watched, 0.5)  # the graph holds its parameters
+    seen.clear()
+    for s in (0.6, 0.7):
+        net(x, s)
+    for s, part in kept.items():
+        assert_close(part, net.effective_parameters(s)["weight"][-len(part) :], **exactly)
+    assert_close(torch.autograd.grad(out.sum(), watched)[0], net.effective_parameters(0.5)["weight"].sum(0)[None])
 
 
 class Constant(LambdaSchedule):

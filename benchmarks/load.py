@@ -1,0 +1,195 @@
+"""Sessions against one engine for a while: is every answer right, how long does it take, does memory stay flat?
+
+`python -m benchmarks.load [--sessions 10] [--seconds 300]` prints the rows and writes benchmarks/results/load.json; it
+exits with 1 after a wrong answer or an error. A session does what a page does: it asks, looks at its job until it is
+finished, and asks again, for one of several models and for scalars of its own; every third question was asked before.
+Each answer is compared with one that `dpi_core` gives in a single thread, before the engine starts.
+"""
+
+import argparse
+import itertools
+import random
+import statistics
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from app.records import Inputs, ModelKey, SweepRequest
+from app.services import stored
+from app.services.inference import Engine
+from benchmarks.measure import Row, write
+
+MODELS = ("digits-vp-dpi", "digits-vp-none", "mixture2d-flow-dpi")
+LEVELS, FRAMES, SAMPLES, SEEDS = 48, 4, 4, 2
+"""Scalars that are asked for, and how many in one request; samples in each; seeds of their choice and noise."""
+
+TOLERANCE = {"rtol": 1e-4, "atol": 1e-6}
+BOUNDS = {"cached": 150.0, "small": 2000.0, "growth": 5.0}
+"""Milliseconds at the 95th percentile; per cent by which memory may grow after the first fifth of the run."""
+
+PATIENCE = 120
+
+
+@dataclass
+class Seen:
+    """What all sessions together have seen."""
+
+    cached_ms: list[float] = field(default_factory=list)
+    computed_ms: list[float] = field(default_factory=list)
+    wrong: list[str] = field(default_factory=list)
+    errors: list[str] = field(default_factory=list)
+    memory: list[tuple[float, int]] = field(default_factory=list)
+
+
+References = dict[tuple[ModelKey, int, float], np.ndarray]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--sessions", type=int, default=10)
+    parser.add_argument("--seconds", type=float, default=300)
+    parser.add_argument("--no-json", action="store_true", help="leave the results file as it is")
+    chosen = parser.parse_args()
+    references = reference_answers()
+    engine, seen = Engine(cache_bytes=2**20), Seen()
+    run(engine, references, seen, chosen.sessions, chosen.seconds)
+    observed = engine.observe()
+    engine.close()
+    rows = rows_of(seen, chosen.sessions, chosen.seconds)
+    for row in rows:
+        print(
+            f"{row.what}: {row.median:.4g} {row.unit}{'' if row.bound is None else f', bound {row.bound:g}'}; {row.beside}"
+        )
+    print(f"the engine at the end: {observed}")
+    for text in (seen.wrong + seen.errors)[:10]:
+        print(text, file=sys.stderr)
+    if not chosen.no_json:
+        write("load", f"Load: {chosen.sessions} sessions, {chosen.seconds:g} s", rows, {"sessions": chosen.sessions})
+    sys.exit(1 if seen.wrong or seen.errors else 0)
+
+
+def reference_answers() -> References:
+    """x̂0 of every model, seed and level, (n, ...) with channels last, computed one after another in this thread."""
+    import torch
+
+    import dpi_core
+    from dpi_core.data import load_data
+    from dpi_core.seeds import seeded_generator
+
+    found: References = {}
+    for name, seed in itertools.product(MODELS, range(SEEDS)):
+        key = stored.read_model(name).key
+        model = dpi_core.load(key.folder)
+        x0 = load_data(model.recipe.data).held_out_batch(SAMPLES, seed)
+        eps = torch.randn(x0.shape, generator=seeded_generator(seed))
+        for s in levels():
+            x0_hat = model.denoise(model.process.add_noise(x0, eps, s), s).numpy()
+            found[key, seed, s] = np.moveaxis(x0_hat, 1, -1) if x0_hat.ndim == 4 else x0_hat
+    return found
+
+
+def levels() -> list[float]:
+    """The scalars that sessions ask for."""
+    return np.linspace(0, 1, LEVELS).tolist()
+
+
+def run(engine: Engine, references: References, seen: Seen, sessions: int, seconds: float) -> None:
+    """Lets the sessions ask until the time is over; notes the process's memory twice a second."""
+    began, over = time.monotonic(), threading.Event()
+    threads = [
+        threading.Thread(target=session, args=(engine, references, seen, number, over), name=f"session {number}")
+        for number in range(sessions)
+    ]
+    for thread in threads:
+        thread.start()
+    while time.monotonic() - began < seconds:
+        time.sleep(0.5)
+        seen.memory.append((time.monotonic() - began, resident()))
+    over.set()
+    for thread in threads:
+        thread.join()
+
+
+def session(engine: Engine, references: References, seen: Seen, number: int, over: threading.Event) -> None:
+    """One visitor."""
+    for request in questions(references, number):
+        if over.is_set():
+            return
+        began = time.perf_counter()
+        job = engine.submit(f"session {number}", request)
+        is_cached = job.finished
+        if not job.wait(PATIENCE):
+            seen.errors.append(f"no answer within {PATIENCE} s: {request}")
+        elif job.result is None:
+            seen.errors.append(f"{job.status}: {job.error}")
+        else:
+            milliseconds = 1e3 * (time.perf_counter() - began)
+            (seen.cached_ms if is_cached else seen.computed_ms).append(milliseconds)
+            compare(job.result, request, references, seen)
+        time.sleep(0.02)  # a page is looked at before the next question
+
+
+def compare(result: object, request: SweepRequest, references: References, seen: Seen) -> None:
+    """Notes every frame that is not the single-threaded one."""
+    for s, x0_hat in zip(request.s_grid, result.x0_hat, strict=True):  # type: ignore[attr-defined]
+        expected = references[request.model, request.inputs.seed, s]
+        if not np.allclose(x0_hat, expected, **TOLERANCE):
+            seen.wrong.append(
+                f"{Path(request.model.folder).name}, s = {s:.3f}: off by {abs(x0_hat - expected).max():.2g}"
+            )
+
+
+def questions(references: References, number: int) -> Iterator[SweepRequest]:
+    """What one session asks: other models and scalars every time, a third of it twice."""
+    draw, keys, last = random.Random(number), sorted({key for key, _, _ in references}, key=str), None
+    while True:
+        if last is None or draw.random() > 1 / 3:
+            grid = tuple(sorted(draw.sample(levels(), FRAMES)))
+            last = SweepRequest(draw.choice(keys), Inputs("held-out", SAMPLES, draw.randrange(SEEDS)), grid, "cpu")
+        yield last
+
+
+def rows_of(seen: Seen, sessions: int, seconds: float) -> list[Row]:
+    """The table's rows."""
+    answers = len(seen.cached_ms) + len(seen.computed_ms)
+    settled = [size for at, size in seen.memory if at >= min(60, seconds / 5)]
+    ends = max(1, len(settled) // 10)
+    growth = 100 * (statistics.mean(settled[-ends:]) / statistics.mean(settled[:ends]) - 1)
+    peak = f"{max(size for _, size in seen.memory) / 1e6:.0f} MB at the peak"
+    return [
+        Row("wrong answers", [len(seen.wrong)], "", 0, f"{answers} answers, {answers * FRAMES} frames compared"),
+        Row("errors", [len(seen.errors)], "", 0),
+        Row(
+            "95th percentile of a cached answer",
+            [percentile(seen.cached_ms)],
+            "ms",
+            BOUNDS["cached"],
+            f"{len(seen.cached_ms)} answers",
+        ),
+        Row(
+            "95th percentile of a small computation",
+            [percentile(seen.computed_ms)],
+            "ms",
+            BOUNDS["small"],
+            f"{len(seen.computed_ms)} answers, {len(seen.computed_ms) / seconds:.1f} a second",
+        ),
+        Row("growth of memory after the first minute", [growth], "%", BOUNDS["growth"], peak),
+    ]
+
+
+def percentile(values: list[float]) -> float:
+    return float(np.percentile(values, 95)) if values else 0.0
+
+
+def resident() -> int:
+    """Bytes of this process in memory."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * 4096
+
+
+if __name__ == "__main__":
+    main()

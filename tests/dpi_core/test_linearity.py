@@ -1,0 +1,259 @@
+"""A scalar for every sample in one pass: what grouping gives, and only where that is certain."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+from torch.testing import assert_close
+from torch.utils import _pytree as pytree
+
+from dpi_core import DPI, SoftmaxSchedule
+from dpi_core.backbones import MLP, MLPConfig, UNet, UNetConfig
+from dpi_core.linearity import Pass, PerSample, Plan
+
+BATCH = 6
+SCALARS = torch.tensor([0.3, 1.0, 0.0, 0.8, 0.55, 0.1], dtype=torch.float64)
+closely = {"rtol": 1e-5, "atol": 1e-5}
+
+
+class Every(nn.Module):
+    """Every operator that one pass can answer, in 1 to 3 dimensions, without and with biases."""
+
+    def __init__(self):
+        super().__init__()
+        self.down, self.up = nn.Conv1d(2, 4, 3, stride=2, bias=False), nn.ConvTranspose1d(4, 2, 3, stride=2)
+        self.down2, self.up2 = nn.Conv2d(2, 4, 3, groups=2), nn.ConvTranspose2d(4, 2, 3, padding=1)
+        self.down3, self.up3 = nn.Conv3d(1, 2, 2), nn.ConvTranspose3d(2, 1, 2)
+        self.group, self.layer, self.rms = nn.GroupNorm(2, 4), nn.LayerNorm((7, 7)), nn.RMSNorm(7)
+        self.linear = nn.Linear(7, 7, bias=False)
+
+    def forward(self, x):
+        x = self.up(self.down(x.flatten(2)).tanh()).unflatten(2, (7, 7))
+        x = self.up2(self.group(self.down2(x)))[..., :7, :7]
+        x = self.layer(F.pad(x, (0, 7 - x.shape[-1], 0, 7 - x.shape[-2])))
+        x = self.up3(self.down3(x[:, None]))[:, 0]
+        return self.rms(self.linear(x)), x.mean((1, 2, 3))
+
+
+def unet():
+    config = UNetConfig(base_channels=8, channel_multipliers=(1, 2), head_channels=8, norm_groups=4)
+    return UNet(config), torch.randn(BATCH, 1, 7, 7)
+
+
+CASES = {
+    "unet": unet,
+    "mlp": lambda: (MLP(MLPConfig(width=16, depth=3)), torch.randn(BATCH, 2)),
+    "every operator": lambda: (Every(), torch.randn(BATCH, 2, 7, 7)),
+    "tokens": lambda: (nn.Sequential(nn.Linear(5, 8), nn.LayerNorm(8), nn.Linear(8, 3)), torch.randn(BATCH, 4, 5)),
+}
+
+
+def apart(backbone, **options):
+    """DPI with sets that differ everywhere, zero weights included."""
+    generator = torch.Generator().manual_seed(3)
+    net = DPI(backbone, options.pop("schedule", SoftmaxSchedule(9, init_std=1.0, generator=generator)), **options)
+    with torch.no_grad():
+        for flat in (net.flat0, net.flat1):
+            flat.add_(0.3 * torch.randn(flat.shape, generator=generator))
+    return net
+
+
+def always(monkeypatch, pays=True):
+    monkeypatch.setattr(Plan, "pays", lambda self, *_: bool(self.operators) and pays)
+
+
+def passes(net):
+    """How often the backbone is called, counted in the list that is returned."""
+    calls, forward = [], net.backbone.forward
+    net.backbone.forward = lambda *args, **kwargs: (calls.append(len(args[0])), forward(*args, **kwargs))[1]
+    return calls
+
+
+def outputs(network, *args):
+    """What a network puts out, (b, n), also where that is a tuple."""
+    out = network(*args)
+    return torch.cat([part.flatten(1) if part.ndim > 1 else part[:, None] for part in pytree.tree_leaves(out)], 1)
+
+
+def derivatives(net, x, s):
+    flat = outputs(net, x, s)
+    weights = torch.linspace(-1, 1, flat.numel()).view_as(flat)
+    wanted = [net.flat0, net.flat1, net.schedule.phi, *(t for t in (x, s) if t.requires_grad)]
+    return flat.detach(), torch.autograd.grad((flat * weights).sum(), wanted)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_one_pass_is_what_the_groups_give_derivatives_included(case, monkeypatch):
+    backbone, x = CASES[case]()
+    net, x = apart(backbone), x.requires_grad_()
+    s = SCALARS.clone().requires_grad_()
+    always(monkeypatch, pays=False)
+    expected, expected_grads = derivatives(net, x, s)
+    always(monkeypatch)
+    net(x, s)  # its plan is made
+    calls = passes(net)
+    found, grads = derivatives(net, x, s)
+    assert calls == [BATCH]
+    assert_close(found, expected, **closely)
+    for grad, other in zip(grads, expected_grads, strict=True):
+        assert_close(grad, other, rtol=1e-4, atol=1e-4 * float(other.abs().max()))
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_each_sample_is_that_of_its_own_materialised_network(case, monkeypatch):
+    backbone, x = CASES[case]()
+    net = apart(backbone)
+    always(monkeypatch)
+    with torch.no_grad():
+        found = outputs(net, x, SCALARS)
+        alone = [outputs(net.materialize(s), x[i : i + 1]) for i, s in enumerate(SCALARS.tolist())]
+    assert_close(found, torch.cat(alone), **closely)
+
+
+def test_the_ends_of_linear_operators_are_exact_to_the_bit(monkeypatch):
+    net, x = apart(nn.Linear(8, 8)), torch.randn(2, 8)
+    always(monkeypatch)
+    found = net(x, torch.tensor([0.0, 1.0]))
+    for i in (0, 1):
+        assert torch.equal(found[i], net.materialize(float(i))(x)[i])
+
+
+def test_groups_of_layers_follow_their_own_curves(monkeypatch):
+    schedule = SoftmaxSchedule(9, n_groups=2, init_std=2.0, generator=torch.Generator().manual_seed(1))
+    net = apart(MLP(MLPConfig(width=16, depth=3)), schedule=schedule, groups={"ends": ("head.*", "tail.*")})
+    x = torch.randn(BATCH, 2)
+    always(monkeypatch, pays=False)
+    expected = net(x, SCALARS)
+    always(monkeypatch)
+    assert_close(net(x, SCALARS), expected, **closely)
+
+
+# Where it must not be used ---------------------------------------------------------------------------------------
+
+
+class TimeFirst(nn.Module):
+    """Samples on the second axis inside."""
+
+    def __init__(self):
+        super().__init__()
+        self.linear = nn.Linear(5, 5)
+
+    def forward(self, x):
+        return self.linear(x.transpose(0, 1)).tanh().transpose(0, 1)
+
+
+class Windows(nn.Module):
+    """Samples and windows on one axis inside."""
+
+    def __init__(self):
+        super().__init__()
+        self.linear = nn.Linear(5, 5)
+
+    def forward(self, x):
+        return self.linear(x.flatten(0, 1)).unflatten(0, x.shape[:2])
+
+
+class Arithmetic(nn.Module):
+    """Parameters in arithmetic of its own; "a comparison" would be answered by identity if nobody stopped it."""
+
+    def __init__(self, kind):
+        super().__init__()
+        self.kind, self.weight = kind, nn.Parameter(torch.randn(5))
+
+    def forward(self, x):
+        used = {
+            "before": lambda: x * self.weight,
+            "after": lambda: self.weight * 2,
+            "attribute": lambda: self.weight.exp(),
+        }
+        used["comparison"] = lambda: (self.weight == 0).float() + x
+        return x + used[self.kind]()
+
+
+UNSURE = {
+    "time first, as many steps as samples": (TimeFirst, BATCH),
+    "windows": (Windows, 3),
+    **{kind: (lambda kind=kind: Arithmetic(kind), 4) for kind in ("before", "after", "attribute", "comparison")},
+    "recurrent": (lambda: First(nn.LSTM(5, 5, batch_first=True)), 4),
+    "attention": (lambda: Attention(), 4),
+    "batch normalisation": (lambda: nn.Sequential(nn.Linear(5, 5), nn.BatchNorm1d(4)), 4),
+}
+
+
+class First(nn.Module):
+    def __init__(self, inner):
+        super().__init__()
+        self.inner = inner
+
+    def forward(self, x):
+        return self.inner(x)[0]
+
+
+class Attention(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.inner = nn.MultiheadAttention(5, 1, batch_first=True)
+
+    def forward(self, x):
+        return self.inner(x, x, x)[0]
+
+
+@pytest.mark.parametrize("case", UNSURE)
+def test_where_it_is_not_certain_every_scalar_has_its_pass(case, monkeypatch):
+    build, steps = UNSURE[case]
+    net, x = apart(build()).eval(), torch.randn(BATCH, steps, 5)
+    always(monkeypatch)
+    with torch.no_grad():
+        expected = torch.cat([net.materialize(s)(x[i : i + 1]) for i, s in enumerate(SCALARS.tolist())])
+        net(x, SCALARS)  # its plan is made
+        calls = passes(net)
+        found = net(x, SCALARS)
+    assert len(calls) == len(SCALARS)
+    assert_close(found, expected, **closely)
+
+
+def test_an_observed_backbone_is_run_once_per_scalar(monkeypatch):
+    net, seen = apart(nn.Sequential(nn.Linear(2, 2), nn.Tanh())), []
+    always(monkeypatch)
+    handle = net.backbone[0].register_forward_hook(lambda module, args, out: seen.append(len(out)))
+    net(torch.randn(BATCH, 2), SCALARS)
+    assert seen == [1] * BATCH
+    handle.remove()
+
+
+def test_nothing_remains_after_an_unsupported_operator(monkeypatch):
+    net = apart(Arithmetic("attribute"))
+    always(monkeypatch)
+    net(torch.randn(BATCH, 4, 5), SCALARS)
+    assert net.backbone.weight is None
+
+
+# What it costs ---------------------------------------------------------------------------------------------------
+
+
+def test_it_is_used_where_many_small_passes_would_cost_more():
+    small, x = apart(MLP(MLPConfig(width=16, depth=3))), torch.randn(64, 2)
+    large, images = (
+        apart(UNet(UNetConfig(base_channels=8, channel_multipliers=(1,), head_channels=8))),
+        torch.randn(64, 1, 28, 28),
+    )
+    with torch.no_grad():
+        for net, inputs in ((small, x), (large, images)):
+            net(inputs, torch.linspace(0, 1, 64))
+        few, many = passes(large), passes(small)
+        large(images, torch.tensor([0.2, 0.7]).repeat(32))
+        small(x, torch.linspace(0, 1, 64))
+    assert few == [32, 32] and many == [64]
+
+
+def test_multiplications_are_those_of_the_operators():
+    net = apart(nn.Sequential(nn.Conv2d(1, 4, 3, padding=1), nn.ConvTranspose2d(4, 2, 2, stride=2)))
+    net(torch.randn(BATCH, 1, 8, 8), SCALARS)
+    (plan,) = net._plans.values()
+    assert plan == Plan(2, 8 * 8 * 4 * 9 + 8 * 8 * 4 * 2 * 4)
+
+
+def test_a_parameter_per_sample_tells_its_form_and_nothing_else():
+    parameter = PerSample(torch.zeros(3, 2), torch.ones(3, 2), torch.rand(4), Pass(4))
+    assert parameter.shape == (3, 2) and parameter.dtype == torch.float32
+    assert not hasattr(parameter, "no_such_name")
