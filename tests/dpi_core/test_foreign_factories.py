@@ -117,7 +117,7 @@ def test_the_commands_train_and_describe_such_a_network(others, tmp_path, capsys
     arguments = [str(tmp_path / "recipe.json"), "--runs", str(tmp_path / "runs"), "--out", str(tmp_path)]
     with pytest.raises(SystemExit):
         main(["train", *arguments])
-    assert f"--allow {NAME}" in capsys.readouterr().err and not imported(others)
+    assert f"DPI_FACTORIES={NAME}, or --allow." in capsys.readouterr().err and not imported(others)
     main(["train", *arguments, "--allow", NAME])
     main(["info", str(tmp_path / "ring-flow-dpi"), "--allow", NAME])
     numbers = 2 * (3 * 8 + 9 * 8 + 9 * 2) + 9
