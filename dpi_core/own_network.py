@@ -8,6 +8,7 @@ from typing import Any
 from dpi_core.backbones import FactoryConfig
 from dpi_core.build import Recipe, SamplingConfig, recipe_from_dict, recipe_to_dict
 from dpi_core.conditioning import ConditioningConfig
+from dpi_core.config import from_dict
 from dpi_core.data import DataConfig, load_data
 from dpi_core.model import Model
 from dpi_core.noise_processes import FlowMatching, NoiseProcess
@@ -44,7 +45,7 @@ def image_recipe(
         process=FlowMatching() if process is None else process,
         backbone=backbone,
         conditioning=ConditioningConfig(),
-        training=TrainingConfig(**{"steps": 2000, **training}),
+        training=from_dict(TrainingConfig, {"steps": 2000, **training}, "training"),
         sampling=SamplingConfig(),
     )
     return recipe_from_dict(recipe_to_dict(recipe))  # checked like one from a file

@@ -121,8 +121,7 @@ def _find(name: str) -> Factory:
         return _entry_point(name)
     if name not in (*_allowed.get(), *filter(None, map(str.strip, os.environ.get(VARIABLE, "").split(",")))):
         raise ValueError(
-            f"the backbone is made by {name}, which is not allowed to run here; if you trust it, allow it by"
-            f" {VARIABLE}={name} or --allow {name}."
+            f"the backbone is made by {name}, which is not allowed to run here; if you trust it: {VARIABLE}={name}, or --allow."
         )
     module, function = name.split(":")
     try:
