@@ -19,7 +19,8 @@ from torch.testing import assert_close
 from torch.utils import _pytree as pytree
 
 import dpi_core
-from dpi_core.interpolation import DPI, Blend
+from dpi_core.flat_storage import Blend
+from dpi_core.interpolation import DPI
 from dpi_core.lambda_schedules import FixedSchedule, LambdaSchedule, ScalarRange, SoftmaxSchedule
 
 SCALARS = torch.tensor([0.7, 1.0, 0.1, 0.7])  # sorting them is not its own inverse
