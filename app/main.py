@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from importlib import import_module
 
@@ -10,11 +11,22 @@ from streamlit.navigation.page import StreamlitPage
 
 from app import state
 from app.records import StoredModel
-from app.services import cache, stored
+from app.services import cache
+from app.views.plain import plain
 
-VIEWS = ("denoise", "parameters", "layers", "trajectories", "learn")
+VIEWS = ("denoise", "parameters", "layers", "trajectories", "compare", "models", "runs", "learn")
+WITHOUT_MODEL = ("models",)
+"""Pages that are drawn even where the sidebar's model is damaged."""
+
 DEFAULT_MODEL = "digits-vp-dpi"
 AUTOMATIC = "auto"
+
+NOT_DRAWN = (
+    "This page cannot be drawn with what is stored beside this model: run `python -m dpi_core analyse` on it, or load it"
+    " without its analysis.safetensors."
+)
+
+log = logging.getLogger(__name__)
 
 # Slider, pictures and charts fit a 1280 × 720 screen.
 COMPACT = """<style>
@@ -36,7 +48,8 @@ def main() -> None:
     """Draws the sidebar and the chosen page."""
     st.set_page_config(page_title="DPI Explorer", layout="wide")
     st.html(COMPACT)
-    names = stored.model_names()
+    cache.uploads().touch(state.session_id())
+    names = [source.name for source in cache.sources()]
     if not names:
         st.error("There is no model in checkpoints/; train one with `python -m dpi_core train digits-vp-dpi`.")
         return
@@ -59,8 +72,16 @@ def _view(name: str, choices: Choices) -> StreamlitPage:
     """One page; its module is imported when it is first opened, so that the start page does not wait for the others."""
 
     def draw() -> None:
-        if choices.model is not None:
+        if choices.model is None and name not in WITHOUT_MODEL:
+            return
+        try:
             import_module(f"app.views.{name}").page(choices.model, choices.seed, choices.device)
+        except Exception:
+            # What a reader has loaded may hold results that fit neither its weights nor one another.
+            if choices.model is None or choices.model.source.origin == "zoo":
+                raise
+            log.exception("a page of a loaded model could not be drawn: %s", name)
+            st.error(NOT_DRAWN)
 
     return st.Page(draw, title=name.capitalize(), url_path=name, default=name == VIEWS[0])
 
@@ -81,7 +102,7 @@ def _choose_model(names: list[str]) -> StoredModel | None:
         try:
             model = cache.model(name)
         except ValueError as error:
-            st.error(str(error))
+            st.error(plain(str(error)))
             return None
         st.caption(_card(model))
     return model
@@ -92,7 +113,7 @@ def _card(model: StoredModel) -> str:
     data, parameters = model.metrics.get("data", {}), model.metrics.get("parameters")
     sets = "two parameter sets and λ" if model.has_two_sets else "one parameter set, blind to t"
     size = "" if parameters is None else f"{parameters / 1e6:.2f} M numbers, "
-    origin = f"{data['name'].replace('_', ' ')}, {data['licence']}" if data else ""
+    origin = plain(f"{data['name'].replace('_', ' ')}, {data['licence']}") if data else ""
     return f"{size}{sets}.  \n{origin}"
 
 

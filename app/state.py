@@ -9,14 +9,15 @@ from __future__ import annotations
 
 import math
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from urllib.parse import urlencode
 
 import streamlit as st
 from streamlit.navigation.page import StreamlitPage
+from streamlit.runtime.scriptrunner import get_script_run_ctx
 
-from app.records import Request, Upload
+from app.records import Request, Source, Upload
 
 MODEL, INPUTS, SEED, DEVICE = "model", "inputs", "seed", "device"
 """Widgets bound to the URL."""
@@ -46,11 +47,20 @@ ALONG, WEIGHT, HISTOGRAM = "along", "weight", "histogram"
 T, LAM = "t", "lam"
 """The cursor in the URL: noise level, and the parameters' position where it is off the learned curve."""
 
+COMPARED_ON, SWEEP, AGAINST, MEASURE = "compared_on", "scores_of", "against", "measure"
+"""The Compare page: its inputs, the sweep whose scores are shown, the method all are held against, and by what measure."""
+
 LAYER, HEAT, ROWS, SAMPLE, SHOWN = "layer", "heat", "rows", "sample", "shown"
 """The Layers page: the selected layer, the statistic on the strips, the order of the rows, the sample, what is shown of it."""
 
 LESSON, STEP, ANSWER, PRESENT, DONE = "lesson", "step", "answer", "present", "done"
 """The Learn page: which lesson, where in it, the guesses so far, whether for a projector, and the lessons finished."""
+
+BESIDE = "beside"
+"""The Denoise page: a second model under the same cursor."""
+
+SEARCH, LOADING, LOAD_FROM, FOLDER = "search", "loading", "load_from", "folder"
+"""The Models page: what its cards are searched for, and how a model is loaded."""
 
 DEFAULT_T = 0.35
 MAX_SEED = 9999
@@ -58,6 +68,7 @@ MAX_SEED = 9999
 _SESSION, _UPLOAD, _CURSOR, _PAGE, _CANCELLED = "_session", "_upload", "_cursor", "_page", "_cancelled"
 _REMEMBERED = "_remembered"
 _PLACE, _PAGES = "_place", "_pages"
+_OWN_MODELS, _LEASE, _ROUND, _NEWS, _CHOSEN = "_own_models", "_lease", "_round", "_news", "_chosen"
 
 
 @dataclass(frozen=True)
@@ -130,6 +141,12 @@ def recall(key: str) -> str | None:
     return st.query_params.get(key) or st.session_state.get(_REMEMBERED, {}).get(key)
 
 
+def is_from_link(key: str) -> bool:
+    """Whether a choice stands in the URL without having been made in this session."""
+    value = st.query_params.get(key)
+    return value is not None and value != st.session_state.get(_REMEMBERED, {}).get(key)
+
+
 def remember(choices: dict[str, str]) -> None:
     """Puts choices made in a component into the URL, and keeps them for when the page is opened again."""
     st.session_state[_REMEMBERED] = {**st.session_state.get(_REMEMBERED, {}), **choices}
@@ -146,22 +163,43 @@ def forget(key: str) -> None:
 
 
 def read_place(model: str) -> Place:
-    """The place in the URL, or where the reader was when the page was left; guesses hold for the model they were made for."""
-    known, place = st.session_state.get(_PLACE, (model, Place()))
-    if any(key in st.query_params for key in (LESSON, STEP, ANSWER, PRESENT, DONE)):
-        place = Place(
-            lesson=st.query_params.get(LESSON, ""),
-            step=_step(st.query_params.get(STEP, "1")),
-            answers=_answers(st.query_params.get(ANSWER, "")),
-            present=st.query_params.get(PRESENT) == "1",
-            done=tuple(key for key in st.query_params.get(DONE, "").split(",") if key),
-        )
+    """The place in the URL of a new session or after the browser's Back, else the one that was written last.
+
+    While somebody reads on, the URL may be behind: what the browser sends on its own carries the URL that it shows, and the
+    newest may still be on its way to it. Guesses hold for the model that they were made for.
+    """
+    context = get_script_run_ctx()
+    has_moved = context is not None and context.is_history_navigation
+    if _PLACE in st.session_state and not has_moved:
+        return known_place(model)
+    place = Place(
+        lesson=st.query_params.get(LESSON, ""),
+        step=_step(st.query_params.get(STEP, "1")),
+        answers=_answers(st.query_params.get(ANSWER, "")),
+        present=st.query_params.get(PRESENT) == "1",
+        done=tuple(key for key in st.query_params.get(DONE, "").split(",") if key),
+    )
+    known, _ = st.session_state.get(_PLACE, (model, place))
     return place if known == model else replace(place, answers={})
+
+
+def known_place(model: str) -> Place:
+    """The place that was written last."""
+    known, place = st.session_state.get(_PLACE, (model, Place()))
+    return place if known == model else replace(place, answers={})
+
+
+def move(model: str, place: Place) -> None:
+    """Goes to another place before the page is drawn.
+
+    The URL follows when it is drawn: a callback that writes to it can be stopped there by the next click or key.
+    """
+    st.session_state[_PLACE] = (model, place)
 
 
 def write_place(model: str, place: Place) -> None:
     """Puts the place into the URL, and keeps it for when the page is opened again."""
-    st.session_state[_PLACE] = (model, place)
+    move(model, place)
     query = place_query(place)
     for key in (LESSON, STEP, ANSWER, PRESENT, DONE):
         if key not in query:
@@ -210,7 +248,14 @@ def keep_choices(page: str) -> None:
         for key in (MODEL, SEED, DEVICE):
             if key in st.session_state:
                 st.session_state[key] = st.session_state[key]
+        if _CHOSEN in st.session_state:
+            st.session_state[MODEL] = st.session_state.pop(_CHOSEN)
     st.session_state[_PAGE] = page
+
+
+def choose_on_next_page(model: str) -> None:
+    """Sets the sidebar's model when another page is opened next: a switch of pages takes it back otherwise."""
+    st.session_state[_CHOSEN] = model
 
 
 def upload() -> Upload | None:
@@ -221,6 +266,41 @@ def upload() -> Upload | None:
 def set_upload(image: Upload | None) -> None:
     """Keeps this session's own image."""
     st.session_state[_UPLOAD] = image
+
+
+def own_models() -> tuple[Source, ...]:
+    """The models that this session has loaded, in the order of loading; no other session sees them."""
+    return st.session_state.get(_OWN_MODELS, ())
+
+
+def set_own_models(sources: Iterable[Source]) -> None:
+    """Keeps the models that this session has loaded."""
+    st.session_state[_OWN_MODELS] = tuple(sources)
+
+
+def keep_lease(lease: object) -> None:
+    """Holds an object until the session ends."""
+    st.session_state[_LEASE] = lease
+
+
+def upload_round() -> int:
+    """Numbers the forms that take files: a new number makes an empty form, and the browser's copies are let go."""
+    return st.session_state.get(_ROUND, 0)
+
+
+def next_upload_round() -> None:
+    """Empties the form that takes files when it is next drawn."""
+    st.session_state[_ROUND] = upload_round() + 1
+
+
+def set_news(text: str) -> None:
+    """Keeps a sentence for when the page is next drawn."""
+    st.session_state[_NEWS] = text
+
+
+def take_news() -> str:
+    """The sentence that was kept, once."""
+    return str(st.session_state.pop(_NEWS, ""))
 
 
 def cancelled() -> Request | None:

@@ -9,6 +9,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from dpi_core.backbones.foreign import factory as factory
+    from dpi_core.card import model_card as model_card
     from dpi_core.checkpoint import load as load
     from dpi_core.checkpoint import save as save
     from dpi_core.denoiser import Denoiser as Denoiser
@@ -21,6 +23,8 @@ if TYPE_CHECKING:
     from dpi_core.noise_processes import FlowMatching as FlowMatching
     from dpi_core.noise_processes import VEDiffusion as VEDiffusion
     from dpi_core.noise_processes import VPDiffusion as VPDiffusion
+    from dpi_core.own_network import image_recipe as image_recipe
+    from dpi_core.own_network import train as train
 
 _HOME = {
     "AWGN": "noise_processes",
@@ -33,8 +37,12 @@ _HOME = {
     "SoftmaxSchedule": "lambda_schedules",
     "VEDiffusion": "noise_processes",
     "VPDiffusion": "noise_processes",
+    "factory": "backbones.foreign",
+    "image_recipe": "own_network",
     "load": "checkpoint",
+    "model_card": "card",
     "save": "checkpoint",
+    "train": "own_network",
 }
 
 __all__ = sorted(_HOME)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from dpi_core.backbones import FactoryConfig
 from dpi_core.model import Model
 
 
@@ -17,9 +18,14 @@ def model_card(model: Model) -> str:
         "## Recipe\n\n" + _recipe(model),
         "## Scores on held-out data\n\n" + _scores(metrics),
         "## Made by\n\n" + _commands(metrics, recipe.name),
-        "Weights: MIT licence, like the code.",
+        _licence(model),
     ]
     return "\n\n".join(sections) + "\n"
+
+
+def _licence(model: Model) -> str:
+    ours = model.recipe.data.kind != "image_folder" and "imported" not in model.metrics
+    return "Weights: MIT licence, like the code." if ours else "Weights: the licence is for their owner to state."
 
 
 def _introduction(model: Model) -> str:
@@ -50,9 +56,16 @@ def _data(metrics: dict[str, Any]) -> str:
 
 def _recipe(model: Model) -> str:
     training, backbone = model.recipe.training, model.recipe.backbone
+    parameters = sum(parameter.numel() for parameter in model.net.parameters())
+    network = f"{type(backbone).__name__.removesuffix('Config')}, {parameters:,} parameters in all ({backbone})."
+    if isinstance(backbone, FactoryConfig):
+        network += (
+            f" Its module has to be installed where the model is loaded, and `{backbone.factory}` to be allowed there."
+        )
+    if "imported" in model.metrics:
+        return f"{network} The weights were imported; how they were trained is not recorded."
     return (
-        f"{type(backbone).__name__.removesuffix('Config')}, {model.metrics.get('parameters', 0):,} parameters in all"
-        f" ({backbone}). {training.steps:,} steps of {training.batch_size} samples with {training.scalars_per_batch}"
+        f"{network} {training.steps:,} steps of {training.batch_size} samples with {training.scalars_per_batch}"
         f" scalars each, AdamW at {training.learning_rate:g} (λ at {training.phi_learning_rate:g}), {training.precision},"
         f" averaged weights (decay {training.ema_decay:g}), seed {training.seed}."
     )
@@ -95,7 +108,7 @@ def _recognition(scores: dict[str, Any]) -> str:
 
 
 def _commands(metrics: dict[str, Any], name: str) -> str:
-    training = metrics.get("training", {})
+    training = metrics.get("training", {}) | metrics.get("imported", {})
     data = " --data PATH" if "--data" in training.get("command", "") else ""
     lines = [
         "```",
@@ -103,8 +116,8 @@ def _commands(metrics: dict[str, Any], name: str) -> str:
         f"python -m dpi_core analyse {name}{data}",
         f"python -m dpi_core evaluate {name}{data}",
         "```",
-        "",
-        f"{training.get('wall_seconds', 0) / 60:.0f} minutes on {training.get('hardware', 'hardware not recorded')}."
-        f" {training.get('note', '')}".rstrip(),
     ]
+    if "wall_seconds" in training:
+        spent = f"{training['wall_seconds'] / 60:.0f} minutes on {training.get('hardware', 'hardware not recorded')}."
+        lines += ["", f"{spent} {training.get('note', '')}".rstrip()]
     return "\n".join(lines)

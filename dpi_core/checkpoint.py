@@ -10,9 +10,10 @@ README.md             the model card
 from __future__ import annotations
 
 import json
+import math
 import os
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +22,12 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from dpi_core import hub
+from dpi_core.backbones.foreign import allowing
 from dpi_core.build import Recipe, build_denoiser, recipe_from_dict, recipe_to_dict
 from dpi_core.denoiser import Denoiser
+from dpi_core.limits import Limits, building_within, in_one_line, layers_within, read_header
+from dpi_core.limits import read_json as read_json
 from dpi_core.model import Model
 from dpi_core.training import TrainingState
 
@@ -51,70 +56,133 @@ def save(model: Model, path: str | Path) -> Path:
     return folder
 
 
-def load(path: str | Path, device: str | torch.device = "cpu") -> Model:
-    """Reads a checkpoint folder.
+def load(
+    path: str | Path,
+    device: str | torch.device = "cpu",
+    limits: Limits | None = None,
+    allow: Sequence[str] = (),
+) -> Model:
+    """Reads a checkpoint: a folder, or a repository on the Hub.
 
     Config, and the names, shapes and types of all tensors are checked before a weight is read.
 
     Args:
-        path: the folder.
+        path: the folder, or `hub:<owner>/<repo>`, of which weights, config, scores and card are fetched.
         device: where the weights go.
+        limits: what the checkpoint may ask for; by default what the environment allows (`Limits.from_environment`).
+        allow: factories `module:function` that may make its backbone, if it is not one of ours; see `backbones.foreign`.
 
     Raises:
-        ValueError: the folder or a file is missing, not what it should be, or does not fit the config; the message says
-            which and why.
+        ValueError: the folder or a file is missing, not what it should be, too large, or does not fit the config; the
+            message says which and why.
     """
-    folder = Path(path)
-    recipe = _read_recipe(folder)
-    weights = folder / WEIGHTS
+    folder = hub.folder_of(path)
+    with allowing(allow):
+        recipe = check(folder, limits)
+        denoiser = build_denoiser(recipe)
+    denoiser.net.load_state_dict(_read_weights(folder / WEIGHTS))
+    denoiser.to(device).eval()
+    return Model(denoiser, recipe, _read_metrics(folder, limits or Limits.from_environment()))
+
+
+def check(path: str | Path, limits: Limits | None = None) -> Recipe:
+    """Checks a checkpoint folder without reading its weights; memory is taken for file headers and the config alone.
+
+    Args:
+        path: the folder.
+        limits: see `load`.
+
+    Returns:
+        The recipe.
+
+    Raises:
+        ValueError: see `load`.
+    """
+    folder, limits = Path(path), limits or Limits.from_environment()
+    recipe = _read_recipe(folder, limits)
+    weights, config = folder / WEIGHTS, folder / CONFIG
     if not weights.is_file():
         raise ValueError(f"{folder} has no {WEIGHTS}; a checkpoint is a folder with {WEIGHTS} and {CONFIG}.")
-    with torch.device("meta"):
-        skeleton = build_denoiser(recipe)
-    _check_tensors(weights, skeleton.net.state_dict())
-    _check_shape(folder / CONFIG, skeleton, recipe.shape)
-    denoiser = build_denoiser(recipe)
-    denoiser.net.load_state_dict(load_file(weights))
-    denoiser.to(device).eval()
-    metrics = read_json(folder / METRICS) if (folder / METRICS).is_file() else {}
-    return Model(denoiser, recipe, metrics)
+    found = read_header(weights, limits)
+    skeleton = _skeleton(recipe, config, found)
+    _check_tensors(weights, found, skeleton.net.state_dict())
+    _check_shape(config, skeleton, recipe.shape, limits)
+    return recipe
 
 
-def _read_recipe(folder: Path) -> Recipe:
+def _read_recipe(folder: Path, limits: Limits) -> Recipe:
     if not (folder / CONFIG).is_file():
         raise ValueError(f"{folder} has no {CONFIG}; a checkpoint is a folder with {WEIGHTS} and {CONFIG}.")
     try:
-        return recipe_from_dict(read_json(folder / CONFIG))
+        recipe = recipe_from_dict(read_json(folder / CONFIG, limits))
+        limits.check("sample_numbers", math.prod(recipe.shape), "one sample of this shape")
+        limits.check("steps", recipe.sampling.steps, "sampling")
     except ValueError as error:
         raise ValueError(f"{folder / CONFIG}: {error}") from error
+    except (TypeError, OverflowError, RecursionError) as error:
+        raise ValueError(f"{folder / CONFIG} is not a config ({in_one_line(error)}); restore the file.") from error
+    return recipe
 
 
-def _check_tensors(file: Path, expected: Mapping[str, Tensor]) -> None:
+def _read_metrics(folder: Path, limits: Limits) -> dict[str, Any]:
+    if not (folder / METRICS).is_file():
+        return {}
+    metrics = read_json(folder / METRICS, limits)
+    if not isinstance(metrics, dict):
+        raise ValueError(f"{folder / METRICS} is not an object; restore the file, or remove it.")
+    return metrics
+
+
+def _read_weights(weights: Path) -> dict[str, Tensor]:
     try:
-        with safe_open(file, framework="pt") as tensors:
-            names = set(tensors.keys())
-            slices = {name: tensors.get_slice(name) for name in names}
-            found = {name: (tuple(piece.get_shape()), piece.get_dtype()) for name, piece in slices.items()}
+        tensors = load_file(weights)
     except (SafetensorError, OSError) as error:
-        raise ValueError(f"{file} is not a readable safetensors file ({error}); copy it again.") from error
+        raise ValueError(f"{weights} is not a readable safetensors file ({error}); copy it again.") from error
+    for name, tensor in tensors.items():
+        if tensor.is_floating_point() and not tensor.isfinite().all():
+            bad = int((~tensor.isfinite()).sum())
+            raise ValueError(
+                f"{weights}: {bad} of the {tensor.numel()} numbers of {name} are not finite; the training diverged, or the"
+                " file is damaged: take an earlier checkpoint."
+            )
+    return tensors
+
+
+def _skeleton(recipe: Recipe, config: Path, found: Mapping[str, tuple[str, tuple[int, ...]]]) -> Denoiser:
+    """The network on the meta device, which holds no numbers."""
+    numbers = sum(math.prod(shape) for _, shape in found.values())
+    try:
+        with torch.device("meta"), building_within(len(found), numbers):
+            return build_denoiser(recipe)
+    except ValueError as error:
+        raise ValueError(f"{config}: {in_one_line(error)}") from error
+    except (RuntimeError, TypeError, OverflowError, ArithmeticError, LookupError) as error:
+        raise ValueError(f"{config}: the network cannot be built ({in_one_line(error)}); mend the config.") from error
+
+
+def _check_tensors(
+    file: Path, found: Mapping[str, tuple[str, tuple[int, ...]]], expected: Mapping[str, Tensor]
+) -> None:
+    names = set(found)
     for kind, gap in (("lacks", set(expected) - names), ("has the unknown tensor", names - set(expected))):
         if gap:
-            raise ValueError(f"{file} {kind} {sorted(gap)[0]!r} ({len(gap)} such); it belongs to another config.")
+            raise ValueError(f"{file} {kind} {sorted(gap)[0][:80]!r} ({len(gap)} such); it belongs to another config.")
     for name, tensor in expected.items():
-        wanted = (tuple(tensor.shape), DTYPES[tensor.dtype])
+        wanted = (DTYPES[tensor.dtype], tuple(tensor.shape))
         if found[name] != wanted:
             raise ValueError(
                 f"{file}: {name} is {found[name]}, but the config needs {wanted}; it belongs to another config."
             )
 
 
-def _check_shape(config: Path, skeleton: Denoiser, shape: tuple[int, ...]) -> None:
+def _check_shape(config: Path, skeleton: Denoiser, shape: tuple[int, ...], limits: Limits) -> None:
     """One forward on the meta device, which computes shapes only."""
     try:
-        found = tuple(skeleton(torch.empty(1, *shape, device="meta"), 0.5).shape[1:])
-    except (RuntimeError, ValueError, IndexError) as error:
+        with layers_within(skeleton.net, limits):
+            found = tuple(skeleton(torch.empty(1, *shape, device="meta"), 0.5).shape[1:])
+    except (RuntimeError, ValueError, TypeError, ArithmeticError, LookupError) as error:
         raise ValueError(
-            f"{config}: the network does not take samples of shape {shape} ({error}); mend `shape`."
+            f"{config}: the network does not take samples of shape {shape} ({in_one_line(error)}); mend `shape`."
         ) from error
     if found != shape:
         raise ValueError(
@@ -133,18 +201,6 @@ def write_json(file: Path, data: Any) -> None:
 def write_text(file: Path, text: str) -> None:
     """Writes text atomically."""
     _write_atomically(file, lambda temporary: Path(temporary).write_text(text))
-
-
-def read_json(file: Path) -> Any:
-    """Reads JSON.
-
-    Raises:
-        ValueError: the file is not JSON.
-    """
-    try:
-        return json.loads(file.read_text())
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{file.name} is not valid JSON ({error}).") from error
 
 
 def write_tensors(file: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> None:

@@ -1,4 +1,4 @@
-"""`python -m dpi_core`: train, sweep, evaluate, report, analyse, sample, info."""
+"""`python -m dpi_core`: train, sweep, evaluate, report, analyse, sample, import, export, info."""
 
 from __future__ import annotations
 
@@ -14,11 +14,13 @@ from safetensors import safe_open
 from torch import Tensor
 from tqdm import tqdm
 
-from dpi_core import checkpoint
+from dpi_core import checkpoint, hub
+from dpi_core.backbones.foreign import VARIABLE, allowing
 from dpi_core.build import Recipe, load_recipe, recipe_to_dict
 from dpi_core.card import model_card
 from dpi_core.classifier import load_classifier
 from dpi_core.data import Data, download_fashion_mnist, load_data
+from dpi_core.exchange import add_commands
 from dpi_core.interpolation import DPI
 from dpi_core.model import Model
 from dpi_core.own_images import denoise_folder, psnr_by_sigma
@@ -38,7 +40,8 @@ def main(arguments: list[str] | None = None) -> None:
     """Runs one command; a ValueError becomes one sentence and exit status 2."""
     options = _parser().parse_args(arguments)
     try:
-        options.run(options)
+        with allowing(getattr(options, "allow", ())):
+            options.run(options)
     except (ValueError, FloatingPointError) as error:
         print(f"dpi_core {options.command}: {error}", file=sys.stderr)
         sys.exit(2)
@@ -160,7 +163,15 @@ def run_info(options: argparse.Namespace) -> None:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m dpi_core", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
-    device = argparse.ArgumentParser(add_help=False)
+    foreign = argparse.ArgumentParser(add_help=False)
+    foreign.add_argument(
+        "--allow",
+        metavar="MODULE:FUNCTION",
+        action="append",
+        default=[],
+        help=f"run this function to make a backbone that is not ours, beside those in {VARIABLE}",
+    )
+    device = argparse.ArgumentParser(add_help=False, parents=[foreign])
     device.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1, mps (default: cpu)")
     data = argparse.ArgumentParser(add_help=False)
     data.add_argument("--data", type=Path, help="folder with the data set's files (kinds idx and image_folder)")
@@ -219,7 +230,9 @@ def _parser() -> argparse.ArgumentParser:
     sample.add_argument("--out", type=Path, default=Path("samples.safetensors"))
     sample.set_defaults(run=run_sample)
 
-    info = commands.add_parser("info", help="say what a checkpoint is")
+    add_commands(commands, foreign, CHECKPOINTS, _folder)
+
+    info = commands.add_parser("info", parents=[foreign], help="say what a checkpoint is")
     info.add_argument("checkpoint", help="a folder, or a name in checkpoints/")
     info.set_defaults(run=run_info)
     return parser
@@ -248,7 +261,7 @@ def _data(recipe: Recipe, options: argparse.Namespace) -> Data:
 
 
 def _folder(name: str) -> Path:
-    return Path(name) if Path(name).is_dir() else CHECKPOINTS / name
+    return hub.folder_of(name) if hub.is_address(name) or Path(name).is_dir() else CHECKPOINTS / name
 
 
 def _progress(steps: Iterable, total: int, label: str) -> Iterable:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 
 import torch
 from jaxtyping import Float
@@ -15,12 +16,30 @@ from dpi_core.types import Scalar, per_sample
 
 @dataclass(frozen=True)
 class Prediction:
-    """Four views of one network output, each shape (b, ...); None where the quantity is undefined at this s."""
+    """Four views of one network output, each shape (b, ...); None where the quantity is undefined at this s.
+
+    Attributes:
+        x0: x̂0.
+        view: makes the others; a sampler looks at one of them, so none is made before it is asked for.
+    """
 
     x0: Tensor
-    eps: Tensor | None
-    score: Tensor | None
-    velocity: Tensor | None
+    view: Callable[[Kind], Tensor | None] = field(repr=False)
+
+    @property
+    def eps(self) -> Tensor | None:
+        """ε̂."""
+        return self.view("eps")
+
+    @property
+    def score(self) -> Tensor | None:
+        """The score, the gradient of the log density at x_s."""
+        return self.view("score")
+
+    @property
+    def velocity(self) -> Tensor | None:
+        """dx/ds."""
+        return self.view("velocity")
 
 
 class Denoiser(nn.Module):
@@ -59,7 +78,7 @@ class Denoiser(nn.Module):
     def network_output(self, x_s: Float[Tensor, "b ..."], s: Scalar, s_theta: Scalar | None = None) -> Tensor:
         """F(c_in·x_s, s) in the dtype of `x_s`: what the process calls its prediction."""
         scaled = per_sample(self.process.preconditioning(s).c_in, x_s) * x_s
-        return self.net(scaled.to(self.dtype), self._scalar(s if s_theta is None else s_theta)).to(x_s.dtype)
+        return self.net(scaled.to(self.dtype), self.physical(s if s_theta is None else s_theta)).to(x_s.dtype)
 
     def predict(self, x_s: Float[Tensor, "b ..."], s: Scalar, s_theta: Scalar | None = None) -> Prediction:
         """x̂0, ε, score and velocity from one network call; None for those undefined at this s."""
@@ -73,14 +92,14 @@ class Denoiser(nn.Module):
             exists = self.process.exists(kind, s, given)
             return self.process.convert(value, given, kind, x_s, s) if exists else None
 
-        return Prediction(x0, view("eps"), view("score"), view("velocity"))
+        return Prediction(x0, view)
 
     def lam(self, s: Scalar) -> Tensor | None:
         """λ(s), or None for a network without two parameter sets."""
-        return self.net.lam(self._scalar(s)) if isinstance(self.net, DPI) else None
+        return self.net.lam(self.physical(s)) if isinstance(self.net, DPI) else None
 
-    def _scalar(self, s: Scalar) -> Scalar:
-        """S in the unit the network takes it in."""
+    def physical(self, s: Scalar) -> Scalar:
+        """S in the unit the network takes it in: s itself, or the units of a DPI's `scalar`."""
         physical = self.net.scalar if isinstance(self.net, DPI) else None
         return s if physical is None else physical.from_unit(s)
 

@@ -146,16 +146,6 @@ class Comparison:
     average: Interval
     spread: tuple[float, ...] | None
 
-    @property
-    def verdicts(self) -> tuple[str, ...]:
-        """At each level "better" or "worse" where the interval leaves out zero, else "even"."""
-        return tuple(verdict(interval) for interval in self.difference)
-
-
-def verdict(interval: Interval) -> str:
-    """What an interval of differences says: "better", "worse", or "even" where it holds zero."""
-    return "better" if interval.low > 0 else "worse" if interval.high < 0 else "even"
-
 
 def compare(ours: Float[np.ndarray, "k l n"], theirs: Float[np.ndarray, "k2 l n"], seed: int = 0) -> Comparison:
     """Paired differences of a score, the larger the better, of k trained seeds at l levels on n samples.

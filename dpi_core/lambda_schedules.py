@@ -17,10 +17,10 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from dpi_core.types import Scalar, as_scalar
+from dpi_core.verdicts import SATURATION_WARNING
 
 Rounding = Literal["linear", "nearest"]
 SATURATION_SHARE = 0.9
-SATURATION_WARNING = 0.35
 
 
 @dataclass(frozen=True)

@@ -98,7 +98,7 @@ def analyse_layers(
     (compared,) = [step for step in steps if isinstance(step, LayerActivations)]
     section = _layer_fields(model) | _compared_fields(compared)
     section |= _two_set_fields(steps, sparing) if isinstance(model.net, DPI) else _no_fields(len(section["names"]))
-    section |= {"samples": asdict(parts), "seed": seed, "measure": _measure(x0)}
+    section |= {"samples": asdict(parts), "seed": seed, "measure": _measure(x0), "most": _most_needed(section)}
     section["notes"] |= compared.notes
     tensors = {
         f"layers.{name}": torch.from_numpy(value.astype(np.float32))
@@ -255,6 +255,14 @@ def _attributed_fields(steps: list[Any]) -> dict[str, Any]:
         "moved": _at_levels(levels, by_layer("moved")),
         "derivative_residual": _at_levels(levels, np.array([step.residual for step in together])),
     }
+
+
+def _most_needed(section: dict[str, Any]) -> str:
+    """The layer that matters most: in dB when pinned, else by how much its output changes."""
+    worst = np.nan_to_num(section["pinned_total"][:, :, 0], nan=-np.inf).max(axis=0)
+    if not np.isfinite(worst).any():
+        worst = np.nan_to_num(section["activation_change"]).mean(axis=1)
+    return str(section["names"][int(np.argmax(worst))])
 
 
 def _at_levels(levels: list[float], values: np.ndarray) -> np.ndarray:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from dpi_core.analysis.trajectories import distance
 from dpi_core.build import Recipe
 from dpi_core.denoiser import Denoiser, Prediction
+from dpi_core.hub import HubMixin
 from dpi_core.interpolation import DPI
 from dpi_core.lambda_schedules import FixedSchedule, LambdaSchedule
 from dpi_core.noise_processes import NoiseProcess
@@ -70,7 +71,7 @@ class RoundTrip:
 
 
 @dataclass
-class Model:
+class Model(HubMixin):
     """A trained denoiser with its recipe; made by `dpi_core.load`, or from `build.build_denoiser`."""
 
     denoiser: Denoiser

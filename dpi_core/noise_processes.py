@@ -20,6 +20,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import ClassVar, Literal
 
 import torch
@@ -99,6 +100,8 @@ class NoiseProcess(ABC):
         Raises:
             ValueError: s outside [0, 1].
         """
+        if isinstance(s, float):
+            return _coefficients_at(self, s)
         return self._coefficients(as_scalar(s).to(device="cpu", dtype=torch.float64))
 
     def preconditioning(self, s: Scalar) -> Preconditioning:
@@ -230,6 +233,12 @@ class NoiseProcess(ABC):
         """Standard deviation of the noise samplers start from."""
         c = self.coefficients(self.sampling_range[1])
         return math.hypot(c.alpha.item(), c.sigma.item())
+
+
+@lru_cache(maxsize=256)
+def _coefficients_at(process: NoiseProcess, s: float) -> Coefficients:
+    """Those at one s, which every step of a sampler asks for several times."""
+    return process._coefficients(as_scalar(s))
 
 
 @dataclass(frozen=True)

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from contextlib import AbstractContextManager, nullcontext
+from typing import Literal
 
 import torch
+
+Precision = Literal["float32", "bfloat16"]
+"""What a network multiplies in: "float32" is its own dtype, "bfloat16" that where the device computes it itself."""
 
 
 def computes_bfloat16(device: torch.device) -> bool:
@@ -19,3 +23,8 @@ def computes_bfloat16(device: torch.device) -> bool:
 def bfloat16_where_native(device: torch.device) -> AbstractContextManager[object]:
     """Autocasts to bfloat16 on a device that computes it, and changes nothing on another."""
     return torch.autocast(device.type, torch.bfloat16) if computes_bfloat16(device) else nullcontext()
+
+
+def multiplying_in(precision: Precision, device: torch.device) -> AbstractContextManager[object]:
+    """A block in which networks on the device multiply in a precision; leave it before a generator yields."""
+    return bfloat16_where_native(device) if precision == "bfloat16" else nullcontext()

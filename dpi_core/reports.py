@@ -57,8 +57,11 @@ from dpi_core.evaluation import (
     summarise,
 )
 from dpi_core.interpolation import DPI
+from dpi_core.layer_detail import inspect_layer
+from dpi_core.layer_report import LEVELS as LAYER_LEVELS
 from dpi_core.layer_report import held_out_layers
 from dpi_core.model import Model
+from dpi_core.precision import Precision
 from dpi_core.seeds import seeded_generator
 
 Progress = Callable[[Iterable[Any], int, str], Iterable[Any]]
@@ -259,9 +262,14 @@ def analyse_held_out_parameters(model: Model, data: Data, progress: Progress = s
 
 
 def analyse_held_out_layers(model: Model, data: Data, progress: Progress = silent) -> Found:
-    """What the Layers page shows, judged on held-out data."""
+    """What the Layers page shows, judged on held-out data, and its most needed layer for the first of the pictures."""
     tensors, about = held_out_layers(model, data, progress)
-    return tensors, {"layers": about}
+    inputs, _, _ = _shown(model, data)
+    detail = inspect_layer(model, inputs, about["most"], LAYER_LEVELS)
+    for name in (name for name, value in list(detail.items()) if isinstance(value, np.ndarray)):
+        half = name.startswith("activations")  # the page shows them in 16 bits
+        tensors[f"layers.detail.{name}"] = torch.from_numpy(detail.pop(name).astype(np.float16 if half else np.float32))
+    return tensors, {"layers": about | {"detail": detail}}
 
 
 @dataclass(frozen=True)
@@ -322,6 +330,7 @@ def analyse_parameters(
     seed: int = SEED,
     shown: tuple[Tensor, Tensor] | None = None,
     progress: Progress = silent,
+    sparing: bool = False,
 ) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """What the Parameters page shows: weights between θ0 and θ1, the error landscape, the path seen in the output.
 
@@ -331,6 +340,7 @@ def analyse_parameters(
         seed: of their noise, the halves and the bootstrap.
         shown: samples whose pictures may be stored, and their noise; some of `x0` by default.
         progress: called once; its total is the number of steps.
+        sparing: whether the landscape, the longest part, multiplies in bfloat16 where the device computes it.
 
     Returns:
         Tensors named by section, and the JSON beside them.
@@ -344,7 +354,7 @@ def analyse_parameters(
     eps = torch.randn(x0.shape, generator=seeded_generator(seed, 1))
     count = PAD_IMAGES if x0.ndim == 4 else PAD_POINTS
     pictured = shown if shown is not None else (x0[:count], eps[:count])
-    work = _parameter_steps(model, x0, eps, pictured, seed)
+    work = _parameter_steps(model, x0, eps, pictured, seed, "bfloat16" if sparing else "float32")
     steps = list(progress(work, _count_parameter_steps(model), "parameters"))
     found = {kind: [step for step in steps if type(step) is kind] for kind in {type(step) for step in steps}}
     spectrum, paths, gaps, kept = (found.get(kind, []) for kind in (Spectrum, OutputPath, BlendGap, CachedBlends))
@@ -376,7 +386,7 @@ def _count_parameter_steps(model: Model) -> int:
 
 
 def _parameter_steps(
-    model: Model, x0: Tensor, eps: Tensor, pictured: tuple[Tensor, Tensor], seed: int
+    model: Model, x0: Tensor, eps: Tensor, pictured: tuple[Tensor, Tensor], seed: int, precision: Precision
 ) -> Iterator[Any]:
     """Every result as it is found; one network call or a few between two of them."""
     denoiser = model.denoiser
@@ -384,10 +394,11 @@ def _parameter_steps(
     learned = two_sets(model.net).lam(torch.tensor(grid, dtype=torch.float64)).detach().cpu().numpy()
     yield from spectra(model.net, np.linspace(0, 1, SPECTRUM_STEPS).tolist())
     cells = []
-    for cell in plane_errors(denoiser, x0, eps, grid, grid):
+    for cell in plane_errors(denoiser, x0, eps, grid, grid, precision=precision):
         cells.append(cell)
         yield cell
-    yield landscape(cells, _one_curve(learned), curve_errors(denoiser, x0, eps, grid), measure_of(x0), seed)
+    own = curve_errors(denoiser, x0, eps, grid, precision=precision)
+    yield landscape(cells, _one_curve(learned), own, measure_of(x0), seed)
     yield from output_paths(denoiser, x0, eps, PATH_LEVELS, np.linspace(0, 1, PATH_STEPS).tolist())
     yield from blend_gaps(denoiser, x0, eps, PATH_LEVELS, grid)
     for s, lam in zip(grid, _one_curve(learned).tolist(), strict=True):

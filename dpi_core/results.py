@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 from dpi_core.checkpoint import CONFIG, METRICS, read_json
+from dpi_core.verdicts import UNITS, comparison_in_words, equal_time_in_words, goal_in_words, main_measure, paired_seeds
 
 HEADER = """# Results
 
 Written by `python -m dpi_core report` from the `metrics.json` files in `checkpoints/` and `results/`; no number is typed
 by hand. Intervals hold 95 % of bootstrap draws over samples. Every method of a comparison is judged on identical samples
 under identical noise, at 17 noise levels s from 0.05 to 0.95. In paired differences positive is in favour of the first
-method; "better" and "worse" mean that the interval leaves out zero."""
+method; "better" and "worse" mean that the interval leaves out zero, which of 17 levels about one does by chance. These
+intervals do not hold what another seed of training changes; it stands beside them."""
 
-UNITS = {"psnr": ("PSNR", "dB", 2), "ssim": ("SSIM", "", 4), "mse": ("mean squared error", "", 5)}
-"""Measure -> its name, its unit, and the decimals that mean something."""
+
+SHOWN_S = (0.25, 0.5, 0.75)
+"""Where the page gives λ; its curve is stored on an even grid."""
 
 
 def results_page(checkpoints: Path, results: Path) -> str:
@@ -69,7 +71,11 @@ def sweep_section(sweep: Mapping[str, Any]) -> str:
     ]
     if others:
         lines = [line for other in others for line in _verdicts(first, other, sweep)]
-        parts += [f"### {first} against the others", "\n".join(lines)]
+        measure = main_measure(sweep)
+        goal = goal_in_words(first, measure, {other: sweep["against"][other][measure] for other in others})
+        parts += [f"### {first} against the others, at equal steps", goal, "\n".join(lines)]
+        times = [f"- {equal_time_in_words(first, other, sweep)}." for other in others]
+        parts += [f"### {first} against the others, at equal time of training", "\n".join(times)]
     curves = [line for name, method in sweep["methods"].items() for line in _curves(name, method)]
     if curves:
         parts += ["### λ", "\n".join(curves)]
@@ -123,38 +129,20 @@ def _cost(method: Mapping[str, Any]) -> list[str]:
 
 def _verdicts(first: str, other: str, sweep: Mapping[str, Any]) -> Iterator[str]:
     for measure, comparison in sweep["against"][other].items():
-        name, unit, digits = UNITS[measure]
-        found = [_verdict(interval) for interval in comparison["difference"]]
-        spread = comparison["spread"]
-        over_seeds = f", spread over seeds up to {max(spread):.{digits}f}" if spread else ""
-        yield (
-            f"- {other}, {name}: {_where(sweep['s'], found)}. On average"
-            f" {_interval(comparison['average'], digits, sign=True)}{f' {unit}' * bool(unit)}{over_seeds}."
-        )
-
-
-def _verdict(interval: Mapping[str, float]) -> str:
-    return "better" if interval["low"] > 0 else "worse" if interval["high"] < 0 else "no difference"
-
-
-def _where(levels: list[float], verdicts: list[str]) -> str:
-    """For example "better for s in 0.05 to 0.33 (6 levels), no difference for s in 0.39 to 0.95 (11 levels)"."""
-    runs = [
-        (found, [s for s, _ in group]) for found, group in groupby(zip(levels, verdicts, strict=True), lambda p: p[1])
-    ]
-    return ", ".join(
-        f"{found} at s = {inside[0]:.2f}" + (f" to {inside[-1]:.2f} ({len(inside)} levels)" if len(inside) > 1 else "")
-        for found, inside in runs
-    )
+        seeds = paired_seeds(sweep["methods"][first], sweep["methods"][other], measure)
+        samples = f"{sweep['judged']} held-out samples"
+        yield f"- {comparison_in_words(first, other, measure, sweep['s'], comparison, samples, seeds)}"
 
 
 def _curves(name: str, method: Mapping[str, Any]) -> Iterator[str]:
     for run, learned in zip(method["training"], method["lambda"], strict=False):  # only DPI has a λ
-        for interval in learned["saturation"]:
+        curves = list(zip(*learned["lam"], strict=True)) if isinstance(learned["lam"][0], list) else [learned["lam"]]
+        for curve, interval in zip(curves, learned["saturation"], strict=True):
             state = "saturated" if interval["saturated"] else "not saturated"
+            shown = ", ".join(f"{curve[round(share * (len(curve) - 1))]:.2f}" for share in SHOWN_S)
             yield (
-                f"- {name}, seed {run['seed']}: 90 % of λ's rise between s = {interval['low']:.2f} and"
-                f" {interval['high']:.2f}; {state}."
+                f"- {name}, seed {run['seed']}: λ = {shown} at s = {', '.join(map(str, SHOWN_S))}; 90 % of its rise between"
+                f" s = {interval['low']:.2f} and {interval['high']:.2f}; {state}."
             )
 
 
@@ -165,8 +153,8 @@ def _table(titles: list[str], rows: list[list[str]]) -> str:
     return "\n".join(f"| {' | '.join(row)} |" for row in [titles, ["---"] * len(titles), *rows])
 
 
-def _interval(interval: Mapping[str, float], digits: int, sign: bool = False) -> str:
-    mean, low, high = (f"{interval[key]:{'+' * sign}.{digits}f}" for key in ("mean", "low", "high"))
+def _interval(interval: Mapping[str, float], digits: int) -> str:
+    mean, low, high = (f"{interval[key]:.{digits}f}" for key in ("mean", "low", "high"))
     return f"{mean} ({low} to {high})"
 
 

@@ -1,4 +1,4 @@
-"""Training runs on disk: the recipe, the log as JSON lines, and the state to go on from after any interruption."""
+"""Training runs on disk: the recipe, log and held-out scores as JSON lines, the state to go on from when interrupted."""
 
 from __future__ import annotations
 
@@ -13,11 +13,12 @@ from dpi_core import checkpoint
 from dpi_core.build import Recipe, build_denoiser, recipe_to_dict, warm_start
 from dpi_core.config import from_dict
 from dpi_core.data import Data
-from dpi_core.lambda_schedules import SATURATION_WARNING
+from dpi_core.held_out import HeldOutScores
 from dpi_core.model import Model
 from dpi_core.parallel import Team
 from dpi_core.reports import hardware
 from dpi_core.training import StepLog, TrainingState, train
+from dpi_core.verdicts import SATURATION_WARNING
 
 
 class Run:
@@ -94,7 +95,15 @@ def train_run(recipe: Recipe, data: Data, folder: Path, team: Team | None = None
     run = Run(folder, recipe, team.leads)
     denoiser = build_denoiser(recipe) if start is None else warm_start(recipe, start.denoiser, start.recipe)
     denoiser.to(team.device)
-    logs = run.record(train(denoiser, data, recipe.training, run.save_state, run.state, team))
+    step = 0 if run.state is None else run.state.step
+    scores = HeldOutScores(folder, recipe, data, step, team.device) if team.leads else None
+
+    def save(state: TrainingState) -> None:
+        run.save_state(state)
+        if scores is not None:
+            scores.add(state)
+
+    logs = run.record(train(denoiser, data, recipe.training, save, run.state, team))
     about = {
         "steps": recipe.training.steps,
         "seed": recipe.training.seed,

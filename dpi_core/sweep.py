@@ -1,7 +1,7 @@
 """Methods × seeds from one config: everything alike but what a method changes, judged on identical samples and noise.
 
 <folder>/<method>-<seed>/   run state and log, the checkpoint's files, scores.safetensors: the score of every sample
-<folder>/metrics.json       all runs, and every method against the first one, paired over samples
+<folder>/metrics.json       all runs, and every method against every other one, paired over samples
 """
 
 from __future__ import annotations
@@ -27,7 +27,10 @@ from dpi_core.config import from_dict
 from dpi_core.cost import Cost, measure_cost
 from dpi_core.data import Data, ImageData
 from dpi_core.distances import frechet_distance, precision_recall, sliced_wasserstein, ssim
+from dpi_core.equal_time import equal_time
 from dpi_core.evaluation import LEVELS, bootstrap_intervals, compare, denoised, psnr
+from dpi_core.held_out import FILE as HELD_OUT
+from dpi_core.held_out import HeldOutLog, read_held_out
 from dpi_core.interpolation import DPI
 from dpi_core.model import Model
 from dpi_core.parallel import Team
@@ -155,6 +158,7 @@ def sweep(
     """
     scores: dict[str, list[dict[str, np.ndarray]]] = {name: [] for name in config.methods}
     metrics: dict[str, list[dict[str, Any]]] = {name: [] for name in config.methods}
+    on_the_way: dict[str, list[list[HeldOutLog]]] = {name: [] for name in config.methods}
     for name, seed, recipe in config.runs():
         place = folder / f"{name}-{seed}"
         if not (place / SCORES).is_file():
@@ -165,8 +169,10 @@ def sweep(
         _check_recipe(place, recipe)
         metrics[name].append(checkpoint.read_json(place / checkpoint.METRICS))
         scores[name].append(load_file(place / SCORES))
+        on_the_way[name].append(read_held_out(place / HELD_OUT))
         say(f"{name}, seed {seed}: final loss {metrics[name][-1]['training']['final_loss']:.4f}")
     result = _summary(config, data, metrics, scores, _floor(config, data, judge), device)
+    result["equal_time"] = _equal_times(result["methods"], on_the_way)
     checkpoint.write_json(folder / checkpoint.METRICS, result)
     return result
 
@@ -184,7 +190,8 @@ def _judge(model: Model, config: SweepConfig, data: Data, place: Path, judge: Cl
     model.metrics["held_out"] = {
         "n": len(x0),
         "s": list(LEVELS),
-        **{measure: values.mean(axis=1).tolist() for measure, values in scores.items()},
+        "seed": JUDGING_SEED,
+        **{measure: _held_out_scores(measure, values) for measure, values in scores.items()},
     }
     if isinstance(model.net, DPI):
         model.metrics["lambda"] = lambda_scores(model.net)
@@ -194,6 +201,11 @@ def _judge(model: Model, config: SweepConfig, data: Data, place: Path, judge: Cl
     checkpoint.save(model, place)
     tensors = {measure: torch.from_numpy(values.astype(np.float32)) for measure, values in scores.items()}
     checkpoint.write_tensors(place / SCORES, tensors)
+
+
+def _held_out_scores(measure: str, values: np.ndarray) -> list[Any]:
+    """At each level, as `reports.evaluate` writes it: means of the mean squared error, intervals of the others."""
+    return values.mean(axis=1).tolist() if measure == "mse" else [asdict(each) for each in bootstrap_intervals(values)]
 
 
 def _floor(config: SweepConfig, data: Data, judge: Classifier | None) -> dict[str, float]:
@@ -274,14 +286,33 @@ def _summary(
         "s": list(LEVELS),
         "floor": floor,
         "methods": {name: _method_summary(metrics[name], scores[name], costs[name]) for name in config.methods},
-        "against": {
-            other: {
-                measure: asdict(compare(_oriented(scores[first], measure), _oriented(scores[other], measure)))
-                for measure in measures
-            }
-            for other in others
-        },
+        "against": _against(first, others, scores),
+        "between": {name: _against(name, others[i:], scores) for i, name in enumerate(others[:-1], start=1)},
     }
+
+
+def _against(first: str, others: list[str], scores: dict[str, list[dict[str, np.ndarray]]]) -> dict[str, Any]:
+    """One method against each of some others, by every measure, paired over samples."""
+    return {
+        other: {
+            measure: asdict(compare(_oriented(scores[first], measure), _oriented(scores[other], measure)))
+            for measure in scores[first][0]
+        }
+        for other in others
+    }
+
+
+def _equal_times(
+    methods: dict[str, dict[str, Any]], on_the_way: dict[str, list[list[HeldOutLog]]]
+) -> dict[str, dict[str, Any]]:
+    """The first method against each of the others after the same time; those whose runs kept scores."""
+    first, *others = methods
+    found = {}
+    for other in others:
+        step_ms = (methods[first]["cost"]["step_ms"], methods[other]["cost"]["step_ms"])
+        if (result := equal_time(on_the_way[first], on_the_way[other], step_ms)) is not None:
+            found[other] = asdict(result)
+    return found
 
 
 def _method_summary(

@@ -131,9 +131,18 @@ def stratified_scalars(n: int, n_distinct: int, generator: torch.Generator) -> T
 
 
 def denoising_loss(denoiser: Denoiser, x0: Tensor, eps: Tensor, s: Tensor) -> Tensor:
-    """Mean squared error of the network's output against the process's target, a scalar."""
+    """Mean squared error of the network's output against the process's target, a scalar.
+
+    Raises:
+        ValueError: the network's output has another shape than its input, which would be broadcast in silence.
+    """
     x_s = denoiser.process.add_noise(x0, eps, s)
     output = denoiser.network_output(x_s, s)
+    if output.shape != x0.shape:
+        raise ValueError(
+            f"the network makes {tuple(output.shape[1:])} of samples of shape {tuple(x0.shape[1:])}, but has to keep it; mend"
+            " the backbone, or the shape."
+        )
     return (output - denoiser.process.target(x0, eps, s)).square().mean()
 
 

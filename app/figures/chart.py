@@ -45,9 +45,35 @@ class Chart:
 
     def csv(self) -> str:
         """The table, readable by spreadsheets."""
-        stream = io.StringIO()
-        csv.writer(stream).writerows([self.header, *self.rows])
-        return "\ufeff" + stream.getvalue()
+        return csv_text(self.header, self.rows)
+
+
+@dataclass(frozen=True, eq=False)
+class Table:
+    """A table with all that stands around it; attributes as of `Chart`.
+
+    Attributes:
+        formats: column -> how its numbers are written, as for `printf`; the others are texts.
+    """
+
+    name: str
+    title: str
+    caption: str
+    header: tuple[str, ...]
+    rows: list[tuple[Any, ...]]
+    formats: dict[str, str]
+    lines: str
+
+    def csv(self) -> str:
+        """The table, readable by spreadsheets."""
+        return csv_text(self.header, self.rows)
+
+
+def csv_text(header: tuple[str, ...], rows: list[tuple[Any, ...]]) -> str:
+    """A table as spreadsheets read it."""
+    stream = io.StringIO()
+    csv.writer(stream).writerows([header, *rows])
+    return "\ufeff" + stream.getvalue()
 
 
 def plot(x_title: str, y_title: str, height: int) -> Figure:
@@ -117,6 +143,18 @@ def order_of(values: np.ndarray, by_value: bool) -> np.ndarray:
 def share_of_last(values: np.ndarray) -> np.ndarray:
     """Values divided by the last one."""
     return values / (values[-1] or 1.0)
+
+
+def tiles(images: np.ndarray, gap: float, columns: int) -> np.ndarray:
+    """(n, h, w, c) -> rows of tiles with a pixel of `gap` between them, (h', w', c)."""
+    n, height, width, channels = images.shape
+    columns = min(n, columns)
+    rows = -(-n // columns)
+    canvas = np.full((rows * (height + 1) - 1, columns * (width + 1) - 1, channels), gap, dtype=images.dtype)
+    for at, image in enumerate(images):
+        top, left = (height + 1) * (at // columns), (width + 1) * (at % columns)
+        canvas[top : top + height, left : left + width] = image
+    return canvas
 
 
 def rows_of(*columns: np.ndarray) -> list[tuple[Any, ...]]:

@@ -6,12 +6,22 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from app.components.scrubber.payload import Chart, Curve, Pad, Sweep
+from app.components.scrubber.payload import Beside, Chart, Curve, Pad, Sweep
 from app.records import PadResult, StoredModel, SweepResult
 
+Second = tuple[StoredModel, SweepResult]
+"""Another model, and its answers for the inputs, noise and s of the first."""
 
-def sweep_figure(model: StoredModel, family: Sequence[StoredModel], result: SweepResult) -> Sweep:
-    """Frames along s, λ(s), and the family's held-out error."""
+
+TRACE = 1e-6
+"""A mean squared error that is no more than rounding."""
+
+
+def sweep_figure(
+    model: StoredModel, family: Sequence[StoredModel], result: SweepResult, second: Second | None = None
+) -> Sweep:
+    """Frames along s, λ(s), the family's held-out error, and a second model under the same cursor."""
+    shown = [] if second is None else [shown_chart(model, result, second)]
     return Sweep(
         kind="image" if model.is_image else "points",
         s=result.s,
@@ -22,9 +32,36 @@ def sweep_figure(model: StoredModel, family: Sequence[StoredModel], result: Swee
         clean=result.clean,
         noise=result.noise,
         x0_hat=result.x0_hat,
-        charts=tuple(error_chart(model, family)),
+        charts=(*shown, *error_chart(model, family)),
         title=model.name,
+        beside=None if second is None else _beside(result, second),
     )
+
+
+def _beside(result: SweepResult, second: Second) -> Beside:
+    other, found = second
+    same = np.allclose(found.alpha, result.alpha, atol=1e-3) and np.allclose(found.sigma, result.sigma, atol=1e-3)
+    note = "" if same else "It noises them by its own process: α and σ differ at equal t."
+    return Beside(other.name, found.lam, found.x0_hat, note)
+
+
+def shown_chart(model: StoredModel, result: SweepResult, second: Second) -> Chart:
+    """Both models' error on the very inputs that are shown, under the same noise."""
+    other, found = second
+    pairs = ((model, result, "this"), (other, found, "other"))
+    if model.is_image:
+        curves = tuple(Curve(card.name, each.s, _mean_psnr(each.mse), role=role) for card, each, role in pairs)  # type: ignore[arg-type]
+        caption = f"Mean over the {len(result.clean)} images shown, with the same noise. Higher is better."
+        return Chart("PSNR of the images shown", "PSNR (dB)", curves, caption)
+    curves = tuple(Curve(card.name, each.s, each.mse.mean(axis=1), role=role) for card, each, role in pairs)  # type: ignore[arg-type]
+    caption = f"Mean over the {len(result.clean)} points shown, with the same noise. Lower is better."
+    return Chart("Error on the points shown", "mean squared error", curves, caption)
+
+
+def _mean_psnr(mse: np.ndarray) -> np.ndarray:
+    """(t,) in dB of (t, n) errors of images in [-1, 1]; NaN, which is not drawn, where nothing is left of the noise."""
+    psnr = 10 * np.log10(4 / np.maximum(mse, TRACE)).mean(axis=1)
+    return np.where(mse.mean(axis=1) > TRACE, psnr, np.nan)
 
 
 def pad_figure(model: StoredModel, result: PadResult) -> Pad:
@@ -126,6 +163,22 @@ def sentence(model: StoredModel, result: SweepResult, frame: int, lam: float | N
     if lam is None:
         parts.append(_error_sentence(model, result, frame))
     return " ".join(parts)
+
+
+def second_sentence(model: StoredModel, frame: int, result: SweepResult, second: Second) -> str:
+    """What the second model makes of the same inputs at one frame."""
+    other, found = second
+    ours, theirs = (_error_at_frame(model, each, frame) for each in (result, found))
+    if ours is None or theirs is None:
+        return ""
+    unit = "dB" if model.is_image else "mean squared error"
+    digits = 1 if model.is_image else 4
+    return f"On the same inputs and noise {other.name} reaches {theirs:.{digits}f} {unit} against {ours:.{digits}f}."
+
+
+def _error_at_frame(model: StoredModel, result: SweepResult, frame: int) -> float | None:
+    value = float(_mean_psnr(result.mse)[frame] if model.is_image else result.mse[frame].mean())
+    return value if np.isfinite(value) else None
 
 
 def _mixture(lam: float) -> str:

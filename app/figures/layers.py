@@ -6,7 +6,8 @@ import numpy as np
 
 from app.components.layers import LayerDetail, LayerTable, Statistic
 from app.figures.chart import signed
-from app.records import LayerDetailResult, LayersResult, StoredModel
+from app.figures.reproduce import COMPARED, judged_imports, judged_lines
+from app.records import Inputs, LayerDetailResult, LayersResult, StoredModel
 
 HOLDS = {"theta0": "θ0", "theta1": "θ1", "mean": "the mean"}
 """How a layer is held, in words."""
@@ -97,14 +98,6 @@ def statistics(result: LayersResult) -> tuple[Statistic, ...]:
     return tuple(each for each in found if np.isfinite(each.values).any())
 
 
-def default_layer(result: LayersResult) -> str:
-    """The layer that matters most: in dB when pinned, else by how much its output changes."""
-    worst = np.nanmax(np.nan_to_num(result.pinned_total[:, :, 0], nan=-np.inf), axis=0)
-    if not np.isfinite(worst).any():
-        worst = np.nan_to_num(result.activation_change).mean(axis=1)
-    return result.names[int(np.argmax(worst))]
-
-
 def layer_detail(model: StoredModel, result: LayerDetailResult, sample: int) -> LayerDetail:
     """What the browser shows of one layer."""
     two = model.has_two_sets
@@ -171,6 +164,85 @@ def _activation_caption(result: LayerDetailResult) -> str:
 
 def _times(shape: tuple[int, ...] | list[int]) -> str:
     return " × ".join(str(size) for size in shape)
+
+
+# Lines of Python --------------------------------------------------------------------------------------------------
+
+
+def table_lines(model: StoredModel, result: LayersResult, inputs: Inputs, device: str, statistic: str) -> str:
+    """Python that computes one statistic, (m, t) or (m,): a row for each layer."""
+    module, part, values = _ways(result, inputs)[statistic]
+    count = [] if part is None else [f"x0, eps = x0[:{result.samples[part]}], eps[:{result.samples[part]}]"]
+    return "\n".join(
+        [
+            *judged_imports(inputs, f"from dpi_core.analysis.{module}"),
+            "",
+            *judged_lines(model, inputs, device),
+            f"s = {[round(float(s), 6) for s in result.s]}",
+            *count,
+            *values,
+        ]
+    )
+
+
+def _ways(result: LayersResult, inputs: Inputs) -> dict[str, tuple[str, str | None, list[str]]]:
+    """For each statistic what is imported, which count of samples it takes, and the lines that compute it."""
+    outputs = "activations import layer_activations, samples_per_batch"
+    tangents = "tangents = [each for each in layer_tangents(model.denoiser, x0, eps, s"
+    found: dict[str, tuple[str, str | None, list[str]]] = {
+        "change": (outputs, "cka", [*COMPARED, "values = found.change"]),
+        "cka": (outputs, "cka", [*COMPARED, "values = found.cka[:, :, 0]"]),
+        "cka_path": (outputs, "cka", [*COMPARED, "values = found.cka_path"]),
+        "relative": (
+            "weights import weight_distances",
+            None,
+            ["values = np.array([each.relative for each in weight_distances(model.net).layers])"],
+        ),
+        "attribution": (
+            "attribution import quality_target, shares",
+            "attribution",
+            [
+                f'target, ways = quality_target("{result.measure}"), ["integrated gradients"]',
+                f"found = shares(model.denoiser, x0, eps, s, target, ways, seed={inputs.seed})",
+                "values = np.array([each.values for each in found]).T",
+            ],
+        ),
+    }
+    for key, field in (("derivative", "quality"), ("moved", "moved")):
+        each = [
+            f'{tangents}, "{result.measure}") if each.layer is not None]',
+            f"values = np.array([each.{field} for each in tangents]).reshape(len(s), -1).T",
+        ]
+        found[key] = ("attribution import layer_tangents", "derivative", each)
+    for i, hold in enumerate(result.holds):
+        each = [
+            "errors = list(pinned_errors(model.denoiser, x0, eps, s))",
+            f'single = pinning(model.denoiser, errors, s, "{result.measure}", seed={inputs.seed})',
+            f"values = np.array([lost.mean for lost in single.losses[{i}]])  # held at {HOLDS[hold]}",
+        ]
+        found[f"pin_{hold}"] = ("pinning import pinned_errors, pinning", "pinned", each)
+    return found
+
+
+def detail_lines(
+    model: StoredModel, detail: LayerDetailResult, inputs: Inputs, device: str, sample: int, s: float
+) -> str:
+    """Python that computes the weight and the output that are shown of one layer."""
+    path = detail.parameter if detail.layer == "." else f"{detail.layer}.{detail.parameter}"
+    levels = [round(float(level), 6) for level in detail.s]
+    weight = f'weight = model.net.effective_parameters(s)["{path}"]'
+    if not model.has_two_sets:
+        weight = f'weight = model.net.get_parameter("backbone.{path}")'
+    return "\n".join(
+        [
+            *judged_imports(inputs, "from dpi_core.analysis.activations import layer_outputs"),
+            "",
+            *judged_lines(model, inputs, device),
+            f"s, n, levels = {s:.4g}, {sample}, {levels}",
+            weight,
+            f'output, output_at_theta0, _ = layer_outputs(model.denoiser, x0[n], eps[n], "{detail.layer}", levels)',
+        ]
+    )
 
 
 # Sentences -------------------------------------------------------------------------------------------------------

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 
 from app.figures.chart import CURSOR, THETA0, THETA1, THIS, Chart, plot, rows_of
-from app.figures.reproduce import judged_imports, judged_lines, load_line
+from app.figures.reproduce import COMPARED, judged_imports, judged_lines, load_line
 from app.records import Inputs, LayerDetailResult, LayersResult, StoredModel
+
+if TYPE_CHECKING:
+    from plotly.graph_objects import Figure
 
 HEIGHT = 340
 SMALLEST_SHARE = 1e-4
@@ -48,17 +53,8 @@ def spectrum_chart(model: StoredModel, detail: LayerDetailResult) -> Chart | Non
     values = detail.singular_values
     if not values.size:
         return None
-    figure = plot("singular value, by size", "σ", HEIGHT)
+    figure, how = _only_value(detail) if values.shape[1] == 1 and model.has_two_sets else _all_values(model, detail)
     rank = np.arange(1, values.shape[1] + 1)
-    shown = np.where(values > SMALLEST_SHARE * values.max(), values, np.nan)
-    positions = detail.spectrum_lam.tolist() if model.has_two_sets else [0.0]
-    for lam, row in zip(positions, shown, strict=False):
-        figure.add_scatter(
-            x=rank, y=row, name=f"λ {lam:.2g}", mode="lines+markers", marker={"size": 4},
-            line={"color": path_colour(lam) if model.has_two_sets else THIS, "width": 2},
-        )  # fmt: skip
-    figure.update_yaxes(type="log", exponentformat="power")
-    figure.update_layout(showlegend=model.has_two_sets)
     parameter = detail.parameter if detail.layer == "." else f"{detail.layer}.{detail.parameter}"
     lines = [
         "import dpi_core",
@@ -82,12 +78,38 @@ def spectrum_chart(model: StoredModel, detail: LayerDetailResult) -> Chart | Non
         "layer-spectrum",
         f"Spectrum of {detail.parameter}",
         figure,
-        "A curve that falls fast uses few directions"
-        + ("; where both ends lie above the curve half-way, blending cancels." if model.has_two_sets else "."),
+        how,
         ("rank", *(f"lambda_{lam:.2g}" for lam in detail.spectrum_lam.tolist())),
         [(float(r), *column.tolist()) for r, column in zip(rank, values.T, strict=True)],
         "\n".join(lines),
     )
+
+
+def _all_values(model: StoredModel, detail: LayerDetailResult) -> tuple[Figure, str]:
+    """Singular values by size, a line for each position on the path, and how to read it."""
+    two, values = model.has_two_sets, detail.singular_values
+    figure = plot("rank of the singular value", "singular value (log)", HEIGHT)
+    shown = np.where(values > SMALLEST_SHARE * values.max(), values, np.nan)
+    positions = detail.spectrum_lam.tolist() if two else [0.0]
+    for lam, row in zip(positions, shown, strict=False):
+        figure.add_scatter(
+            x=np.arange(1, values.shape[1] + 1), y=row, name=f"λ {lam:.2g}", mode="lines+markers", marker={"size": 4},
+            line={"color": path_colour(lam) if two else THIS, "width": 2}, showlegend=two and lam in (0, 0.5, 1),
+        )  # fmt: skip
+    figure.update_yaxes(type="log", exponentformat="power")
+    how = "A curve that falls fast uses few directions"
+    return figure, how + ("; where both ends lie above the curve half-way, blending cancels." if two else ".")
+
+
+def _only_value(detail: LayerDetailResult) -> tuple[Figure, str]:
+    """The one singular value of a weight with one row, along the path, and how to read it."""
+    figure = plot("position λ: 0 at θ0, 1 at θ1", "singular value", HEIGHT)
+    figure.add_scatter(
+        x=detail.spectrum_lam, y=detail.singular_values[:, 0], mode="lines+markers", line={"color": THIS, "width": 2}
+    )
+    figure.update_yaxes(rangemode="tozero")
+    figure.update_layout(showlegend=False)
+    return figure, "One row has one singular value, its length; below the line between both ends, blending cancels."
 
 
 def cka_chart(
@@ -112,12 +134,12 @@ def cka_chart(
             f"There is nothing to compare: {note}." if note else "There is nothing to compare: CKA is undefined here."
         )
     lines = [
-        *judged_imports(inputs, "from dpi_core.analysis.activations import layer_activations"),
+        *judged_imports(inputs, "from dpi_core.analysis.activations import layer_activations, samples_per_batch"),
         "",
         *judged_lines(model, inputs, device),
         f"s = {[round(float(s), 6) for s in result.s]}",
         f"x0, eps = x0[:{result.samples['cka']}], eps[:{result.samples['cka']}]",
-        "*_, found = layer_activations(model.denoiser, x0, eps, s)",
+        *COMPARED,
         f"values = found.cka[{index}]  # {layer}",
     ]
     rows = [(float(a), float(b), float(values[i, j])) for i, a in enumerate(result.s) for j, b in enumerate(result.s)]

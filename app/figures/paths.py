@@ -20,6 +20,7 @@ from app.figures.chart import (
     share_of_last,
     signed,
     subplots,
+    tiles,
 )
 from app.figures.reproduce import clean_line, judged_imports, judged_lines, load_line, stored_inputs
 from app.records import Inputs, ParametersResult, StoredModel
@@ -235,10 +236,10 @@ def _image_panels(weights: np.ndarray, outputs: np.ndarray) -> Figure:
     difference = (weights - outputs).mean(axis=-1)
     reach = float(np.quantile(np.abs(difference), 0.995)) or 1.0
     for column, images in enumerate((weights, outputs), start=1):
-        tiles = _tiles(np.clip((images + 1) * 127.5, 0, 255), 128)
-        figure.add_image(z=np.broadcast_to(tiles, (*tiles.shape[:2], 3)).astype(np.uint8), row=1, col=column)
+        mosaic = tiles(np.clip((images + 1) * 127.5, 0, 255), 128, 2)
+        figure.add_image(z=np.broadcast_to(mosaic, (*mosaic.shape[:2], 3)).astype(np.uint8), row=1, col=column)
     figure.add_heatmap(
-        z=_tiles(difference[..., None], np.nan)[..., 0], colorscale=DIVERGING, zmin=-reach, zmax=reach, zmid=0,
+        z=tiles(difference[..., None], np.nan, 2)[..., 0], colorscale=DIVERGING, zmin=-reach, zmax=reach, zmid=0,
         colorbar={"thickness": 8, "orientation": "h", "x": 0.84, "len": 0.3, "y": -0.02, "yanchor": "top", "nticks": 3},
         row=1, col=3,
     )  # fmt: skip
@@ -247,18 +248,6 @@ def _image_panels(weights: np.ndarray, outputs: np.ndarray) -> Figure:
     for column in (2, 3):
         figure.update_yaxes(scaleanchor=f"x{column}", col=column)
     return figure
-
-
-def _tiles(images: np.ndarray, gap: float) -> np.ndarray:
-    """(n, h, w, c) -> two columns of tiles with a pixel of `gap` between them, (h', w', c)."""
-    n, height, width, channels = images.shape
-    columns = min(n, 2)
-    rows = -(-n // columns)
-    canvas = np.full((rows * (height + 1) - 1, columns * (width + 1) - 1, channels), gap, dtype=images.dtype)
-    for at, image in enumerate(images):
-        top, left = (height + 1) * (at // columns), (width + 1) * (at % columns)
-        canvas[top : top + height, left : left + width] = image
-    return canvas
 
 
 def _point_panels(weights: np.ndarray, outputs: np.ndarray) -> Figure:

@@ -4,9 +4,17 @@ from __future__ import annotations
 
 from app.records import UNSTORED_DATA, Inputs, StoredModel
 
+COMPARED = (
+    "batch = max(4, min(len(x0), samples_per_batch(model.denoiser, x0)))  # CKA is averaged over batches",
+    "*_, found = layer_activations(model.denoiser, x0, eps, s, batch)",
+)
+"""The lines that compare the outputs of layers between noise levels."""
 
-def denoise_lines(model: StoredModel, inputs: Inputs, s: float, lam: float | None, device: str) -> str:
-    """Python that computes `x0_hat` of the Denoise page.
+
+def denoise_lines(
+    model: StoredModel, inputs: Inputs, s: float, lam: float | None, device: str, second: StoredModel | None = None
+) -> str:
+    """Python that computes `x0_hat` of the Denoise page, and `second_x0_hat` of the model beside it.
 
     Args:
         model: on show.
@@ -14,6 +22,7 @@ def denoise_lines(model: StoredModel, inputs: Inputs, s: float, lam: float | Non
         s: the noise level.
         lam: the parameters' position, if it is off the learned curve.
         device: where to compute.
+        second: the model beside it, if there is one.
     """
     imports = ["import dpi_core", "import torch", *data_imports(inputs), "from dpi_core.seeds import seeded_generator"]
     lines = [
@@ -29,7 +38,14 @@ def denoise_lines(model: StoredModel, inputs: Inputs, s: float, lam: float | Non
         lines += ["x0_hat = model.denoise(x_s, s)"]
     else:
         lines += [f"with model.net.using(dpi_core.FixedSchedule({lam:.6g})):", "    x0_hat = model.denoise(x_s, s)"]
-    return "\n".join([*lines, "mse = (x0_hat.cpu() - x0).square().flatten(1).mean(1)"])
+    lines += ["mse = (x0_hat.cpu() - x0).square().flatten(1).mean(1)"]
+    if second is not None:
+        lines += [
+            load_line(second, device).replace("model =", "second =", 1),
+            "second_x0_hat = second.denoise(second.process.add_noise(x0, eps, s), s)",
+            "second_mse = (second_x0_hat.cpu() - x0).square().flatten(1).mean(1)",
+        ]
+    return "\n".join(lines)
 
 
 def stored_inputs(model: StoredModel) -> Inputs:
@@ -52,7 +68,7 @@ def data_imports(inputs: Inputs) -> list[str]:
 def load_line(model: StoredModel, device: str = "cpu") -> str:
     """The line that loads the model."""
     on_device = "" if device == "cpu" else f', device="{device}"'
-    return f'model = dpi_core.load("checkpoints/{model.name}"{on_device})'
+    return f'model = dpi_core.load("{model.source.load_from}"{on_device})'
 
 
 def judged_imports(inputs: Inputs, *more: str) -> list[str]:

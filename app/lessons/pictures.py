@@ -1,4 +1,4 @@
-"""Samples as small pictures: data URIs that a page shows without a request."""
+"""Samples and curves as small pictures: data URIs that a page shows without a request."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from html import escape
 import numpy as np
 from PIL import Image
 
-from app.figures.chart import GUIDE, THIS
+from app.figures.chart import GUIDE, LAMBDA, THIS
 from app.lessons.lesson import Pictures, Tile
 
 SHOWN_IMAGES, SHOWN_POINTS, SHOWN_ARROWS = 4, 384, 120
@@ -69,6 +69,15 @@ def arrow_tile(points: np.ndarray, vectors: np.ndarray, extent: float, alt: str,
 def sample_tile(samples: np.ndarray, extent: float, alt: str, note: str = "") -> Tile:
     """Images or points, whichever they are."""
     return image_tile(samples, alt, note) if samples.ndim == 4 else point_tile(samples, extent, alt, note)
+
+
+def curve_tile(s: np.ndarray, lam: np.ndarray, alt: str, note: str = "") -> Tile:
+    """λ against s, both from 0 to 1; λ is (t,) or, with groups of layers, (t, g). Dashed: the straight line."""
+    curves = np.clip(lam.reshape(len(s), -1), 0, 1).T
+    ways = ("L".join(f"{SIDE * x:.1f} {SIDE * (1 - y):.1f}" for x, y in zip(s, curve, strict=True)) for curve in curves)
+    drawn = "".join(f"M{way}" for way in ways)
+    line = f'<path d="M0 {SIDE}L{SIDE} 0" stroke="{GUIDE}" stroke-width="1" stroke-dasharray="4 4"/>'
+    return Tile(_svg(f'{line}<path d="{drawn}" stroke="{LAMBDA}" stroke-width="3"/>'), alt, note)
 
 
 def extent_of(*points: np.ndarray) -> float:

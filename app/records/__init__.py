@@ -12,6 +12,11 @@ from typing import Any
 
 import numpy as np
 
+from app.records.compare import Comparison as Comparison
+from app.records.compare import ComparisonRequest as ComparisonRequest
+from app.records.compare import ComparisonResult as ComparisonResult
+from app.records.compare import Measure as Measure
+from app.records.compare import Scores as Scores
 from app.records.denoise import PadRequest as PadRequest
 from app.records.denoise import PadResult as PadResult
 from app.records.denoise import SweepRequest as SweepRequest
@@ -28,6 +33,8 @@ from app.records.layers import LayersRequest as LayersRequest
 from app.records.layers import LayersResult as LayersResult
 from app.records.layers import ReceptiveFieldRequest as ReceptiveFieldRequest
 from app.records.layers import ReceptiveFieldResult as ReceptiveFieldResult
+from app.records.models import Origin as Origin
+from app.records.models import Source as Source
 from app.records.models import StoredModel as StoredModel
 from app.records.parameters import CurvesRequest as CurvesRequest
 from app.records.parameters import CurvesResult as CurvesResult
@@ -36,6 +43,7 @@ from app.records.parameters import ParametersRequest as ParametersRequest
 from app.records.parameters import ParametersResult as ParametersResult
 from app.records.parameters import PathsResult as PathsResult
 from app.records.parameters import WeightsResult as WeightsResult
+from app.records.runs import TrainingRun as TrainingRun
 from app.records.trajectories import PlaneRequest as PlaneRequest
 from app.records.trajectories import PlaneResult as PlaneResult
 from app.records.trajectories import QualityRequest as QualityRequest
@@ -58,6 +66,7 @@ Request = (
     | LayerDetailRequest
     | ReceptiveFieldRequest
     | ViewsRequest
+    | ComparisonRequest
 )
 Result = (
     SweepResult
@@ -71,11 +80,13 @@ Result = (
     | LayerDetailResult
     | ReceptiveFieldResult
     | ViewsResult
+    | ComparisonResult
 )
 
 
 def size_in_bytes(result: Any) -> int:
     """Memory a result holds, that of the results in it included."""
     values = [getattr(result, item.name) for item in fields(result)]
+    values += [each for value in values if isinstance(value, tuple) for each in value]
     own = sum(value.nbytes for value in values if isinstance(value, np.ndarray))
     return own + sum(size_in_bytes(value) for value in values if is_dataclass(value))

@@ -12,13 +12,23 @@ from app.records.inputs import Inputs, ModelKey
 
 @dataclass(frozen=True)
 class SweepRequest:
-    """x̂0 of some inputs at every s of a grid, under one noise draw."""
+    """x̂0 of some inputs at every s of a grid, under one noise draw.
+
+    Attributes:
+        model: that denoises.
+        inputs: what it denoises.
+        s_grid: noise levels.
+        device: that computes.
+        dtype: of the network.
+        inputs_of: whose held-out data or samples the inputs are; None for those of `model`.
+    """
 
     model: ModelKey
     inputs: Inputs
     s_grid: tuple[float, ...]
     device: str
     dtype: Literal["float32"] = "float32"
+    inputs_of: ModelKey | None = None
 
 
 @dataclass(frozen=True)

@@ -108,6 +108,7 @@ class LayersResult:
         samples: how many were judged by "cka", "pinned" and "attribution".
         seed: of noise, halves and bootstrap.
         measure: "psnr" averages the PSNR of samples, "mse" their squared errors.
+        most: the layer that loses most when pinned, or changes most where none can be.
         notes: statistic, or name of a layer -> why it is NaN, in one sentence.
     """
 
@@ -146,6 +147,7 @@ class LayersResult:
     samples: dict[str, int]
     seed: int
     measure: str
+    most: str
     notes: dict[str, str]
 
     @property

@@ -1,14 +1,47 @@
-"""A checkpoint as the pages know it."""
+"""A checkpoint as the pages know it, and where it comes from."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import Any, Literal
 
 from app.records.denoise import PadResult, SweepResult
 from app.records.inputs import ModelKey
-from app.records.layers import LayersResult
+from app.records.layers import LayerDetailResult, LayersResult
 from app.records.parameters import ParametersResult
+
+Origin = Literal["zoo", "folder", "upload"]
+"""Shipped with the app; below a root that the operator allowed; handed over by a reader, for one session."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """One checkpoint that a session may look at.
+
+    Attributes:
+        name: what the sidebar and the link call it; no two sources of a session share one.
+        folder: where its files lie.
+        origin: how it came here.
+        recipe_name: `<data>-<process>-<conditioning>`.
+        load_from: what `dpi_core.load` is given in the lines of Python.
+    """
+
+    name: str
+    folder: Path
+    origin: Origin
+    recipe_name: str
+    load_from: str
+
+    @property
+    def family(self) -> str:
+        """Data and process, shared by models that are compared."""
+        return self.recipe_name.rsplit("-", 1)[0]
+
+    @property
+    def data(self) -> str:
+        """What it was trained on."""
+        return self.recipe_name.split("-")[0]
 
 
 @dataclass(frozen=True, eq=False)
@@ -17,7 +50,7 @@ class StoredModel:
 
     Attributes:
         key: names it to the engine.
-        name: of the folder.
+        source: where it comes from.
         recipe: its config.json.
         metrics: its metrics.json, or empty.
         sweep: stored frames along s, if any.
@@ -25,10 +58,11 @@ class StoredModel:
         shown: what the stored inputs are, in one phrase.
         parameters: what the Parameters page shows first, if it is stored.
         layers: what the Layers page shows first, if it is stored.
+        layer: its most needed layer in detail, for the first of the stored inputs, if it is stored.
     """
 
     key: ModelKey
-    name: str
+    source: Source
     recipe: dict[str, Any]
     metrics: dict[str, Any]
     sweep: SweepResult | None
@@ -36,6 +70,12 @@ class StoredModel:
     shown: str
     parameters: ParametersResult | None = None
     layers: LayersResult | None = None
+    layer: LayerDetailResult | None = None
+
+    @property
+    def name(self) -> str:
+        """What the pages call it."""
+        return self.source.name
 
     @property
     def is_image(self) -> bool:
@@ -49,5 +89,5 @@ class StoredModel:
 
     @property
     def family(self) -> str:
-        """Data and process, shared by models that are compared: the name without its conditioning."""
-        return self.name.rsplit("-", 1)[0]
+        """Data and process, shared by models that are compared."""
+        return self.source.family

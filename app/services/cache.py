@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import atexit
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
+from pathlib import Path
+from typing import Any
 
 import streamlit as st
 
+from app import state
 from app.components.player import pack_plane, pack_run
 from app.components.scrubber import pack
-from app.figures.denoise import pad_figure, sweep_figure
+from app.figures.denoise import Second, pad_figure, sweep_figure
 from app.figures.trajectories import plane_figure, run_figure
 from app.records import (
     PadResult,
     PlaneResult,
     Request,
+    Source,
     StoredModel,
     SweepResult,
     TrajectoryRequest,
@@ -23,6 +27,7 @@ from app.records import (
 )
 from app.services import stored
 from app.services.inference import Engine
+from app.services.own_models import Uploads
 
 
 @st.cache_resource(show_spinner=False)
@@ -33,34 +38,54 @@ def engine() -> Engine:
     return engine
 
 
+@st.cache_resource(show_spinner=False)
+def uploads() -> Uploads:
+    """The one keeper of uploaded files."""
+    uploads = Uploads()
+    atexit.register(uploads.close)
+    return uploads
+
+
+def sources() -> list[Source]:
+    """Every model that this session may look at: those that come with the app, then its own that are still there."""
+    return [*stored.zoo(), *(own for own in state.own_models() if (own.folder / "config.json").is_file())]
+
+
+def readable(chosen: Iterable[Source]) -> list[StoredModel]:
+    """The models of some sources; a damaged one is left out until it is chosen itself."""
+    found = []
+    for source in chosen:
+        with suppress(ValueError):
+            found.append(_read(source))
+    return found
+
+
 def model(name: str) -> StoredModel:
     """What a checkpoint stores beside its weights; read again when its files change.
 
     Raises:
-        ValueError: the checkpoint is missing or damaged.
+        ValueError: this session has no such model, or it is damaged.
     """
-    return _model(name, stored.modification_times(name))
+    return _read(stored.find(name, sources()))
 
 
 def models_of_family(family: str) -> list[StoredModel]:
-    """All checkpoints trained on the same data and process; a damaged one is left out until it is chosen itself."""
-    found = []
-    for name in stored.model_names():
-        if name.rsplit("-", 1)[0] == family:
-            with suppress(ValueError):
-                found.append(model(name))
-    return found
+    """All checkpoints trained on the same data and process."""
+    return readable(source for source in sources() if source.family == family)
 
 
-def packed_sweep(model: StoredModel, result: SweepResult, source: Request | None) -> bytes:
-    """The bytes of a sweep for the browser; `source` is None for the stored frames."""
-    written = tuple((card.name, stored.modification_times(card.name)) for card in models_of_family(model.family))
-    return _packed_sweep((model.key, written, source), model, result)
+def packed_sweep(
+    model: StoredModel, result: SweepResult, source: Request | None, second: Second | None = None
+) -> bytes:
+    """The bytes of a sweep for the browser, with a second model's beside it; `source` is None for the stored frames."""
+    written = tuple((card.key, _times(card)) for card in models_of_family(model.family))
+    beside = () if second is None else (second[0].name, second[0].key)
+    return _packed_sweep((model.key, written, source, beside), model, result, second)
 
 
 def packed_pad(model: StoredModel, result: PadResult, source: Request | None) -> bytes:
     """The bytes of a pad for the browser; `source` is None for the stored frames."""
-    return _packed_pad((model.key, stored.modification_times(model.name), source), model, result)
+    return _packed_pad((model.key, _times(model), source), model, result)
 
 
 def packed_run(name: str, request: TrajectoryRequest, result: TrajectoryResult) -> bytes:
@@ -76,25 +101,47 @@ def packed_plane(plane: PlaneResult, runs: Sequence[TrajectoryResult]) -> bytes:
 
 
 def models_of_data(model: StoredModel) -> list[StoredModel]:
-    """All checkpoints that were trained on the same data, the given one first; a damaged one is left out."""
-    found = [model]
-    for name in stored.model_names():
-        if name != model.name and name.split("-")[0] == model.name.split("-")[0]:
-            with suppress(ValueError):
-                other = _model(name, stored.modification_times(name))
-                found += [other] if other.recipe["shape"] == model.recipe["shape"] else []
-    return found
+    """All checkpoints that can be shown the same samples, the given one first: trained on the same data, or one's own."""
+    others = [each for each in sources() if each.name != model.name and _may_be_compared(each, model.source)]
+    return [model, *(each for each in readable(others) if each.recipe["shape"] == model.recipe["shape"])]
 
 
-@st.cache_resource(max_entries=64, show_spinner=False)
-def _model(name: str, times: tuple[int, ...]) -> StoredModel:
-    return stored.read_model(name)
+def sweeps_of_family(family: str) -> dict[str, dict[str, Any]]:
+    """Scores of the sweeps of a family, by name; read again when a file changes.
+
+    Raises:
+        ValueError: a file is damaged.
+    """
+    names = stored.sweep_names(family)
+    return {name: _sweep(name, (stored.RESULTS / name / "metrics.json").stat().st_mtime_ns) for name in names}
+
+
+@st.cache_resource(max_entries=32, show_spinner=False)
+def _sweep(name: str, time: int) -> dict[str, Any]:
+    return stored.read_sweep(name)
+
+
+def _may_be_compared(one: Source, other: Source) -> bool:
+    return one.data == other.data or one.origin != "zoo" or other.origin != "zoo"
+
+
+def _read(source: Source) -> StoredModel:
+    return _model(source, stored.modification_times(source.folder))
+
+
+def _times(model: StoredModel) -> tuple[int, ...]:
+    return stored.modification_times(Path(model.key.folder))
+
+
+@st.cache_resource(max_entries=64, show_spinner=False, hash_funcs={Source: hash})
+def _model(source: Source, times: tuple[int, ...]) -> StoredModel:
+    return stored.read(source)
 
 
 # Streamlit leaves underscored arguments out of the key, so `key` names everything the bytes depend on.
 @st.cache_resource(max_entries=32, show_spinner=False, hash_funcs={tuple: hash})
-def _packed_sweep(key: tuple, _model: StoredModel, _result: SweepResult) -> bytes:
-    return pack(sweep_figure(_model, models_of_family(_model.family), _result))
+def _packed_sweep(key: tuple, _model: StoredModel, _result: SweepResult, _second: Second | None) -> bytes:
+    return pack(sweep_figure(_model, models_of_family(_model.family), _result, _second))
 
 
 @st.cache_resource(max_entries=16, show_spinner=False, hash_funcs={tuple: hash})

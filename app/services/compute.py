@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -14,6 +14,7 @@ from torch import Tensor
 import dpi_core
 from app.records import (
     UNSTORED_DATA,
+    ComparisonRequest,
     CurvesRequest,
     CurvesResult,
     Inputs,
@@ -34,11 +35,13 @@ from app.records import (
     TrajectoryRequest,
     ViewsRequest,
 )
+from app.services.comparing import comparison
 from app.services.conversions import views
 from app.services.layers import layer_detail, layers, receptive_field
 from app.services.reporting import Report
 from app.services.sampling import plane, quality, trajectory
 from app.services.stored import digest, parameters_result
+from app.services.sweeps import channels_last, sweep_result
 from dpi_core.analysis.denoising import decoupled, sweep
 from dpi_core.analysis.landscape import curve_errors, loss, measure_of
 from dpi_core.data import Data, digits, fit_images, load_data, photos
@@ -73,8 +76,14 @@ def load_model(key: ModelKey, device: str) -> Model:
     return model
 
 
-def answer(model: Model, request: Request, report: Report) -> Result:
+def answer(model: Model, request: Request, report: Report, load: Callable[[ModelKey], Model] | None = None) -> Result:
     """Computes one request.
+
+    Args:
+        model: the one that the request names first.
+        request: what is asked for.
+        report: hears how far it is.
+        load: gives the other models of a request that names several.
 
     Raises:
         ValueError: the inputs are not to be had, or the model cannot do what is asked; one sentence.
@@ -85,7 +94,11 @@ def answer(model: Model, request: Request, report: Report) -> Result:
         return quality(model, request, report)
     if isinstance(request, TrajectoryRequest) and request.inputs.kind == "samples":
         return trajectory(model, request, report)
-    x0 = _clean_inputs(model, request.inputs, report)
+    whose = model
+    if isinstance(request, SweepRequest) and request.inputs_of is not None:
+        assert load is not None
+        whose = load(request.inputs_of)
+    x0 = _clean_inputs(whose, request.inputs, report)
     if isinstance(request, TrajectoryRequest):
         return trajectory(model, request, report, x0)
     if isinstance(request, LayersRequest):
@@ -99,6 +112,10 @@ def answer(model: Model, request: Request, report: Report) -> Result:
     if isinstance(request, CurvesRequest):
         return _curves(model, request, x0, report)
     eps = torch.randn(x0.shape, generator=seeded_generator(request.inputs.seed))
+    if isinstance(request, ComparisonRequest):
+        assert load is not None or not request.others
+        models = (model if load is None else load(key) for key in (request.model, *request.others))
+        return comparison(models, request, x0, eps, report)
     if isinstance(request, PadRequest):
         return _pad(model, request, x0[: request.count], eps[: request.count], report)
     if isinstance(request, ViewsRequest):
@@ -110,19 +127,8 @@ def _sweep(model: Model, request: SweepRequest, x0: Tensor, eps: Tensor, report:
     grid = list(request.s_grid)
     frames = _reporting(sweep(model.denoiser, x0, eps, grid), len(grid), report)
     x0_hat = _finite(torch.stack([frame.x0_hat for frame in frames]))
-    s = torch.tensor(grid, dtype=torch.float64)
-    c, lam = model.process.coefficients(s), model.denoiser.lam(s)
-    return SweepResult(
-        s=s.numpy(),
-        lam=None if lam is None else lam.detach().cpu().numpy(),
-        alpha=c.alpha.numpy(),
-        sigma=c.sigma.numpy(),
-        native=tuple(model.process.describe(value) for value in grid),
-        clean=_channels_last(x0, model),
-        noise=_channels_last(eps, model),
-        x0_hat=_channels_last(x0_hat, model),
-        mse=(x0_hat - x0).square().flatten(2).mean(2).numpy(),
-    )
+    mse = (x0_hat - x0).square().flatten(2).mean(2).numpy()
+    return sweep_result(model, grid, x0, eps, x0_hat, mse)
 
 
 def _pad(model: Model, request: PadRequest, x0: Tensor, eps: Tensor, report: Report) -> PadResult:
@@ -140,7 +146,7 @@ def _pad(model: Model, request: PadRequest, x0: Tensor, eps: Tensor, report: Rep
         alpha=c.alpha.numpy(),
         sigma=c.sigma.numpy(),
         native=tuple(model.process.describe(value) for value in s_grid),
-        x0_hat=_channels_last(x0_hat, model),
+        x0_hat=channels_last(x0_hat, model),
         score=(psnr(per_sample) if x0.ndim == 4 else per_sample).mean(2),
         judged=len(x0),
     )
@@ -150,7 +156,7 @@ def _parameters(model: Model, request: ParametersRequest, x0: Tensor, report: Re
     def progress(steps: Iterable[Any], total: int, label: str) -> Iterator[Any]:
         return _reporting(iter(steps), total, report)
 
-    tensors, about = analyse_parameters(model, x0, request.inputs.seed, progress=progress)
+    tensors, about = analyse_parameters(model, x0, request.inputs.seed, progress=progress, sparing=True)
     return parameters_result({name: value.numpy() for name, value in tensors.items()}, about)
 
 
@@ -207,8 +213,3 @@ def _reporting(steps: Iterator[T], total: int, report: Report) -> Iterator[T]:
     for done, step in enumerate(steps, start=1):
         report(done, total)
         yield step
-
-
-def _channels_last(values: Tensor, model: Model) -> np.ndarray:
-    array = values.cpu().numpy()
-    return np.moveaxis(array, -3, -1) if len(model.recipe.shape) == 3 else array

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -13,78 +14,171 @@ from safetensors import SafetensorError, safe_open
 
 from app.records import (
     LandscapeResult,
+    LayerDetailResult,
     LayersResult,
     ModelKey,
     PadResult,
     ParametersResult,
     PathsResult,
+    Source,
     StoredModel,
     SweepResult,
     WeightsResult,
 )
+from app.services.schema import check_metrics, check_recipe, check_sweep, check_texts
+from dpi_core.limits import Limits, read_header, read_json
 
 CHECKPOINTS = Path(__file__).parents[2] / "checkpoints"
+RESULTS = Path(__file__).parents[2] / "results"
+"""Scores of sweeps: <name>/metrics.json."""
+
+RECIPES = Path(__file__).parents[2] / "dpi_core" / "recipes" / "sweeps"
+MAX_CARD = 2**16
+"""Characters of a model card that are shown."""
+
+FILES = ("config.json", "model.safetensors", "metrics.json", "analysis.safetensors", "README.md")
+"""What a checkpoint folder holds; anything else in it is not looked at."""
+
+
+def zoo() -> list[Source]:
+    """The checkpoints that come with the app, alphabetically."""
+    folders = sorted(config.parent for config in CHECKPOINTS.glob("*/config.json"))
+    return [Source(folder.name, folder, "zoo", folder.name, f"checkpoints/{folder.name}") for folder in folders]
 
 
 def model_names() -> list[str]:
-    """Names of the checkpoint folders, alphabetically."""
-    return sorted(config.parent.name for config in CHECKPOINTS.glob("*/config.json"))
+    """Names of the checkpoints that come with the app."""
+    return [source.name for source in zoo()]
 
 
 def read_model(name: str) -> StoredModel:
+    """Reads a checkpoint that comes with the app, by name.
+
+    Raises:
+        ValueError: see `find` and `read`.
+    """
+    return read(find(name, zoo()))
+
+
+def find(name: str, sources: Sequence[Source]) -> Source:
+    """The source of that name.
+
+    Raises:
+        ValueError: there is none; one sentence.
+    """
+    for source in sources:
+        if source.name == name:
+            return source
+    known = ", ".join(source.name for source in sources) or "none yet"
+    raise ValueError(f"there is no model {name!r}; choose one of {known}.")
+
+
+def read(source: Source) -> StoredModel:
     """Reads what a checkpoint folder stores beside its weights.
 
     Raises:
-        ValueError: the folder is unknown or a file in it is damaged; one sentence.
+        ValueError: a file in it is missing or damaged; one sentence.
     """
-    if name not in model_names():
-        raise ValueError(f"there is no model {name!r}; choose one of {', '.join(model_names()) or 'none yet'}.")
-    folder = CHECKPOINTS / name
-    recipe = _read_json(folder / "config.json", needed=("shape", "conditioning", "data"))
-    metrics = _read_json(folder / "metrics.json") if (folder / "metrics.json").is_file() else {}
+    folder = source.folder
+    recipe = _checked(folder / "config.json", check_recipe, needed=("name", "shape", "process", "conditioning", "data"))
+    metrics = _checked(folder / "metrics.json", check_metrics) if (folder / "metrics.json").is_file() else {}
     key = ModelKey(str(folder), digest(folder))
-    return StoredModel(key, name, recipe, metrics, *_read_analysis(folder / "analysis.safetensors"))
+    stored = _read_analysis(folder / "analysis.safetensors", tuple(recipe["shape"]))
+    return StoredModel(key, source, recipe, metrics, **stored)
+
+
+def read_card(model: StoredModel) -> str:
+    """The model card, as text; empty where there is none."""
+    file = Path(model.key.folder) / "README.md"
+    try:
+        with file.open(encoding="utf-8", errors="replace") as card:
+            return card.read(MAX_CARD)
+    except OSError:
+        return ""
+
+
+def sweep_names(family: str) -> list[str]:
+    """Sweeps of a family of models whose scores are here: that of its name, then those whose name begins with it."""
+    names = sorted(file.parent.name for file in RESULTS.glob("*/metrics.json"))
+    return [name for name in names if name == family or name.startswith(f"{family}-")]
+
+
+def known_sweeps() -> list[str]:
+    """Names of the sweeps that come with the package."""
+    return sorted(file.stem for file in RECIPES.glob("*.json"))
+
+
+def read_sweep(name: str) -> dict[str, Any]:
+    """Reads the scores of a sweep.
+
+    Raises:
+        ValueError: the file is damaged; one sentence.
+    """
+    return _read_json(RESULTS / name / "metrics.json", needed=("methods", "against", "s", "config", "judged", "floor"))
 
 
 def digest(folder: Path) -> str:
     """Of weights and config, so that a replaced checkpoint is another model."""
     found = hashlib.sha256()
     for file in ("config.json", "model.safetensors"):
-        found.update((folder / file).read_bytes() if (folder / file).is_file() else b"")
+        if (folder / file).is_file():
+            with (folder / file).open("rb") as content:
+                while block := content.read(2**20):
+                    found.update(block)
     return found.hexdigest()
 
 
-def modification_times(name: str) -> tuple[int, ...]:
+def modification_times(folder: Path) -> tuple[int, ...]:
     """When the files of a checkpoint were last written; part of the key under which it is cached."""
-    return tuple(sorted(file.stat().st_mtime_ns for file in (CHECKPOINTS / name).glob("*.*")))
+    return tuple((folder / file).stat().st_mtime_ns if (folder / file).is_file() else 0 for file in FILES)
+
+
+def _checked(file: Path, check: Callable[[Mapping[str, Any]], None], needed: tuple[str, ...] = ()) -> dict[str, Any]:
+    content = _read_json(file, needed)
+    try:
+        check(content)
+    except ValueError as error:
+        raise ValueError(f"{file.parent.name}/{file.name}: {error}; restore the file.") from error
+    return content
 
 
 def _read_json(file: Path, needed: tuple[str, ...] = ()) -> dict[str, Any]:
     try:
-        content = json.loads(file.read_text())
+        content = read_json(file, Limits.from_environment())
+    except OSError as error:
+        raise ValueError(
+            f"{file.parent.name}/{file.name} cannot be read ({error.strerror}); restore the file."
+        ) from error
     except ValueError as error:
-        raise ValueError(f"{file.parent.name}/{file.name} is not valid JSON ({error}); restore the file.") from error
+        raise ValueError(f"{file.parent.name}/{str(error).rstrip('.')}; restore the file.") from error
     if not isinstance(content, dict) or not all(name in content for name in needed):
         holds = f"an object with {', '.join(needed)}" if needed else "an object"
         raise ValueError(f"{file.parent.name}/{file.name} is not {holds}; restore the file.")
     return content
 
 
-def _read_analysis(
-    file: Path,
-) -> tuple[SweepResult | None, PadResult | None, str, ParametersResult | None, LayersResult | None]:
-    """The stored fields of a `StoredModel`, in its order."""
+def _read_analysis(file: Path, shape: tuple[int, ...]) -> dict[str, Any]:
+    """The stored fields of a `StoredModel`, by name."""
     if not file.is_file():
-        return None, None, "", None, None
+        return {"sweep": None, "pad": None, "shown": ""}
     try:
+        read_header(file, Limits.from_environment())
         with safe_open(file, framework="numpy") as stored:
             about = json.loads(stored.metadata()["about"])
             arrays = {name: stored.get_tensor(name) for name in stored.keys()}
+        check_texts(about)
+        check_sweep(arrays, about, shape)
         sweep = _sweep(arrays, about)
         pad = _pad(arrays, about, sweep) if "pad" in about else None
-        parameters = _stored_parameters(arrays, about)
-        return sweep, pad, about["inputs"], parameters, _stored_layers(arrays, about)
-    except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
+        return {
+            "sweep": sweep,
+            "pad": pad,
+            "shown": about["inputs"],
+            "parameters": _stored_parameters(arrays, about),
+            "layers": _stored_layers(arrays, about),
+            "layer": _stored_layer(arrays, about),
+        }
+    except (SafetensorError, OSError, LookupError, TypeError, ValueError, AttributeError, RecursionError) as error:
         raise ValueError(
             f"{file.parent.name}/{file.name} is damaged ({error}); run `python -m dpi_core analyse`."
         ) from error
@@ -136,23 +230,37 @@ def _stored_layers(arrays: dict[str, np.ndarray], about: dict[str, Any]) -> Laye
         return None
 
 
+def _stored_layer(arrays: dict[str, np.ndarray], about: dict[str, Any]) -> LayerDetailResult | None:
+    """None also where an older version stored less."""
+    try:
+        values = _values(LayerDetailResult, "layers.detail", arrays, about["layers"]["detail"])
+    except KeyError:
+        return None
+    return LayerDetailResult(
+        **{k: v.astype(np.float32) if k.startswith("activations") else v for k, v in values.items()}
+    )
+
+
 def layers_result(arrays: dict[str, np.ndarray], about: dict[str, Any]) -> LayersResult:
     """The record from its arrays, named "layers.<field>", and the JSON of the other fields."""
-    stored = {item.name: arrays.get(f"layers.{item.name}") for item in fields(LayersResult)}
-    values: dict[str, Any] = {name: about[name] if value is None else value for name, value in stored.items()}
-    return LayersResult(**values)
+    return LayersResult(**_values(LayersResult, "layers", arrays, about))
 
 
 def parameters_result(arrays: dict[str, np.ndarray], about: dict[str, Any]) -> ParametersResult:
     """The record from its arrays, named by section and field, and the JSON of the other fields."""
 
     def section(name: str, record: type[Any]) -> Any:
-        values = {item.name: arrays.get(f"{name}.{item.name}") for item in fields(record)}
-        return record(**{key: about[name][key] if value is None else value for key, value in values.items()})
+        return record(**_values(record, name, arrays, about[name]))
 
     return ParametersResult(
         section("weights", WeightsResult), section("landscape", LandscapeResult), section("paths", PathsResult)
     )
+
+
+def _values(record: type[Any], section: str, arrays: dict[str, np.ndarray], about: dict[str, Any]) -> dict[str, Any]:
+    """A record's fields: from the arrays named "<section>.<field>", or from the JSON beside them."""
+    stored = {item.name: arrays.get(f"{section}.{item.name}") for item in fields(record)}
+    return {name: about[name] if value is None else value for name, value in stored.items()}
 
 
 def _channels_last(values: np.ndarray, image: bool) -> np.ndarray:

@@ -167,9 +167,12 @@ class Worker:
         key, report = job.request.model, self._reporter(job)
 
         def answer(device: str, limit: memory.Limit) -> Result:
-            model = self._model(key) if device == self.device else compute.load_model(key, device)
+            def load(key: ModelKey) -> Any:
+                return self._model(key) if device == self.device else compute.load_model(key, device)
+
+            model = load(key)
             with limit(model), memory.interruptible(lambda: self._check(job)):
-                return compute.answer(model, job.request, report)
+                return compute.answer(model, job.request, report, load)
 
         return memory.within_memory(self.device, answer, self.models.clear)
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 import numpy as np
 import streamlit as st
 
 from app import state
 from app.components.scrubber import scrubber, store
-from app.figures.denoise import error_at, sentence
+from app.figures.denoise import Second, error_at, second_sentence, sentence
 from app.figures.reproduce import denoise_lines, stored_inputs
 from app.records import (
     Inputs,
@@ -20,6 +21,7 @@ from app.records import (
     SweepResult,
 )
 from app.services import cache
+from app.services.reproduction import archive
 from app.views.inputs import STORED, choose_inputs
 from app.views.progress import computed
 
@@ -27,6 +29,29 @@ SWEEP_GRID = tuple(np.linspace(0, 1, 101).tolist())
 PAD_GRID = tuple(np.linspace(0, 1, 33).tolist())
 SHOWN_IMAGES, SHOWN_POINTS = 16, 512
 PAD_IMAGES, PAD_POINTS = 4, 256
+ALONE = "none"
+"""The choice of no second model."""
+
+
+@dataclass(frozen=True)
+class Shown:
+    """What the page shows.
+
+    Attributes:
+        model: on show.
+        inputs: what it looks at.
+        sweep: its answers along s.
+        pad: over (noise level, λ), if they are there.
+        second: another model on the same inputs and noise, if one was chosen and its answers are there.
+        device: that computes.
+    """
+
+    model: StoredModel
+    inputs: Inputs
+    sweep: SweepResult
+    pad: PadResult | None
+    second: Second | None
+    device: str
 
 
 def page(model: StoredModel, seed: int, device: str) -> None:
@@ -39,6 +64,7 @@ def page(model: StoredModel, seed: int, device: str) -> None:
             model.shown if model.sweep is not None else None,
         )
         inputs = choose_inputs(row, model, seed, key=state.INPUTS, count=count, stored=stored)
+        other = _choose_second(model)
         sweep, pad, source = model.sweep, model.pad, None
         if inputs is not None:
             with row:
@@ -51,14 +77,47 @@ def page(model: StoredModel, seed: int, device: str) -> None:
                 " computed."
             )
             return
+        shown = Shown(model, stored_inputs(model) if source is None else source.inputs, sweep, pad, None, device)
+        if other is not None and (
+            inputs is None or (source is not None and (pad is not None or not model.has_two_sets))
+        ):
+            with row:
+                shown = replace(shown, second=_second(shown, other))
         try:
-            sweep_hash = store("sweep", cache.packed_sweep(model, sweep, source))
+            sweep_hash = store("sweep", cache.packed_sweep(model, sweep, source, shown.second))
             pad_hash = None if pad is None else store("pad", cache.packed_pad(model, pad, source))
         except ValueError as error:
             st.error(f"These frames cannot be drawn: {error}.")
             return
-    shown = stored_inputs(model) if source is None else source.inputs
-    _figure(model, sweep, pad, sweep_hash, pad_hash, shown, device)
+    _figure(shown, sweep_hash, pad_hash)
+
+
+def _choose_second(model: StoredModel) -> StoredModel | None:
+    """Another model that takes the same samples, to stand beside this one."""
+    others = {other.name: other for other in cache.models_of_data(model)[1:]}
+    if not others:
+        return None
+    chosen = st.sidebar.selectbox(
+        "Second model",
+        [ALONE, *others],
+        key=state.BESIDE,
+        bind="query-params",
+        help="Under the same cursor, on the same inputs and noise. Your own models are in this list if their shape fits.",
+    )
+    return others.get(str(chosen))
+
+
+def _second(shown: Shown, other: StoredModel) -> Second | None:
+    """The second model's answers for what is shown: stored ones where they are of the same inputs, else computed."""
+    ours, theirs = shown.sweep, other.sweep
+    if theirs is not None and all(
+        np.array_equal(getattr(ours, part), getattr(theirs, part)) for part in ("s", "clean", "noise")
+    ):
+        return other, theirs
+    grid = tuple(ours.s.tolist())
+    request = SweepRequest(other.key, shown.inputs, grid, shown.device, inputs_of=shown.model.key)
+    found = _known(request) or computed(request, SweepResult, f"{other.name} on the same inputs")
+    return None if found is None else (other, found)
 
 
 def _computed(
@@ -66,8 +125,15 @@ def _computed(
 ) -> tuple[SweepResult, PadResult | None, SweepRequest] | None:
     """What the engine has for these inputs; while it works, its progress is shown and the old picture stays."""
     request = SweepRequest(model.key, inputs, SWEEP_GRID, device)
-    sweep = computed(request, SweepResult, "Denoising at every t", _back(model))
+    sweep = _known(request) or computed(request, SweepResult, "Denoising at every t", _back(model))
     return None if sweep is None else (sweep, _computed_pad(model, inputs, device), request)
+
+
+def _known(request: SweepRequest) -> SweepResult | None:
+    """Without asking for it: a session's newer request would drop the one that is being computed."""
+    found = cache.engine().cache.get(request)
+    assert found is None or isinstance(found, SweepResult)
+    return found
 
 
 def _computed_pad(model: StoredModel, inputs: Inputs, device: str) -> PadResult | None:
@@ -76,7 +142,9 @@ def _computed_pad(model: StoredModel, inputs: Inputs, device: str) -> PadResult 
         return None
     count = min(inputs.n, PAD_IMAGES if model.is_image else PAD_POINTS)
     request = PadRequest(model.key, inputs, count, PAD_GRID, PAD_GRID, device)
-    return computed(request, PadResult, "Noise level × parameters", _back(model))
+    known = cache.engine().cache.get(request)
+    assert known is None or isinstance(known, PadResult)
+    return known or computed(request, PadResult, "Noise level × parameters", _back(model))
 
 
 def _back(model: StoredModel) -> Callable[[], None] | None:
@@ -89,24 +157,18 @@ def _back(model: StoredModel) -> Callable[[], None] | None:
 
 
 @st.fragment
-def _figure(
-    model: StoredModel,
-    sweep: SweepResult,
-    pad: PadResult | None,
-    sweep_hash: str,
-    pad_hash: str | None,
-    shown: Inputs,
-    device: str,
-) -> None:
+def _figure(shown: Shown, sweep_hash: str, pad_hash: str | None) -> None:
     """The scrubber, the numbers under it and where they come from; only this part runs when the hand lets go."""
-    start = state.read_cursor()
+    start, model, sweep = state.read_cursor(), shown.model, shown.sweep
     position = scrubber("scrubber", sweep_hash=sweep_hash, pad_hash=pad_hash, s=start.s, pad=start.pad)
     cursor = state.Cursor(position.s) if position.pad is None else state.Cursor(*position.pad)
     state.write_cursor(cursor)
-    seen = _seen(cursor, sweep, pad)
-    st.markdown(sentence(model, sweep, int(np.argmin(np.abs(sweep.s - seen.s))), seen.lam))
+    seen = _seen(cursor, sweep, shown.pad)
+    frame = int(np.argmin(np.abs(sweep.s - seen.s)))
+    beside = "" if shown.second is None or seen.lam is not None else second_sentence(model, frame, sweep, shown.second)
+    st.markdown(f"{sentence(model, sweep, frame, seen.lam)} {beside}".rstrip())
     _family_table(model, seen.s)
-    _reproduce(model, shown, seen, device)
+    _reproduce(shown, seen)
 
 
 def _seen(cursor: state.Cursor, sweep: SweepResult, pad: PadResult | None) -> state.Cursor:
@@ -133,12 +195,21 @@ def _family_table(model: StoredModel, s: float) -> None:
         column.metric(label, text, border=False)
 
 
-def _reproduce(model: StoredModel, shown: Inputs, cursor: state.Cursor, device: str) -> None:
+def _reproduce(shown: Shown, cursor: state.Cursor) -> None:
     """The lines of Python behind the picture, and the link to it."""
     left, right = st.columns(2)
+    second = None if shown.second is None else shown.second[0]
     with left.expander("Python that reproduces this"):
-        st.code(denoise_lines(model, shown, cursor.s, cursor.lam, device), language="python")
+        lines = denoise_lines(shown.model, shown.inputs, cursor.s, cursor.lam, shown.device, second)
+        st.code(lines, language="python")
+        st.download_button(
+            "Config, seed, versions and these lines (zip)",
+            lambda: archive(shown.model, shown.inputs.seed, shown.device, lines),
+            f"{shown.model.source.recipe_name}-reproduce.zip",
+            "application/zip",
+            on_click="ignore",
+        )
     with right.expander("Link to this screen"):
         st.code(state.link(), language=None, wrap_lines=True)
-        if shown.kind == "upload":
+        if shown.inputs.kind == "upload":
             st.caption("Your image is private and not part of the link.")

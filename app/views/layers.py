@@ -21,7 +21,15 @@ from app.components.layers import (
 )
 from app.components.scrubber import store
 from app.figures.attribution import attribution_chart, completeness_chart
-from app.figures.layers import SAMPLES_TO_CHOOSE, default_layer, enough_in_words, layer_detail, layer_table, statistics
+from app.figures.layers import (
+    SAMPLES_TO_CHOOSE,
+    detail_lines,
+    enough_in_words,
+    layer_detail,
+    layer_table,
+    statistics,
+    table_lines,
+)
 from app.figures.one_layer import cka_chart, histogram_chart, spectrum_chart
 from app.figures.pinning import kept_layers_chart, pins_chart
 from app.figures.receptive_field import fields_chart, radius_chart
@@ -161,12 +169,13 @@ def _back(model: StoredModel) -> Callable[[], None]:
 @st.fragment
 def _layers(shown: Shown, table: str) -> None:
     """The table, the selected layer beside it and its figures; only this part runs when the hand lets go."""
+    with st.container():  # one element, with or without a warning
+        _name_what_is_missing(shown)
     start = _start(shown)
     now = last_state(VIEW, table) or start
     carried, view, below = st.container(), st.container(), st.container()
     with below:
-        request = LayerDetailRequest(shown.model.key, shown.inputs, now.layer, shown.device, now.sample)
-        detail = computed(request, LayerDetailResult, "Looking into the layer")
+        detail = _detail(shown, now)
     with carried:
         content = None if detail is None else pack_detail(layer_detail(shown.model, detail, now.sample))
         detail_hash = None if content is None else store("layer", content)
@@ -175,16 +184,45 @@ def _layers(shown: Shown, table: str) -> None:
     _remember(now)
     if abs(now.s - start.s) > SAME_CURSOR and st.session_state.get(TABS) in (ATTRIBUTION_TAB, FIELD_TAB):
         st.rerun()
-    if detail is not None:
-        with below:
+    with below:
+        left, right = st.columns(2)
+        with left.expander("Python that computes this table"):
+            lines = table_lines(shown.model, shown.result, shown.judged, shown.device, now.statistic)
+            st.code(lines, language="python", wrap_lines=True)
+        if detail is not None:
+            with right.expander("Python behind the pictures of the layer"):
+                lines = detail_lines(shown.model, detail, shown.inputs, shown.device, now.sample, now.s)
+                st.code(lines, language="python", wrap_lines=True)
             _one_layer(shown, detail, now.s)
+
+
+def _name_what_is_missing(shown: Shown) -> None:
+    """Says so where a link asks for a layer that this model does not have."""
+    asked = state.recall(state.LAYER)
+    if asked not in shown.result.names and state.is_from_link(state.LAYER):
+        st.warning(
+            f"There is no layer {asked!r} in {shown.model.name}, so {shown.result.most} is shown: choose a row of the table."
+        )
+
+
+def _detail(shown: Shown, now: LayersState) -> LayerDetailResult | None:
+    """The selected layer: as stored where it is the one that the page opens on, else from the engine."""
+    stored = shown.model.layer
+    if (
+        stored is not None
+        and (now.layer, now.sample) == (stored.layer, 0)
+        and shown.inputs == stored_inputs(shown.model)
+    ):
+        return stored
+    request = LayerDetailRequest(shown.model.key, shown.inputs, now.layer, shown.device, now.sample)
+    return computed(request, LayerDetailResult, "Looking into the layer")
 
 
 def _start(shown: Shown) -> LayersState:
     """What the link asks for, as far as this model has it."""
     keys = [each.key for each in statistics(shown.result)]
     fitting = {
-        state.LAYER: (shown.result.names, default_layer(shown.result)),
+        state.LAYER: (shown.result.names, shown.result.most),
         state.HEAT: (keys, "pin_mean" if "pin_mean" in keys else keys[0]),
         state.ROWS: (ORDERS, ORDERS[0]),
         state.SHOWN: (SHOWN, SHOWN[0]),

@@ -33,7 +33,7 @@ from app.lessons.lesson import (
 )
 from app.lessons.pictures import as_html
 from app.records import Request, Result, StoredModel, TrajectoryRequest, TrajectoryResult, ViewsRequest, ViewsResult
-from app.services import cache, stored
+from app.services import cache
 from app.views.progress import computed
 
 WIDE = (Scrubber, Player)
@@ -54,18 +54,23 @@ class Screen:
     """What is on show: one step of one lesson.
 
     Attributes:
-        model: on show.
+        material: the model with what the engine has found so far.
         lesson: the lesson.
-        steps: those that fit the model.
+        steps: those that fit the model; none where it lacks what the lesson is about.
         place: where the reader stands; its step lies within `steps`.
         content: of the step, or None while the engine computes what it needs.
     """
 
-    model: StoredModel
+    material: Material
     lesson: Lesson
     steps: Sequence[Step]
     place: state.Place
     content: Content | None
+
+    @property
+    def model(self) -> StoredModel:
+        """On show."""
+        return self.material.model
 
     @property
     def is_open_question(self) -> bool:
@@ -82,7 +87,7 @@ def page(model: StoredModel, seed: int, device: str) -> None:
     """Draws the list of lessons, or the step that the reader has come to."""
     place = state.read_place(model.name)
     st.html(Path(__file__).with_name("learn.css"))
-    lesson = next((lesson for lesson in LESSONS if lesson.key == place.lesson), None)
+    lesson = _lesson_of(place)
     if lesson is None:
         place = replace(place, lesson="", step=1, answers={}, present=False)
         _overview(model, place)
@@ -123,37 +128,48 @@ def _card(model: StoredModel, lesson: Lesson, number: int, place: state.Place) -
 
 def _lesson(model: StoredModel, device: str, lesson: Lesson, place: state.Place) -> state.Place:
     """Draws the step and returns the place, brought within the lesson."""
+    screen = _screen(model, device, lesson, place)
+    if screen.place.present:
+        st.html(Path(__file__).with_name("presenter.css"))
+    with st.container(key="lesson"):
+        _header(screen)
+        lack = lesson.lack(model)
+        if lack:
+            _offer_another_model(model, lesson, screen.place, lack)
+        else:
+            _step(screen)
+    if screen.place.present:
+        keys("lesson keys", lambda pressed: _press(model, device, pressed))
+    return screen.place
+
+
+def _screen(model: StoredModel, device: str, lesson: Lesson, place: state.Place) -> Screen:
+    """What is to be shown at a place; the lesson counts as read where that is its last step."""
     material = _material(model, device, lesson)
-    lack = lesson.lack(model)
-    steps = [] if lack else lesson.steps_for(material)
+    steps = () if lesson.lack(model) else lesson.steps_for(material)
     place = replace(place, step=min(place.step, max(len(steps), 1)))
     if place.step == len(steps) and lesson.key not in place.done:
         place = replace(place, done=(*place.done, lesson.key))
-    if place.present:
-        st.html(Path(__file__).with_name("presenter.css"))
-    with st.container(key="lesson"):
-        if lack:
-            _header(Screen(model, lesson, (), place, None))
-            _offer_another_model(model, lesson, place, lack)
-            return place
-        step = steps[place.step - 1]
-        ready = step.wants <= len(material.results)
-        try:
-            content = step.build(material) if ready else None
-        except ValueError as error:
-            content = Read(f"This step cannot be shown: {error}")
-        screen = Screen(model, lesson, steps, place, content)
-        _header(screen)
-        st.markdown(f"### {step.title}")
-        if screen.content is None:
-            st.markdown("This step shows what the model computes now; it follows in a moment.")
-        else:
-            _content(screen, screen.content)
-        _footer(screen)
-        _compute(material, lesson)
-    if place.present:
-        keys("lesson keys", lambda pressed: _press(screen, pressed))
-    return place
+    return Screen(material, lesson, steps, place, _built(steps[place.step - 1], material) if steps else None)
+
+
+def _built(step: Step, material: Material) -> Content | None:
+    if step.wants > len(material.results):
+        return None
+    try:
+        return step.build(material)
+    except ValueError as error:
+        return Read(f"This step cannot be shown: {error}")
+
+
+def _step(screen: Screen) -> None:
+    st.markdown(f"### {screen.steps[screen.place.step - 1].title}")
+    if screen.content is None:
+        st.markdown("This step shows what the model computes now; it follows in a moment.")
+    else:
+        _content(screen, screen.content)
+    _footer(screen)
+    _compute(screen.material, screen.lesson)
 
 
 def _material(model: StoredModel, device: str, lesson: Lesson) -> Material:
@@ -186,7 +202,7 @@ def _compute(material: Material, lesson: Lesson) -> None:
 def _offer_another_model(model: StoredModel, lesson: Lesson, place: state.Place, lack: str) -> None:
     """One sentence on what is missing, and models that have it; the nearest relatives first."""
     st.markdown(lack)
-    others = [cache.model(name) for name in stored.model_names() if name != model.name]
+    others = cache.readable(source for source in cache.sources() if source.name != model.name)
     able = [other for other in others if lesson.lack(other) is None]
     for other in sorted(able, key=lambda other: other.family != model.family):
         st.button(
@@ -352,7 +368,7 @@ def _frames(sweep_hash: str) -> None:
 
 
 def _go(model: StoredModel, place: state.Place) -> None:
-    state.write_place(model.name, place)
+    state.move(model.name, place)
 
 
 def _change_model(name: str) -> None:
@@ -375,20 +391,29 @@ def _after(screen: Screen) -> state.Place:
     return replace(screen.place, lesson=LESSONS[number].key if number < len(LESSONS) else "", step=1, answers={})
 
 
+def _lesson_of(place: state.Place) -> Lesson | None:
+    return next((lesson for lesson in LESSONS if lesson.key == place.lesson), None)
+
+
 def _title(place: state.Place) -> str:
     return next(lesson.title for lesson in LESSONS if lesson.key == place.lesson)
 
 
-def _press(screen: Screen, pressed: str) -> None:
+def _press(model: StoredModel, device: str, pressed: str) -> None:
     """A key in the presenter's view: on, which first shows an answer; back; leave; or a vote."""
+    place = state.known_place(model.name)
+    lesson = _lesson_of(place)
+    if lesson is None:
+        return
+    screen = _screen(model, device, lesson, place)
     content = screen.content
     if pressed == LEAVE:
-        _go(screen.model, replace(screen.place, present=False))
+        _go(model, replace(place, present=False))
     elif pressed == BACK:
-        _go(screen.model, _before(screen))
+        _go(model, _before(screen))
     elif pressed == NEXT:
-        _go(screen.model, _answered(screen, None) if screen.is_open_question else _after(screen))
+        _go(model, _answered(screen, None) if screen.is_open_question else _after(screen))
     elif screen.is_open_question and isinstance(content, Predict) and isinstance(content.answer, Choice):
         option = int(pressed) - 1
         if option < len(content.answer.options):
-            _go(screen.model, _answered(screen, option))
+            _go(model, _answered(screen, option))

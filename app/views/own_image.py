@@ -6,7 +6,7 @@ import streamlit as st
 
 from app import state
 from app.records import StoredModel, Upload
-from app.services.uploads import read_upload
+from app.services.uploads import MAX_BYTES, read_upload
 
 
 def choose_upload(model: StoredModel) -> Upload | None:
@@ -14,7 +14,8 @@ def choose_upload(model: StoredModel) -> Upload | None:
     channels, height, width = model.recipe["shape"]
     gray = " gray" if channels == 1 else ""
     file = st.file_uploader(
-        f"Any image: it is cropped, resized to {width} × {height}{gray} pixels, and kept for this session only."
+        f"Any image: it is cropped, resized to {width} × {height}{gray} pixels, and kept for this session only.",
+        max_upload_size=MAX_BYTES // 2**20,
     )
     if file is not None:
         try:

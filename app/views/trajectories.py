@@ -41,6 +41,7 @@ from app.records import (
 )
 from app.records.curves import decode
 from app.services import cache, exports
+from app.views.awaited import awaited
 from app.views.charts import show
 from app.views.progress import computed
 
@@ -107,6 +108,7 @@ def page(model: StoredModel, seed: int, device: str) -> None:
     with slot:
         found = _computed_runs(chosen)
     if not found:
+        awaited(chosen.names, 3 if model.is_image else 2)
         return
     is_whole = len(found) == len(chosen.runs) and all(result.ended and not _was_cancelled(run) for run, result in found)
     with slot:

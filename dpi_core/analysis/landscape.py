@@ -20,6 +20,7 @@ from dpi_core.analysis.paths import denoised, per_sample_mse
 from dpi_core.analysis.weights import two_sets
 from dpi_core.denoiser import Denoiser
 from dpi_core.lambda_schedules import FixedSchedule, LambdaSchedule
+from dpi_core.precision import Precision
 
 Measure = Literal["psnr", "mse"]
 """How samples are averaged: PSNR of each, then the mean; or the mean squared error, then its logarithm."""
@@ -110,6 +111,7 @@ def curve_errors(
     s_grid: Sequence[float],
     schedule: LambdaSchedule | None = None,
     batch_size: int = 512,
+    precision: Precision = "float32",
 ) -> np.ndarray:
     """Mean squared error of each sample at each noise level under a curve λ(s), (p, n).
 
@@ -120,12 +122,13 @@ def curve_errors(
         s_grid: p noise levels in [0, 1].
         schedule: the curve, one for all groups or one for each; None for the network's own.
         batch_size: samples per network call.
+        precision: what the network multiplies in; curves are compared with a plane of the same.
 
     Raises:
         ValueError: a curve is given for a network without two parameter sets, or an output is not finite.
     """
     with contextlib.nullcontext() if schedule is None else two_sets(denoiser.net).using(schedule):
-        return np.stack([per_sample_mse(denoised(denoiser, x0, eps, s, s, batch_size) - x0) for s in s_grid])
+        return np.stack([per_sample_mse(denoised(denoiser, x0, eps, s, s, batch_size, precision) - x0) for s in s_grid])
 
 
 def plane_errors(
@@ -135,6 +138,7 @@ def plane_errors(
     s_grid: Sequence[float],
     lam_grid: Sequence[float],
     batch_size: int = 512,
+    precision: Precision = "float32",
 ) -> Iterator[Cell]:
     """The error of each sample over (noise level, λ), cell by cell: all s of the first λ, then those of the next.
 
@@ -145,6 +149,7 @@ def plane_errors(
         s_grid: p noise levels in [0, 1].
         lam_grid: q parameter positions in [0, 1].
         batch_size: samples per network call.
+        precision: what the network multiplies in; curves are compared with a plane of the same.
 
     Raises:
         ValueError: the network has no two parameter sets, a λ outside [0, 1], or an output that is not finite.
@@ -154,7 +159,7 @@ def plane_errors(
         held = FixedSchedule(lam)
         for s in s_grid:
             with net.using(held):
-                x0_hat = denoised(denoiser, x0, eps, s, 0.0, batch_size)
+                x0_hat = denoised(denoiser, x0, eps, s, 0.0, batch_size, precision)
             yield Cell(s, lam, per_sample_mse(x0_hat - x0))
 
 

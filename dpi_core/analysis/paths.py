@@ -13,6 +13,7 @@ from torch import Tensor
 from dpi_core.analysis.weights import two_sets
 from dpi_core.denoiser import Denoiser
 from dpi_core.lambda_schedules import FixedSchedule
+from dpi_core.precision import Precision, multiplying_in
 
 
 @dataclass(frozen=True)
@@ -188,7 +189,15 @@ def nearest_kept(s: float, count: int) -> float:
 
 
 @torch.no_grad()
-def denoised(denoiser: Denoiser, x0: Tensor, eps: Tensor, s: float, s_theta: float, batch_size: int = 512) -> Tensor:
+def denoised(
+    denoiser: Denoiser,
+    x0: Tensor,
+    eps: Tensor,
+    s: float,
+    s_theta: float,
+    batch_size: int = 512,
+    precision: Precision = "float32",
+) -> Tensor:
     """x̂0 of noised inputs, (n, ...), on the CPU.
 
     Args:
@@ -198,6 +207,7 @@ def denoised(denoiser: Denoiser, x0: Tensor, eps: Tensor, s: float, s_theta: flo
         s: the noise level.
         s_theta: the scalar of the parameters.
         batch_size: samples per network call.
+        precision: what the network multiplies in.
 
     Raises:
         ValueError: the output is not finite.
@@ -205,7 +215,8 @@ def denoised(denoiser: Denoiser, x0: Tensor, eps: Tensor, s: float, s_theta: flo
     parts = []
     for clean, noise in zip(x0.split(batch_size), eps.split(batch_size), strict=True):
         x_s = denoiser.process.add_noise(clean.to(denoiser.device), noise.to(denoiser.device), s)
-        parts.append(denoiser(x_s, s, s_theta).cpu())
+        with multiplying_in(precision, denoiser.device):
+            parts.append(denoiser(x_s, s, s_theta).cpu())
     x0_hat = torch.cat(parts)
     if not bool(torch.isfinite(x0_hat).all()):
         raise ValueError(

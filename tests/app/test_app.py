@@ -81,13 +81,24 @@ def test_every_shipped_model_opens_on_its_stored_frames(name):
 
 def test_the_sidebar_offers_models_seed_and_device():
     app = open_app()
-    model, device = app.sidebar.selectbox
+    model, device, second = app.sidebar.selectbox
     assert (model.label, model.value, model.options) == ("Model", "digits-vp-dpi", MODELS)
     assert (device.label, device.value, device.options[0]) == ("Device", "auto", "auto")
+    assert (second.label, second.value, second.options) == ("Second model", "none", ["none", "digits-vp-none"])
     (seed,) = app.sidebar.number_input
     assert (seed.label, seed.value, seed.min, seed.max) == ("Seed", 0, 0, 9999)
     assert "0.65 M numbers, two parameter sets and λ" in app.sidebar.caption[0].value
     assert "digits, CC BY 4.0" in app.sidebar.caption[0].value
+
+
+def test_a_link_shows_a_second_model_on_the_same_inputs():
+    app = open_app(model="digits-vp-dpi", beside="digits-vp-none", t="0.5")
+    ours, theirs = (stored.read_model(name).sweep for name in ("digits-vp-dpi", "digits-vp-none"))
+    ours, theirs = (10 * np.log10(4 / each.mse[50]).mean() for each in (ours, theirs))
+    said = sentence(app)
+    assert f"On the same inputs and noise digits-vp-none reaches {theirs:.1f} dB against {ours:.1f}." in said
+    assert 'second = dpi_core.load("checkpoints/digits-vp-none")' in python(app)
+    assert not any(box.label == "Second model" for box in open_app(model="mixture2d-flow-dpi").sidebar.selectbox)
 
 
 def test_choosing_a_model_shows_it():

@@ -1,17 +1,31 @@
 """Figures and sentences of the Denoise page, and the lines of Python that reproduce what it shows."""
 
+import io
+import json
+import zipfile
 from contextlib import closing
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from app.components.scrubber import pack
-from app.figures.denoise import error_at, error_chart, gain_over_best, pad_figure, sentence, sweep_figure
+from app.figures.denoise import (
+    error_at,
+    error_chart,
+    gain_over_best,
+    pad_figure,
+    second_sentence,
+    sentence,
+    shown_chart,
+    sweep_figure,
+)
 from app.figures.reproduce import denoise_lines, stored_inputs
 from app.records import Inputs, PadRequest, SweepRequest, Upload
 from app.services import stored
 from app.services.inference import Engine
+from app.services.reproduction import archive
 
 DIGITS, BLIND, MIXTURE = (stored.read_model(name) for name in ("digits-vp-dpi", "digits-vp-none", "mixture2d-flow-dpi"))
 FAMILY = [DIGITS, BLIND]
@@ -231,3 +245,48 @@ def test_data_that_the_reader_has_to_bring_are_asked_for():
     unstored = replace(DIGITS, recipe=DIGITS.recipe | {"data": {"kind": "idx"}})
     assert "data_path=PATH" in denoise_lines(unstored, Inputs("held-out", 4, 0), 0.5, None, "cpu")
     assert stored_inputs(unstored).kind == "samples"
+
+
+# A second model -------------------------------------------------------------------------------------------------
+
+
+def test_the_error_on_the_images_shown_is_that_of_both_models():
+    chart = shown_chart(DIGITS, DIGITS.sweep, (BLIND, BLIND.sweep))
+    assert [(curve.name, curve.role) for curve in chart.curves] == [(DIGITS.name, "this"), (BLIND.name, "other")]
+    for curve, model in zip(chart.curves, (DIGITS, BLIND), strict=True):
+        per_image = [10 * np.log10(4 / error) for error in model.sweep.mse[40]]
+        assert curve.y[40] == pytest.approx(np.mean(per_image), abs=1e-4)
+    assert np.isnan(chart.curves[0].y[0])  # nothing was added there
+
+
+def test_the_sentence_on_a_second_model_is_silent_where_nothing_was_added():
+    second = (BLIND, BLIND.sweep)
+    assert second_sentence(DIGITS, 0, DIGITS.sweep, second) == ""
+    assert f"{BLIND.name} reaches" in second_sentence(DIGITS, 60, DIGITS.sweep, second)
+
+
+def test_a_second_model_gets_the_inputs_and_the_noise_of_the_first():
+    inputs, grid = Inputs("samples", 3, 1), (0.5,)
+    ours = compute(SweepRequest(DIGITS.key, inputs, grid, "cpu"))
+    theirs = compute(SweepRequest(BLIND.key, inputs, grid, "cpu", inputs_of=DIGITS.key))
+    alone = compute(SweepRequest(BLIND.key, inputs, grid, "cpu"))
+    np.testing.assert_array_equal(theirs.clean, ours.clean)
+    np.testing.assert_array_equal(theirs.noise, ours.noise)
+    assert np.abs(alone.clean - ours.clean).max() > 0.01 and np.abs(theirs.x0_hat - ours.x0_hat).max() > 0.01
+
+
+def test_the_archive_holds_what_reproduces_the_picture():
+    inputs = Inputs("held-out", 4, 2)
+    lines = denoise_lines(DIGITS, inputs, 0.35, None, "cpu", BLIND)
+    content = archive(DIGITS, 2, "cpu", lines)
+    assert content == archive(DIGITS, 2, "cpu", lines)
+    with zipfile.ZipFile(io.BytesIO(content)) as packed:
+        files = {Path(name).name: packed.read(name).decode() for name in packed.namelist()}
+    assert json.loads(files["config.json"]) == DIGITS.recipe
+    about = json.loads(files["about.json"])
+    assert about["seed"] == 2 and about["packages"]["torch"].startswith("2.")
+    assert about["digest_of_config_and_weights"] == stored.digest(Path(DIGITS.key.folder))
+    found = run(files["reproduce.py"])
+    for model, name in ((DIGITS, "mse"), (BLIND, "second_mse")):
+        expected = compute(SweepRequest(model.key, inputs, (0.35,), "cpu")).mse[0]
+        np.testing.assert_allclose(found[name].numpy(), expected, rtol=1e-4, atol=1e-7)

@@ -4,11 +4,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from safetensors import safe_open
+from safetensors.numpy import save_file
 from streamlit.testing.v1 import AppTest
 
 from app.components.layers import LayerDetail, LayersState, LayerTable, Statistic, _parse, pack_detail
-from app.figures import attribution, layers, one_layer, pinning
-from app.records import Inputs, LayerDetailRequest
+from app.figures import attribution, layers, one_layer, pinning, receptive_field
+from app.figures.reproduce import stored_inputs
+from app.records import Inputs, LayerDetailRequest, LayersRequest, ReceptiveFieldRequest
 from app.services import stored
 
 MODELS = ["digits-vp-dpi", "mixture2d-flow-dpi"]
@@ -74,8 +77,47 @@ def test_the_link_chooses_what_exists_and_nothing_else():
     assert in_link(app, "layer") == "head" and in_link(app, "heat") == "cka"
     app = open_page("digits-vp-dpi", layer="nowhere", heat="x", sample="900")
     result = stored.read_model("digits-vp-dpi").layers
-    assert in_link(app, "layer") == layers.default_layer(result)
+    assert in_link(app, "layer") == result.most
     assert in_link(app, "sample") == "0"
+
+
+def test_a_layer_that_a_link_asks_for_in_vain_is_named():
+    app = open_page("digits-vp-dpi", layer="nowhere")
+    (warning,) = app.warning
+    assert warning.value.startswith("There is no layer 'nowhere' in digits-vp-dpi, so tail.2 is shown")
+    assert "\n" not in warning.value and not app.error
+    assert not app.run().warning
+
+
+def damage(folder):
+    file = folder / "model.safetensors"
+    with safe_open(file, "numpy") as weights:
+        metadata, tensors = weights.metadata(), {name: weights.get_tensor(name) for name in weights.keys()}
+    name = next(name for name in tensors if name.endswith("theta1.head.weight"))
+    tensors[name][0, 0] = np.nan
+    save_file(tensors, file, metadata)
+
+
+def test_nan_in_the_weights_is_one_sentence_and_the_page_stays(copy_checkpoint, engine):
+    damage(copy_checkpoint("mixture2d-flow-dpi"))
+    key, inputs = stored.read_model("mixture2d-flow-dpi").key, Inputs("held-out", 8, 0)
+    for request in (LayersRequest(key, inputs, "cpu"), LayerDetailRequest(key, inputs, "head", "cpu")):
+        job = engine.submit("a", request)
+        assert job.wait(120) and job.status == "failed"
+        assert ("NaN" in job.error or "not finite" in job.error) and "load a checkpoint" in job.error
+        assert "\n" not in job.error
+
+
+def test_too_few_samples_and_an_unknown_layer_are_one_sentence(engine):
+    key = stored.read_model("mixture2d-flow-dpi").key
+    for request, message in (
+        (LayersRequest(key, Inputs("held-out", 3, 0), "cpu"), "3 samples were given"),
+        (LayerDetailRequest(key, Inputs("held-out", 8, 0), "nowhere", "cpu"), "there is no layer 'nowhere'"),
+        (LayerDetailRequest(key, Inputs("held-out", 8, 0), "head", "cpu", 8), "there is no sample 8 among 8"),
+    ):
+        job = engine.submit("a", request)
+        assert job.wait(120) and job.status == "failed" and message in job.error
+        engine.cancel("a", job)
 
 
 def test_every_statistic_is_the_stored_one(model):
@@ -121,6 +163,91 @@ def test_lines_of_a_layer_reproduce_its_figures(model, engine, monkeypatch):
     shown = layers.layer_detail(model, detail, 0)
     assert shown.lam_s is not None and len(shown.lam_s) == 101
     assert pack_detail(shown)[:4] != b"\0\0\0\0"
+
+
+@pytest.fixture
+def points(monkeypatch):
+    """The small model, and what its stored results were judged on."""
+    monkeypatch.chdir(Path(stored.CHECKPOINTS).parent)
+    return stored.read_model("mixture2d-flow-dpi"), Inputs("held-out", MOST["mixture2d-flow-dpi"], 0)
+
+
+ALL_STATISTICS = [each.key for each in layers.statistics(stored.read_model("mixture2d-flow-dpi").layers)]
+
+
+@pytest.mark.parametrize("key", ALL_STATISTICS)
+def test_lines_of_the_table_reproduce_each_statistic(points, key):
+    model, inputs = points
+    (shown,) = [each.values for each in layers.statistics(model.layers) if each.key == key]
+    values = run(layers.table_lines(model, model.layers, inputs, "cpu", key))["values"]
+    np.testing.assert_allclose(values.reshape(shown.shape), shown, rtol=2e-3, atol=2e-3)
+
+
+def test_lines_of_pinning_reproduce_both_figures(points, capsys):
+    model, inputs = points
+    chart = pinning.pins_chart(model, model.layers, inputs, "cpu", False)
+    totals = np.array(run(chart.lines)["values"])  # (3, m, 3), a row of the chart holds those of one layer
+    np.testing.assert_allclose(
+        [row[1:] for row in chart.rows], totals.swapaxes(0, 1).reshape(len(chart.rows), 9), atol=2e-3
+    )
+    chart = pinning.kept_layers_chart(model, model.layers, inputs, "cpu")
+    found = run(chart.lines)["found"]
+    np.testing.assert_allclose([row[3:] for row in chart.rows], found.losses, atol=2e-3)
+    assert found.enough == model.layers.enough and str(found.enough) in capsys.readouterr().out
+
+
+def test_lines_of_cka_and_completeness_reproduce_their_figures(points):
+    model, inputs = points
+    chart = one_layer.cka_chart(model, model.layers, "tail", inputs, "cpu", 0.5)
+    np.testing.assert_allclose(run(chart.lines)["values"].ravel(), [row[2] for row in chart.rows], atol=1e-4)
+    chart = attribution.completeness_chart(model, model.layers, inputs, "cpu", 0.5)
+    names, worst = run(chart.lines), int(np.nanargmax(model.layers.completeness))
+    assert names["residual"] == pytest.approx(float(model.layers.completeness[worst]), abs=1e-3)
+    assert names["values"].sum() == pytest.approx(chart.rows[worst][2], abs=2e-3)
+
+
+def test_lines_of_the_receptive_field_reproduce_its_radius(engine, monkeypatch):
+    monkeypatch.chdir(Path(stored.CHECKPOINTS).parent)
+    model = stored.read_model("digits-vp-none")
+    request = ReceptiveFieldRequest(model.key, Inputs("held-out", 2, 0), 3, 4, (0.3, 0.8), "cpu", 1)
+    job = engine.submit("a", request)
+    assert job.wait(120) and job.error == "", job.error
+    chart = receptive_field.radius_chart(model, job.result, request, 0.5)
+    np.testing.assert_allclose(run(chart.lines)["values"], [row[1] for row in chart.rows], rtol=1e-3)
+    chart = receptive_field.fields_chart(model, job.result, request)
+    fields = list(receptive_fields_of(chart.lines))
+    found = np.stack([each.gradients.sum(0).numpy().ravel() for each in fields]).ravel()
+    np.testing.assert_allclose([row[3] for row in chart.rows], found, atol=1e-4)
+
+
+def receptive_fields_of(lines):
+    """What the lines go through, before they do."""
+    return run("\n".join(lines.splitlines()[:-1]))["fields"]
+
+
+def test_the_page_opens_on_the_stored_layer_which_is_what_the_engine_computes(model, engine):
+    result, kept = model.layers, model.layer
+    assert kept.layer == result.most
+    worst = result.pinned_total[:, :, 0].max(axis=0)
+    assert worst[result.names.index(result.most)] == worst.max()
+    job = engine.submit("a", LayerDetailRequest(model.key, stored_inputs(model), kept.layer, "cpu"))
+    assert job.wait(120) and job.error == "", job.error
+    for name in ("theta0", "theta1", "histogram_counts", "singular_values", "lam", "clean"):
+        np.testing.assert_allclose(getattr(kept, name), getattr(job.result, name), rtol=1e-5, atol=1e-6)
+    reach = np.abs(job.result.activations).max()
+    np.testing.assert_allclose(kept.activations, job.result.activations, atol=2e-3 * reach)  # stored in 16 bits
+
+
+def test_lines_of_the_detail_reproduce_its_pictures(points):
+    model, _ = points
+    inputs, detail = stored_inputs(model), model.layer
+    names = run(layers.detail_lines(model, detail, inputs, "cpu", 0, 0.5))
+    lam = float(np.interp(0.5, detail.s, detail.lam))
+    weight = (1 - lam) * detail.theta0 + lam * detail.theta1
+    np.testing.assert_allclose(names["weight"].detach().numpy(), weight, atol=1e-4)
+    reach = np.abs(detail.activations).max()
+    for key, shown in (("output", detail.activations), ("output_at_theta0", detail.activations0)):
+        np.testing.assert_allclose(names[key].numpy(), shown, atol=2e-3 * reach)
 
 
 def test_a_layer_of_one_set_has_no_other_end(engine):

@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 from streamlit.testing.v1 import AppTest
 
+from app.components.keys import presses
 from app.lessons import LESSONS, curve, layers, one_set, sampling, score, seeing
 from app.lessons.lesson import (
     Choice,
@@ -370,6 +371,20 @@ def test_a_link_opens_the_step_with_its_answer():
     assert "You said 0.30; this model has **0.32**: close." in shown(app)
     unsaid = open_page("digits-vp-dpi", lesson="seeing", step="3", answer="3:")
     assert "For this model: **0.32**." in shown(unsaid)
+
+
+def test_a_url_that_lags_behind_leaves_the_reader_where_he_is():
+    app = press(press(open_page("digits-vp-dpi"), "start seeing"), "next")
+    # What the browser sends by itself before the server's new URL has reached it.
+    app.query_params["step"] = "1"
+    app = checked(app.run())
+    assert query(app)["step"] == "2" and "Signal and noise" not in shown(app)
+
+
+def test_presses_are_read_with_their_numbers():
+    sent = [{"number": 3, "pressed": "next"}, {"number": 4, "pressed": "2"}, {"number": "x", "pressed": "next"}, 7]
+    assert presses({"presses": sent}) == [(3, "next"), (4, "2")]
+    assert presses(None) == presses({"presses": "next"}) == presses({}) == []
 
 
 @pytest.mark.parametrize("bad", [{"step": "abc"}, {"step": "-1"}, {"answer": "x:y,9,2:nan"}, {"present": "yes"}])

@@ -1,6 +1,7 @@
 """The Parameters page without a browser: what opens, what its numbers are, and that its lines of Python reproduce them."""
 
 import json
+import re
 import time
 from pathlib import Path
 
@@ -269,6 +270,35 @@ def test_lines_of_the_paths_reproduce_the_figures(model, monkeypatch):
     names = run(figures.studio_lines(model, result, inputs, None, "cpu"))
     assert names["gain_db"] == 0
     np.testing.assert_allclose(names["learned"], result.landscape.learned_quality, atol=1e-3)
+
+
+def test_lines_of_the_path_through_outputs_reproduce_its_figures(monkeypatch):
+    monkeypatch.chdir(Path(stored.CHECKPOINTS).parent)
+    model = stored.read_model("mixture2d-flow-dpi")
+    result, inputs = model.parameters, Inputs("held-out", figures_count(model), 0)
+    about = (model, result, inputs, "cpu")
+    names = run(paths.path_chart(*about, 0.5).lines)
+    np.testing.assert_allclose(names["parameters"], result.weights.moved, rtol=1e-4)
+    np.testing.assert_allclose([each.arc for each in names["outputs"]], result.paths.arc, rtol=1e-3, atol=1e-5)
+    gaps = np.array(run(paths.gap_chart(*about).lines)["values"])
+    np.testing.assert_allclose(gaps, result.paths.gap / result.paths.apart[:, None], rtol=1e-3, atol=1e-5)
+
+
+def test_lines_of_kept_blends_and_of_the_regret_reproduce_their_figures(monkeypatch, capsys):
+    monkeypatch.chdir(Path(stored.CHECKPOINTS).parent)
+    model = stored.read_model("mixture2d-flow-dpi")
+    result, inputs = model.parameters, Inputs("held-out", figures_count(model), 0)
+    run(paths.kept_chart(model, result, inputs, "cpu").lines)
+    printed = [line.split(" ", 1) for line in capsys.readouterr().out.splitlines()]
+    assert [int(count) for count, _ in printed] == result.paths.counts.tolist()
+    losses = [[float(number) for number in re.findall(r"-?\d+\.\d+(?:e-?\d+)?", text)] for _, text in printed]
+    np.testing.assert_allclose(losses, result.paths.kept_loss, atol=2e-3)
+    # Every eighth level and position is enough, and 64 times faster.
+    lines = figures.landscape_chart(model, result, inputs, "cpu").lines.replace(
+        "np.linspace(0, 1, 33)", "np.linspace(0, 1, 5)"
+    )
+    found = run(lines)["found"]
+    np.testing.assert_allclose(found.quality, result.landscape.quality[::8, ::8], atol=2e-3)
 
 
 def test_lines_of_the_studio_measure_what_it_looks_up(model, monkeypatch):

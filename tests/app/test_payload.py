@@ -6,7 +6,7 @@ import struct
 import numpy as np
 import pytest
 
-from app.components.scrubber.payload import Chart, Curve, Pad, Sweep, blob_hash, pack
+from app.components.scrubber.payload import Beside, Chart, Curve, Pad, Sweep, blob_hash, pack
 
 FRAMES, IMAGES, SIZE = 5, 3, 4
 
@@ -97,6 +97,25 @@ def test_points_come_back_within_half_a_step():
         bound = np.abs(fields[name]).max() / 32767 / 2
         np.testing.assert_allclose(arrays[name], fields[name], rtol=0, atol=bound * 1.001)
     assert header["extent"] == 50
+
+
+@pytest.mark.parametrize("kind", ["image", "points"])
+def test_a_second_network_comes_back_beside_the_first(kind):
+    fields = sweep_fields(kind)
+    theirs = np.random.default_rng(5).uniform(-1, 1, fields["x0_hat"].shape)
+    header, arrays = decode(pack(Sweep(**fields, beside=Beside("other", fields["s"], theirs, "Note."))))
+    assert header["beside"] == {"name": "other", "note": "Note."}
+    np.testing.assert_allclose(arrays["beside/lam"], fields["s"], rtol=0, atol=1e-7)
+    np.testing.assert_allclose(arrays["beside/x0_hat"], theirs, rtol=0, atol=1 / 255 + 1e-12)
+    np.testing.assert_allclose(arrays["x0_hat"], fields["x0_hat"], rtol=0, atol=1 / 255 + 1e-12)
+    blind, without = decode(pack(Sweep(**fields, beside=Beside("blind", None, theirs)))), decode(pack(Sweep(**fields)))
+    assert "beside/lam" not in blind[1] and "beside/x0_hat" not in without[1] and without[0]["beside"] is None
+
+
+def test_a_second_network_of_other_inputs_is_refused():
+    fields = sweep_fields()
+    with pytest.raises(ValueError, match=r"sweep: beside: x0_hat has shape \(5, 2,"):
+        Sweep(**fields, beside=Beside("other", None, fields["x0_hat"][:, :2]))
 
 
 def test_x_s_rebuilt_from_the_payload_is_the_true_one():

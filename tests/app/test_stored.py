@@ -48,7 +48,7 @@ def test_damaged_json_gives_a_sentence(copy_checkpoint, file, content):
 
 def test_a_config_that_lacks_its_parts_gives_a_sentence(copy_checkpoint):
     (copy_checkpoint("digits-vp-none") / "config.json").write_text('{"name": "digits-vp-none"}')
-    with pytest.raises(ValueError, match="config.json is not an object with shape, conditioning, data") as error:
+    with pytest.raises(ValueError, match="config.json is not an object with name, shape, process") as error:
         stored.read_model("digits-vp-none")
     assert_one_sentence(error)
 
@@ -137,9 +137,9 @@ def test_the_digest_follows_weights_and_config(copy_checkpoint, file):
 def test_the_modification_times_follow_every_file(copy_checkpoint):
     folder = copy_checkpoint("digits-vp-none")
     for number, file in enumerate(sorted(folder.iterdir())):
-        before = stored.modification_times("digits-vp-none")
+        before = stored.modification_times(folder)
         os.utime(file, ns=(number, number))
-        assert stored.modification_times("digits-vp-none") != before, file
+        assert stored.modification_times(folder) != before, file
 
 
 # Stored and computed ---------------------------------------------------------------------------------------------

@@ -450,6 +450,15 @@ def test_a_table_that_cannot_be_read_is_said():
     ]
 
 
+@pytest.mark.parametrize("steps", ["0", "10000", "many"])
+def test_a_link_with_steps_that_cannot_be_taken_shows_the_usual_number(steps):
+    app = AppTest.from_function(script, args=("digits-vp-dpi",), default_timeout=120)
+    for key, value in {"runs": "1", "steps_a": steps}.items():
+        app.query_params[key] = value
+    app.run()
+    assert not app.exception and app.number_input(key="steps_a").value == 32
+
+
 def test_a_model_with_one_parameter_set_has_no_choice_of_curve():
     app = open_page("digits-vp-none", runs="1", steps_a="2")
     assert [box.label for box in app.selectbox] == ["Start from", "A: sampler", "Steps lie"]

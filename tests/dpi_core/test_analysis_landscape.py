@@ -19,6 +19,7 @@ from dpi_core.analysis.landscape import (
     regret,
 )
 from dpi_core.conditioning import Blind
+from dpi_core.precision import computes_bfloat16
 
 S = [0.0, 0.1, 0.3, 0.5, 0.7, 0.9]
 LAM = np.linspace(0, 1, 17).tolist()
@@ -68,6 +69,18 @@ def test_the_plane_is_what_the_network_gives(samples, generator):
     errors = np.stack([cell.mse for cell in cells]).reshape(len(LAM), len(S), -1)
     for row, found in zip(rows, errors, strict=True):
         np.testing.assert_allclose(found, (row.x0_hat - samples[0]).square().mean(2).numpy(), rtol=2e-4, atol=1e-7)
+
+
+def test_bfloat16_moves_the_plane_by_hundredths_of_a_db_and_stays_inside_the_calls(samples, generator):
+    denoiser = separated(generator)
+    exact, rounded = (plane_errors(denoiser, *samples, S, LAM, precision=kind) for kind in ("float32", "bfloat16"))
+    moved = []
+    for cell, other in zip(exact, rounded, strict=True):
+        moved.append(quality_db(cell.mse[None], "mse") - quality_db(other.mse[None], "mse"))
+        assert not torch.is_autocast_enabled("cpu")
+    assert np.abs(moved).max() < 0.05
+    if computes_bfloat16(torch.device("cpu")):
+        assert np.abs(moved).max() > 0
 
 
 def test_the_valley_of_least_squares(samples):

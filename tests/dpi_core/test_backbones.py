@@ -48,7 +48,7 @@ IMAGE_NETS = {
 }
 
 
-@pytest.mark.parametrize("name", BACKBONES)
+@pytest.mark.parametrize("name", sorted(set(BACKBONES) - {"factory"}))
 def test_registry_pairs_each_config_with_its_network_and_survives_json(name):
     config_class, network_class = BACKBONES[name]
     config = from_dict(config_class, to_dict(config_class()))

@@ -2,6 +2,8 @@
 
 import dataclasses
 import json
+import re
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -21,8 +23,10 @@ from dpi_core.cost import measure_cost
 from dpi_core.data import load_data
 from dpi_core.distances import frechet_distance
 from dpi_core.evaluation import error_curve
+from dpi_core.held_out import read_held_out, samples_at
 from dpi_core.results import results_page, sweep_section
-from dpi_core.sweep import Method, SweepConfig, load_sweep, set_distances, sweep
+from dpi_core.sweep import Method, SweepConfig, _against, load_sweep, set_distances, sweep
+from dpi_core.verdicts import signed, verdict
 
 TINY = SweepConfig(
     "tiny",
@@ -201,18 +205,48 @@ def test_the_page_says_what_the_metrics_say(tiny):
     _, result, _, _ = tiny
     page = sweep_section(result)
     average = result["against"]["none"]["psnr"]["average"]
-    line = next(line for line in page.splitlines() if line.startswith("- none, PSNR"))
-    assert f"On average {average['mean']:+.2f} ({average['low']:+.2f} to {average['high']:+.2f}) dB" in line
-    states = [
-        "better" if d["low"] > 0 else "worse" if d["high"] < 0 else "no difference"
-        for d in result["against"]["none"]["psnr"]["difference"]
-    ]
-    assert line.split(": ", 1)[1].startswith(f"{states[0]} at s = 0.05")
-    assert line.count(" at s = ") == 1 + sum(a != b for a, b in zip(states, states[1:], strict=False))
+    line = next(line for line in page.splitlines() if line.startswith("- PSNR: "))
+    means = "{} dB ({} to {})".format(*(signed(average[key], 2) for key in ("mean", "low", "high")))
+    assert f"On average over the levels {means}, from 12 held-out samples and 2 seeds of training" in line
+    states = [verdict(d["low"], d["high"]) for d in result["against"]["none"]["psnr"]["difference"]]
+    for state, count in Counter(states).items():
+        assert len(set(states)) == 1 or re.search(rf"{state}[^(]*\({count}[ )]", line)
     row = next(line for line in page.splitlines() if line.startswith("| dpi |"))
     assert f"{result['methods']['dpi']['cost']['parameters']:,}" in row
-    saturation = result["methods"]["dpi"]["lambda"][0]["saturation"][0]
+    learned = result["methods"]["dpi"]["lambda"][0]
+    saturation = learned["saturation"][0]
     assert f"between s = {saturation['low']:.2f} and {saturation['high']:.2f}" in page
+    assert (
+        f"λ = {learned['lam'][8]:.2f}, {learned['lam'][16]:.2f}, {learned['lam'][24]:.2f} at s = 0.25, 0.5, 0.75"
+        in page
+    )
+    assert learned["s"][8] == 0.25 and learned["s"][24] == 0.75
+
+
+def test_equal_time_is_read_from_the_scores_that_the_runs_kept(tiny):
+    folder, result, _, _ = tiny
+    kept = {
+        name: [read_held_out(folder / f"{name}-{seed}" / "held_out.jsonl") for seed in (0, 1)] for name in TINY.methods
+    }
+    assert all([log.step for log in logs] == [3, 6] for runs in kept.values() for logs in runs)
+    ms = {name: result["methods"][name]["cost"]["step_ms"] for name in TINY.methods}
+    step = min(6, 6 * ms["none"] / ms["dpi"])
+    found = result["equal_time"].get("none")
+    if step < 3:
+        assert found is None
+        return
+    at = [np.mean([samples_at(logs, step) for logs in kept["dpi"]], axis=0)]
+    at.append(np.mean([samples_at(logs, min(6, 6 * ms["dpi"] / ms["none"])) for logs in kept["none"]], axis=0))
+    assert found["difference"]["mean"] == pytest.approx(np.mean(at[0] - at[1])) and found["samples"] == 64
+
+
+def test_every_pair_is_compared():
+    """In a sweep of three methods, those that are not the first are compared with each other."""
+    rng = np.random.default_rng(0)
+    scores = {name: [{"mse": rng.random((3, 20))}] for name in "abc"}
+    found = _against("b", ["c"], scores)["c"]["mse"]["difference"]
+    expected = (scores["c"][0]["mse"] - scores["b"][0]["mse"]).mean(axis=1)
+    assert [each["mean"] for each in found] == pytest.approx(expected.tolist())
 
 
 def test_the_report_is_made_of_the_metrics_and_checked_against_them(tiny, tmp_path, monkeypatch, capsys):

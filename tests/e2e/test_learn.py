@@ -70,9 +70,11 @@ def test_a_lesson_from_start_to_end(model, open_page):
     expect(page.get_by_text("half of it by").last).to_contain_text(f"{t:.2f}")
     learn.press("All lessons")
     expect(page.get_by_text("1 of 6 read to the end.")).to_be_visible()
+    # The browser's own way back.
+    page.go_back()
+    expect(learn.heading("In short")).to_be_visible()
 
 
-@pytest.mark.xfail(reason="one run in three, a key press is not answered; the cause is not found yet", run=False)
 def test_a_presenter_goes_on_by_keys(open_page):
     learn = Learn(open_page("?model=digits-vp-dpi"))
     page = learn.page
@@ -92,8 +94,8 @@ def test_a_presenter_goes_on_by_keys(open_page):
     expect(learn.verdict()).to_contain_text("For this model:")
     page.keyboard.press("PageDown")
     expect(learn.heading("one position for all")).to_be_visible()
+    # Faster than the page can follow: none is lost.
     page.keyboard.press("ArrowRight")
-    expect(learn.verdict()).to_be_visible()
     page.keyboard.press("ArrowRight")
     expect(learn.heading("trained with one set")).to_be_visible()
     # A class votes by number.

@@ -1,4 +1,9 @@
-"""Keys that a presenter's remote control sends: on, back, leave, and the digits of a vote."""
+"""Keys that a presenter's remote control sends: on, back, leave, and the digits of a vote.
+
+The browser numbers the presses and sends the latest together. A press that comes while the page is still being drawn for
+the one before stops that drawing, and may arrive before the page has taken note of what was drawn; so nothing that one
+drawing knows may decide what a press means, and `on_press` has to look at the present state.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +13,8 @@ from pathlib import Path
 import streamlit as st
 
 NEXT, BACK, LEAVE = "next", "back", "leave"
+
+_HANDLED = "_keys_handled"
 
 _view = st.components.v2.component(
     "dpi_keys",
@@ -23,13 +30,22 @@ def keys(key: str, on_press: Callable[[str], None]) -> None:
 
     Args:
         key: the element's key.
-        on_press: called with what was pressed, before the page is drawn again.
+        on_press: called once for each press, in their order, before the page is drawn again. It may be the function of a
+            drawing before the last one.
     """
 
     def pressed() -> None:
-        state = st.session_state.get(key)
-        what = state.get("pressed") if isinstance(state, Mapping) else None
-        if isinstance(what, str):
-            on_press(what)
+        for number, what in presses(st.session_state.get(key)):
+            if number > st.session_state.get(_HANDLED, 0):
+                st.session_state[_HANDLED] = number
+                on_press(what)
 
-    _view(key=key, on_pressed_change=pressed)
+    _view(key=key, default={"presses": []}, on_presses_change=pressed)
+
+
+def presses(sent: object) -> list[tuple[int, str]]:
+    """Number and meaning of each press that a browser sent; what cannot be read counts as absent."""
+    found = sent.get("presses") if isinstance(sent, Mapping) else None
+    entries = [entry for entry in found if isinstance(entry, Mapping)] if isinstance(found, list) else []
+    pairs = [(entry.get("number"), entry.get("pressed")) for entry in entries]
+    return [(number, what) for number, what in pairs if type(number) is int and isinstance(what, str)]

@@ -2,6 +2,9 @@
 
 const WEIGHTS = ["theta0", "blend", "theta1"];
 
+/** Weights this many times as wide as high stand below each other. */
+const WIDE = 4;
+
 class LayerDetail {
   /** @param {HTMLElement} element - the place of everything about one layer. */
   constructor(element) {
@@ -26,7 +29,8 @@ class LayerDetail {
     for (const picture of Object.values(this.weights)) picture.setTiles(blob.weight_tiles);
     if (arrays.activations) this.activations.setTiles(blob.activation_tiles);
     for (const name of ["theta0", "theta1"]) this.element.querySelector(`[data-weights="${name}"]`).hidden = !this.theta1;
-    this.element.querySelector(".weights").classList.toggle("one", !this.theta1);
+    const { rows, columns, height, width } = blob.weight_tiles;
+    this.element.querySelector(".weights").classList.toggle("wide", columns * width > WIDE * rows * height);
     this.element.querySelector('[data-figure="activations"]').hidden = !arrays.activations;
     this.element.querySelector('[data-activations="change"]').disabled = !arrays.activations0;
   }

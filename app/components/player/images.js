@@ -32,9 +32,9 @@ class RunImages {
   draw({ k }) {
     if (k === this.drawn) return;
     this.drawn = k;
-    this.paint("x", (tile, p) => this.pixel(this.x, k, tile, p));
-    this.paint("x0", (tile, p) => this.pixel(this.x0, k, tile, p));
-    this.paint("third", this.thirdPainter(k));
+    this.paint("x", this.pictures(this.x, k * this.count, this.count));
+    this.paint("x0", this.pictures(this.x0, k * this.count, this.count));
+    this.paint("third", this.thirdPictures(k));
   }
 
   /** Chooses the third picture: "velocity", or the difference in "x", in "x0", or of x̂0 from the data, "origin". */
@@ -49,8 +49,8 @@ class RunImages {
     this.drawn = null;
   }
 
-  paint(name, colorAt) {
-    this.mosaic.paint(this.count, colorAt);
+  paint(name, colors) {
+    this.mosaic.fill(colors);
     const surface = this.surfaces[name];
     ImagePanels.prototype.drawCrisp.call(this, surface, this.mosaic.canvas);
     const { left, top, width, height } = this.tile(surface, this.sample);
@@ -79,48 +79,49 @@ class RunImages {
     });
   }
 
-  /** The picture of one pixel of an array of states, clipped to [-1, 1]. */
-  pixel({ values, scale, zero }, k, tile, p) {
-    const at = (k * this.count + tile) * this.size + p * this.channels;
-    const byte = (i) => clamp(Math.round(127.5 * (values[i] * scale + zero + 1)), 0, 255);
-    const red = byte(at);
-    return this.channels === 1 ? packPixel(red, red, red) : packPixel(red, byte(at + 1), byte(at + 2));
+  /** @returns {Uint32Array} the packed colours of `count` images of an array of states, clipped to [-1, 1]. */
+  pictures(array, first, count) {
+    const { values } = array;
+    const bytes = (array.bytes ??= byteTable(array));
+    const { channels } = this;
+    const colors = new Uint32Array((count * this.size) / channels);
+    const last = channels - 1;
+    for (let p = 0, at = first * this.size; p < colors.length; p++, at += channels) {
+      colors[p] = packPixel(bytes[values[at]], bytes[values[at + (last >> 1)]], bytes[values[at + last]]);
+    }
+    return colors;
   }
 
-  thirdPainter(k) {
-    if (this.third === "velocity" || (this.third !== "origin" && this.run === this.first)) return this.velocityPainter(k);
-    if (this.third === "origin") return this.differencePainter(this.x0, k, this.originOf());
-    const moment = momentOf(this.first, this.run.arrays.s.values[k]);
+  thirdPictures(k) {
+    if (this.third === "velocity" || (this.third !== "origin" && this.run === this.first)) return this.velocities(k);
+    const state = { k, fraction: 0 };
+    const gain = 1 / this.ranges.difference;
+    if (this.third === "origin") return this.differences(stateAt(this.x0, state), stateAt(this.run.arrays.origin, null), gain);
     const name = this.third === "x" ? "x" : "x0_hat";
-    return this.differencePainter(this.run.arrays[name], k, between(this.first.arrays[name], moment));
+    const there = stateAt(this.first.arrays[name], momentOf(this.first, this.run.arrays.s.values[k]));
+    return this.differences(stateAt(this.run.arrays[name], state), there, gain);
   }
 
   /** Change over step, from one state to the next; at the last state there is none. */
-  velocityPainter(k) {
+  velocities(k) {
     const levels = this.run.arrays.s.values;
-    if (k === levels.length - 1) return () => this.colors[127];
+    const here = stateAt(this.x, { k, fraction: 0 });
+    if (k === levels.length - 1) return this.differences(here, here, 0);
     const gain = 1 / (levels[k] - levels[k + 1]) / this.ranges.velocity;
-    return this.painter(between(this.x, { k: k + 1, fraction: 0 }), between(this.x, { k, fraction: 0 }), gain);
+    return this.differences(stateAt(this.x, { k: k + 1, fraction: 0 }), here, gain);
   }
 
-  originOf() {
-    const { values, scale, zero } = this.run.arrays.origin;
-    return (i) => values[i] * scale + zero;
-  }
-
-  differencePainter(array, k, from) {
-    return this.painter(between(array, { k, fraction: 0 }), from, 1 / this.ranges.difference);
-  }
-
-  /** Paints differences, the mean over the channels, with full colour where they times `gain` reach 1. */
-  painter(of, from, gain) {
-    const strength = (127.5 * gain) / this.channels;
-    return (tile, p) => {
-      const at = tile * this.size + p * this.channels;
+  /** @returns {Uint32Array} colours of differences, the mean over the channels; full where they times `gain` reach 1. */
+  differences(of, from, gain) {
+    const { channels, colors: table } = this;
+    const strength = (127.5 * gain) / channels;
+    const colors = new Uint32Array(of.length / channels);
+    for (let p = 0, at = 0; p < colors.length; p++) {
       let sum = 0;
-      for (let c = 0; c < this.channels; c++) sum += of(at + c) - from(at + c);
-      return this.colors[clamp(Math.round(127.5 + sum * strength), 0, 255)];
-    };
+      for (let c = 0; c < channels; c++, at++) sum += of[at] - from[at];
+      colors[p] = table[clamp(Math.round(127.5 + sum * strength), 0, 255)];
+    }
+    return colors;
   }
 
   /** @returns {HTMLCanvasElement} one sample's x_s over its x̂0, for the film strip. */
@@ -128,12 +129,15 @@ class RunImages {
     const canvas = newCanvas(this.width, 2 * this.height);
     const image = canvas.getContext("2d").createImageData(this.width, 2 * this.height);
     const pixels = new Uint32Array(image.data.buffer);
-    const area = this.width * this.height;
-    for (let p = 0; p < area; p++) {
-      pixels[p] = this.pixel(this.x, k, this.sample, p);
-      pixels[area + p] = this.pixel(this.x0, k, this.sample, p);
-    }
+    const own = k * this.count + this.sample;
+    pixels.set(this.pictures(this.x, own, 1));
+    pixels.set(this.pictures(this.x0, own, 1), this.width * this.height);
     canvas.getContext("2d").putImageData(image, 0, 0);
     return canvas;
   }
+}
+
+/** @returns {Uint8Array} what each byte of an array of states is shown as, from black at −1 to white at 1. */
+function byteTable({ scale, zero }) {
+  return Uint8Array.from({ length: 256 }, (_, byte) => clamp(Math.round(127.5 * (byte * scale + zero + 1)), 0, 255));
 }

@@ -22,6 +22,20 @@ function between({ values, scale, zero, shape }, { k, fraction }) {
   return (i) => ((1 - fraction) * values[from + i] + fraction * values[to + i]) * scale + zero;
 }
 
+/** @returns {Float32Array} all of a run's state at a moment, as `between`; of an array without states at null. */
+function stateAt({ values, scale, zero, shape }, moment) {
+  const { k, fraction } = moment ?? { k: 0, fraction: 0 };
+  const count = moment ? shape[0] : 1;
+  const size = values.length / count;
+  const state = new Float32Array(size);
+  const add = (from, weight) => {
+    for (let i = 0; i < size; i++) state[i] += weight * (values[from + i] * scale + zero);
+  };
+  add(k * size, 1 - fraction);
+  if (fraction) add(Math.min(k + 1, count - 1) * size, fraction);
+  return state;
+}
+
 /** @returns the entry at `index` of an array whose first axis are its entries, without a copy. */
 function entry({ values, shape, scale, zero }, index) {
   const size = values.length / shape[0];

@@ -23,9 +23,22 @@ from typing import Any
 
 import streamlit as st
 
-from app.components.scrubber.payload import Chart, Curve, Pad, Sweep, blob_hash, pack
+from app.components.scrubber.payload import Beside, Chart, Curve, Pad, Sweep, blob_hash, pack
 
-__all__ = ["Chart", "Curve", "Pad", "ScrubberState", "Sweep", "blob_hash", "pack", "scrubber", "store"]
+__all__ = [
+    "Beside",
+    "Chart",
+    "Curve",
+    "Pad",
+    "ScrubberState",
+    "Sweep",
+    "blob_hash",
+    "last_position",
+    "pack",
+    "parse_position",
+    "scrubber",
+    "store",
+]
 
 STORE_MODULE = ("blobs.js", "decode.js", "store.js")
 VIEW_MODULE = (
@@ -103,7 +116,7 @@ def scrubber(
     """
     given = ScrubberState(_unit("s", s), None if pad is None else (_unit("pad s", pad[0]), _unit("pad λ", pad[1])))
     # Streamlit may build the view anew when elements above it come or go: it then starts where the hand left it.
-    start = _last_position(key, revision) or given
+    start = last_position(key, revision) or given
     data = {"sweep": sweep_hash, "pad": pad_hash, "start": {"s": start.s, "pad": start.pad}, "revision": revision}
     result = _view(
         key=key,
@@ -113,16 +126,16 @@ def scrubber(
         # Streamlit keeps only the states that have a callback.
         on_position_change=lambda: None,
     )
-    return _parse_position(result.get("position"), revision) or start
+    return parse_position(result.get("position"), revision) or start
 
 
-def _last_position(key: str, revision: int) -> ScrubberState | None:
+def last_position(key: str, revision: int) -> ScrubberState | None:
     """Return the position that the view under `key` sent last, if it is still current."""
     state = st.session_state.get(key)
-    return _parse_position(state.get("position"), revision) if isinstance(state, Mapping) else None
+    return parse_position(state.get("position"), revision) if isinstance(state, Mapping) else None
 
 
-def _parse_position(position: object, revision: int) -> ScrubberState | None:
+def parse_position(position: object, revision: int) -> ScrubberState | None:
     """Return the position that a browser sent, or None if it is stale or not a position at all."""
     if not isinstance(position, Mapping) or position.get("revision") != revision:
         return None

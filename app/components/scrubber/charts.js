@@ -45,6 +45,7 @@ class LambdaChart extends CursorChart {
   setSweep(sweep) {
     this.s = sweep.arrays.s.values;
     this.lam = sweep.arrays.lam.values;
+    this.beside = sweep.arrays["beside/lam"]?.values;
   }
 
   yRange() {
@@ -62,14 +63,21 @@ class LambdaChart extends CursorChart {
   paintCurves(context) {
     this.paintParameterScale(context);
     context.strokeStyle = css(LAMBDA);
-    context.lineWidth = 2.5;
     context.lineJoin = "round";
-    traceLine(context, this.axes, this.s, this.lam);
-    context.stroke();
+    if (this.beside) this.paintLine(context, this.beside, 1.5, [6, 4]);
+    this.paintLine(context, this.lam, 2.5, []);
     for (const end of [0, this.s.length - 1]) {
       const [x, y] = [this.axes.px(this.s[end]), this.axes.py(this.lam[end])];
       fillDot(context, x, y, 4, parameterColor(this.lam[end]), this.theme.background);
     }
+  }
+
+  paintLine(context, lam, width, dashes) {
+    context.lineWidth = width;
+    context.setLineDash(dashes);
+    traceLine(context, this.axes, this.s, lam);
+    context.stroke();
+    context.setLineDash([]);
   }
 
   /** The λ axis is the path between the parameter sets: a bar from θ0 at the bottom to θ1 at the top. */
@@ -92,6 +100,7 @@ class LambdaChart extends CursorChart {
   drawMarks(context, moment) {
     const x = this.axes.px(moment.s);
     const fill = moment.cell ? this.theme.background : css(LAMBDA);
+    if (moment.besideLam !== null) fillDot(context, x, this.axes.py(moment.besideLam), 3, css(LAMBDA), null);
     fillDot(context, x, this.axes.py(moment.learned), 5, fill, this.theme.primary);
     if (moment.cell) fillDot(context, x, this.axes.py(moment.lam), 5, parameterColor(moment.lam), this.theme.primary);
   }

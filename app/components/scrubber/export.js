@@ -100,6 +100,9 @@ function curvesAsCsv(sweep) {
   arrays.lam?.values.forEach((lam, k) =>
     rows.push(["lambda", "lambda", arrays.s.values[k], lam, "", "", sweep.native[k]]),
   );
+  arrays["beside/lam"]?.values.forEach((lam, k) =>
+    rows.push(["lambda", sweep.beside.name, arrays.s.values[k], lam, "", "", sweep.native[k]]),
+  );
   for (const chart of sweep.charts) {
     for (const curve of chart.curves) rows.push(...curveRows(chart, curve, arrays));
   }

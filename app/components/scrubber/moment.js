@@ -12,6 +12,9 @@
  * @property {number} sigma - noise factor of the noised input.
  * @property {number[]} inputs - which of the sweep's inputs are shown.
  * @property {{values: ArrayLike<number>, scale: number, zero: number}} x0Hat - their x̂0, one after the other.
+ * @property {{values: ArrayLike<number>, scale: number, zero: number} | null} beside - x̂0 of a second network at this
+ *   noise level and its own λ, for all of the sweep's inputs.
+ * @property {number | null} besideLam - where that network's parameters stand.
  * @property {number | null} score - the pad's score at this cell.
  */
 
@@ -31,6 +34,7 @@ function sweepMoment(sweep, s) {
     sigma: arrays.sigma.values[k],
     inputs: (sweep.everyInput ??= [...Array(count).keys()]),
     x0Hat: slice(arrays.x0_hat, k, 1),
+    ...besideAt(sweep, k),
     score: null,
   };
 }
@@ -41,8 +45,9 @@ function padMoment(sweep, pad, [s, lam]) {
   const i = nearestIndex(arrays.s.values, s);
   const j = nearestIndex(arrays.lam.values, lam);
   const columns = arrays.s.values.length;
+  const k = nearestIndex(sweep.arrays.s.values, arrays.s.values[i]);
   return {
-    k: nearestIndex(sweep.arrays.s.values, arrays.s.values[i]),
+    k,
     cell: { i, j },
     s: arrays.s.values[i],
     lam: arrays.lam.values[j],
@@ -52,8 +57,15 @@ function padMoment(sweep, pad, [s, lam]) {
     sigma: arrays.sigma.values[i],
     inputs: pad.inputs,
     x0Hat: slice(arrays.x0_hat, j * columns + i, 2),
+    ...besideAt(sweep, k),
     score: arrays.score.values[j * columns + i],
   };
+}
+
+/** @returns what a second network shows at frame `k`: it follows its own learned curve wherever the pad's ring is. */
+function besideAt({ arrays }, k) {
+  const x0Hat = arrays["beside/x0_hat"];
+  return { beside: x0Hat ? slice(x0Hat, k, 1) : null, besideLam: arrays["beside/lam"]?.values[k] ?? null };
 }
 
 /** @returns the entry at `index` of an array whose first `leading` axes are flattened, without a copy. */

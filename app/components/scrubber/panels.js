@@ -1,9 +1,9 @@
 // The four panels: clean, noised, denoised, residual; for images and for points in the plane.
 
-/** Images of one size as near-square tiles on one bitmap, with transparent gaps between them. */
+/** Images of one size as tiles on one bitmap, near-square unless told otherwise, with transparent gaps between them. */
 class Mosaic {
-  constructor(count, height, width) {
-    this.columns = Math.ceil(Math.sqrt(count));
+  constructor(count, height, width, columns = Math.ceil(Math.sqrt(count))) {
+    this.columns = columns;
     this.rows = Math.ceil(count / this.columns);
     this.gap = Math.max(1, Math.round(width / 28));
     this.tileHeight = height;
@@ -30,11 +30,22 @@ class Mosaic {
     }
     this.context.putImageData(this.image, 0, 0);
   }
+
+  /** Fills the tiles with packed colours, one tile's after the other's: fast, for pictures that follow one another. */
+  fill(colors) {
+    for (let at = 0, row = 0; at < colors.length; at += this.tileWidth, row++) {
+      const tile = Math.floor(row / this.tileHeight);
+      const top = Math.floor(tile / this.columns) * (this.tileHeight + this.gap) + (row % this.tileHeight);
+      const left = (tile % this.columns) * (this.tileWidth + this.gap);
+      this.pixels.set(colors.subarray(at, at + this.tileWidth), top * this.canvas.width + left);
+    }
+    this.context.putImageData(this.image, 0, 0);
+  }
 }
 
-/** Draws images; each of the four canvases is repainted from the sweep's arrays. */
+/** Draws images; each canvas is repainted from the sweep's arrays. */
 class ImagePanels {
-  /** @param {{clean: Surface, noised: Surface, denoised: Surface, residual: Surface}} surfaces */
+  /** @param {Record<string, Surface>} surfaces - those of clean, noised, denoised, beside and residual there are. */
   constructor(surfaces, sweep) {
     this.surfaces = surfaces;
     this.clean = sweep.arrays.clean.values;
@@ -56,9 +67,11 @@ class ImagePanels {
       denoised: this.denoisedPainter(moment),
       residual: this.residualPainter(moment),
     };
-    for (const [name, colorAt] of Object.entries(painters)) {
-      mosaic.paint(moment.inputs.length, colorAt);
-      this.drawCrisp(this.surfaces[name], mosaic.canvas);
+    if (moment.beside) painters.beside = this.besidePainter(moment);
+    for (const [name, surface] of Object.entries(this.surfaces)) {
+      if (!(name in painters)) continue;
+      mosaic.paint(moment.inputs.length, painters[name]);
+      this.drawCrisp(surface, mosaic.canvas);
     }
   }
 
@@ -84,6 +97,11 @@ class ImagePanels {
   denoisedPainter({ x0Hat }) {
     const byteAt = (at) => x0Hat.values[at];
     return (tile, p) => this.color(byteAt, this.at(tile, p));
+  }
+
+  besidePainter({ inputs, beside }) {
+    const byteAt = (at) => beside.values[at];
+    return (tile, p) => this.color(byteAt, this.at(inputs[tile], p));
   }
 
   /** The residual of a colour image is the mean over its channels. */
@@ -117,12 +135,14 @@ class ImagePanels {
     const scale = Math.min(surface.width / bitmap.width, surface.height / bitmap.height);
     const width = Math.round(bitmap.width * scale);
     const height = Math.round(bitmap.height * scale);
-    const source = enlarge(bitmap, Math.ceil(scale * surface.ratio));
+    const factor = Math.ceil(scale * surface.ratio);
+    const source = enlarge(bitmap, factor);
     const left = Math.round((surface.width - width) / 2);
     const top = Math.round((surface.height - height) / 2);
     surface.clear();
     context.imageSmoothingEnabled = true;
-    context.imageSmoothingQuality = "high";
+    // To less than half only what has not been enlarged is reduced; the best way costs a multiple of the others.
+    context.imageSmoothingQuality = factor > 1 ? "low" : "high";
     context.drawImage(source, left, top, width, height);
   }
 }
@@ -144,7 +164,7 @@ function enlarge(bitmap, factor) {
 
 /** Draws points in the plane on equal axes that are the same in every panel. */
 class PointPanels {
-  /** @param {{clean: Surface, noised: Surface, denoised: Surface, residual: Surface}} surfaces */
+  /** @param {Record<string, Surface>} surfaces - those of clean, noised, denoised, beside and residual there are. */
   constructor(surfaces, sweep) {
     this.surfaces = surfaces;
     this.clean = sweep.arrays.clean;
@@ -157,18 +177,23 @@ class PointPanels {
   }
 
   draw(moment) {
-    const { clean, noised, denoised, residual } = this.surfaces;
-    const tint = moment.lam === null ? this.theme.muted : parameterColor(moment.lam);
+    const tintOf = (lam) => (lam === null ? this.theme.muted : parameterColor(lam));
+    const tint = tintOf(moment.lam);
     const cleanAt = (n, axis) => this.clean.values[2 * moment.inputs[n] + axis] * this.clean.scale;
     const noiseAt = (n, axis) => this.noise.values[2 * moment.inputs[n] + axis] * this.noise.scale;
     const denoisedAt = (n, axis) => moment.x0Hat.values[2 * n + axis] * moment.x0Hat.scale;
     const spread = Math.hypot(moment.alpha, moment.sigma);
     const noisedAt = (n, axis) => (moment.alpha * cleanAt(n, axis) + moment.sigma * noiseAt(n, axis)) / spread;
     const count = moment.inputs.length;
-    this.scatter(clean, count, cleanAt, this.theme.text);
-    this.scatter(noised, count, noisedAt, this.theme.faint);
-    this.scatter(denoised, count, denoisedAt, tint);
-    this.segments(residual, count, cleanAt, denoisedAt, tint);
+    const besideAt = (n, axis) => moment.beside.values[2 * moment.inputs[n] + axis] * moment.beside.scale;
+    const painters = {
+      clean: (surface) => this.scatter(surface, count, cleanAt, this.theme.text),
+      noised: (surface) => this.scatter(surface, count, noisedAt, this.theme.faint),
+      denoised: (surface) => this.scatter(surface, count, denoisedAt, tint),
+      residual: (surface) => this.segments(surface, count, cleanAt, denoisedAt, tint),
+    };
+    if (moment.beside) painters.beside = (surface) => this.scatter(surface, count, besideAt, tintOf(moment.besideLam));
+    for (const [name, surface] of Object.entries(this.surfaces)) painters[name]?.(surface);
   }
 
   scatter(surface, count, pointAt, color) {

@@ -27,7 +27,7 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["Chart", "Curve", "Pad", "Sweep", "blob_hash", "pack"]
+__all__ = ["Beside", "Chart", "Curve", "Pad", "Sweep", "blob_hash", "pack"]
 
 Array: TypeAlias = NDArray[Any]
 
@@ -107,6 +107,23 @@ class Chart:
 
 
 @dataclass(frozen=True, eq=False)
+class Beside:
+    """A second network's answers for the inputs, the noise and the s of a sweep.
+
+    Attributes:
+        name: of the network.
+        lam: (T,) its λ; None for a network with one parameter set.
+        x0_hat: in the shape and unit of the sweep's.
+        note: a sentence under its pictures, or "".
+    """
+
+    name: str
+    lam: ArrayLike | None
+    x0_hat: Array
+    note: str = ""
+
+
+@dataclass(frozen=True, eq=False)
 class Sweep:
     """A network's answers for N inputs at T values of s.
 
@@ -122,6 +139,7 @@ class Sweep:
         x0_hat: (T, N, H, W, C) or (T, N, 2), in the unit of `clean`.
         charts: shown beside λ(s); with several, a menu switches between them.
         title: names the model and the data in exports.
+        beside: a second network under the same cursor, or None.
 
     Raises:
         ValueError: if a shape or a value is not as above.
@@ -138,18 +156,18 @@ class Sweep:
     x0_hat: Array
     charts: tuple[Chart, ...] = ()
     title: str = ""
+    beside: Beside | None = None
 
     def __post_init__(self) -> None:
         """Refuse what the browser could not draw."""
         s = _check_scalar_grid("sweep: s", self.s)
-        if self.lam is not None:
-            _check_unit_interval("sweep: lam", _check_shape("sweep: lam", self.lam, s.shape, "one value for each s"))
+        _check_answers("sweep", s, self.lam, self.x0_hat, self.clean)
+        if self.beside is not None:
+            _check_answers("sweep: beside", s, self.beside.lam, self.beside.x0_hat, self.clean)
         _check_process("sweep", s, self.alpha, self.sigma, self.native)
         _check_inputs(self.kind, self.clean)
         _check_shape("sweep: noise", self.noise, self.clean.shape, "the shape of clean")
         _check_finite("sweep: noise", self.noise)
-        _check_shape("sweep: x0_hat", self.x0_hat, (len(s), *self.clean.shape), "(T, *clean.shape)")
-        _check_finite("sweep: x0_hat", self.x0_hat)
 
 
 @dataclass(frozen=True, eq=False)
@@ -291,6 +309,7 @@ def _sweep_parts(sweep: Sweep) -> tuple[dict[str, Any], Arrays]:
         arrays.add_int16("clean", sweep.clean)
         arrays.add_int16("x0_hat", sweep.x0_hat)
         header["extent"] = _extent(sweep)
+    header["beside"] = None if sweep.beside is None else _beside_header(sweep.beside, sweep.kind, arrays)
     header["charts"] = [_chart_header(f"charts/{i}", chart, arrays) for i, chart in enumerate(sweep.charts)]
     return header, arrays
 
@@ -317,6 +336,17 @@ def _pad_parts(pad: Pad) -> tuple[dict[str, Any], Arrays]:
         "higher_is_better": pad.higher_is_better,
     }
     return header, arrays
+
+
+def _beside_header(beside: Beside, kind: str, arrays: Arrays) -> dict[str, Any]:
+    """Return the header of a second network and append its arrays."""
+    if beside.lam is not None:
+        arrays.add_floats("beside/lam", np.clip(beside.lam, 0.0, 1.0))
+    if kind == "image":
+        arrays.add_bytes("beside/x0_hat", beside.x0_hat)
+    else:
+        arrays.add_int16("beside/x0_hat", beside.x0_hat)
+    return {"name": beside.name, "note": beside.note}
 
 
 def _chart_header(prefix: str, chart: Chart, arrays: Arrays) -> dict[str, Any]:
@@ -357,7 +387,8 @@ def _residual_range(clean: Array, x0_hat: Array) -> float:
 def _extent(sweep: Sweep) -> float:
     """Return the round half-width of the square that holds 99.9 % of every panel's coordinates."""
     # The noised points are drawn divided by √(α² + σ²), so they lie within the spread of x0 and ε.
-    panels = (sweep.clean, sweep.noise, sweep.x0_hat)
+    beside = () if sweep.beside is None else (sweep.beside.x0_hat,)
+    panels = (sweep.clean, sweep.noise, sweep.x0_hat, *beside)
     largest = max(float(np.quantile(np.abs(panel), 0.999)) for panel in panels)
     decade = 10.0 ** np.floor(np.log10(largest or 1.0))
     return next(float(size * decade) for size in NICE_EXTENTS if size * decade >= largest * (1 - 1e-9))
@@ -398,6 +429,14 @@ def _check_scalar_grid(name: str, values: ArrayLike) -> Array:
         start = np.array2string(array[:6], precision=3)
         raise ValueError(f"{name} starts {start}; expected strictly increasing values; sort it and drop repetitions")
     return array
+
+
+def _check_answers(where: str, s: Array, lam: ArrayLike | None, x0_hat: Array, clean: Array) -> None:
+    """Refuse a network's λ and x̂0 that do not go with s and the inputs."""
+    if lam is not None:
+        _check_unit_interval(f"{where}: lam", _check_shape(f"{where}: lam", lam, s.shape, "one value for each s"))
+    _check_shape(f"{where}: x0_hat", x0_hat, (len(s), *clean.shape), "(T, *clean.shape)")
+    _check_finite(f"{where}: x0_hat", x0_hat)
 
 
 def _check_process(

@@ -24,7 +24,7 @@ class Scrubber extends View {
   // Setting up
 
   createFigures() {
-    const names = ["clean", "noised", "denoised", "residual"];
+    const names = ["clean", "noised", "denoised", "beside", "residual"];
     this.panelSurfaces = Object.fromEntries(names.map((name) => [name, this.surface(`[data-panel="${name}"]`)]));
     const onRelease = () => this.commit();
     const scrub = { onMove: (s) => this.scrubTo(this.frameAt(s)), onRelease };
@@ -99,6 +99,8 @@ class Scrubber extends View {
     this.slider.max = sweep.native.length - 1;
     if (sweep.arrays.lam) this.lambdaChart.setSweep(sweep);
     this.find('[data-chart="lambda"]').hidden = !sweep.arrays.lam;
+    this.find('[data-panel="beside"]').hidden = !sweep.beside;
+    this.element.classList.toggle("two", Boolean(sweep.beside));
     const Panels = sweep.kind === "image" ? ImagePanels : PointPanels;
     this.panels = new Panels(this.panelSurfaces, sweep);
     this.element.classList.remove("waiting");
@@ -242,7 +244,7 @@ class Scrubber extends View {
   /** Fits everything to its size and theme and draws at once, so that no cleared canvas is ever seen. */
   relayout(ratio = globalThis.devicePixelRatio) {
     if (!this.sweep) return;
-    for (const surface of Object.values(this.panelSurfaces)) surface.fit(ratio);
+    for (const surface of this.shownPanels()) surface.fit(ratio);
     this.panels.setTheme(this.theme);
     const ramp = divergingTable(this.theme.dark).map((color) => css(color));
     this.find(".ramp").style.background = `linear-gradient(to right, ${ramp})`;
@@ -251,6 +253,12 @@ class Scrubber extends View {
       chart.prepare(this.theme);
     }
     this.draw();
+  }
+
+  /** The canvases of the panels; that of a second network only where there is one. */
+  shownPanels() {
+    const { beside, ...panels } = this.panelSurfaces;
+    return [...Object.values(panels), ...(this.sweep.beside ? [beside] : [])];
   }
 
   charts() {
@@ -272,7 +280,7 @@ class Scrubber extends View {
 
   /** Leaves on every canvas which frame it shows. */
   markCanvases({ k, cell }) {
-    const surfaces = [...Object.values(this.panelSurfaces), ...this.charts().map((chart) => chart.surface)];
+    const surfaces = [...this.shownPanels(), ...this.charts().map((chart) => chart.surface)];
     for (const { canvas } of surfaces) canvas.dataset.k = k;
     this.padChart.surface.canvas.dataset.pad = cell ? `${cell.i},${cell.j}` : "";
   }
@@ -282,6 +290,10 @@ class Scrubber extends View {
   writeCaptions() {
     const isImage = this.sweep.kind === "image";
     write(this.part("noised-caption"), isImage ? "Shown ÷ √(α²+σ²), clipped to [−1, 1]." : "Shown ÷ √(α²+σ²).");
+    const { beside, title } = this.sweep;
+    write(this.part("denoised-caption"), beside ? `${title}: its estimate of ` : "The network’s estimate of ");
+    write(this.part("beside-caption"), beside ? `${beside.name}, from the same inputs and noise. ${beside.note}` : "");
+    write(this.part("lambda-beside"), this.sweep.arrays["beside/lam"] ? ` Dashed: ${beside.name}.` : "");
     const residual = isImage ? "Red: too bright, blue: too dark." : "From each clean point to its estimate.";
     const mean = isImage && this.sweep.arrays.clean.shape[3] === 3 ? " Mean over channels." : "";
     write(this.part("residual-caption"), residual + mean);

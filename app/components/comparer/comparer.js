@@ -1,0 +1,190 @@
+// The view: one t for all rows.
+
+export default function mountComparer(component) {
+  return mount(Comparer, component);
+}
+
+class Comparer extends View {
+  constructor(root) {
+    super(root.querySelector(".comparer"));
+    this.template = root.querySelector(".row-template");
+    this.slider = this.find("input");
+    this.s = 0;
+    this.rows = [];
+    this.held = new Map();
+    this.player = new Player({ show: (k) => this.moveToFrame(k), onChange: (isPlaying) => this.onPlaying(isPlaying) });
+    this.bindControls();
+  }
+
+  dispose() {
+    super.dispose();
+    this.player.stop();
+  }
+
+  bindControls() {
+    const actions = {
+      back: () => this.stepBy(-1),
+      forward: () => this.stepBy(1),
+      play: () => this.togglePlay(),
+      loop: () => this.toggleLoop(),
+      png: () => this.saveRows(),
+    };
+    for (const [name, act] of Object.entries(actions)) this.button(name).onclick = act;
+    this.slider.oninput = () => this.scrubTo(Number(this.slider.value));
+    this.slider.onchange = () => this.commit();
+    this.slider.onpointerdown = () => this.player.stop();
+    this.element.onkeydown = (event) => this.onKey(event);
+    this.enableControls(false);
+  }
+
+  enableControls(isEnabled) {
+    for (const control of this.element.querySelectorAll("button, input")) control.disabled = !isEnabled;
+  }
+
+  // From Python
+
+  update({ data, setStateValue }) {
+    this.setStateValue = setStateValue;
+    this.data = data;
+    if (data.revision !== this.revision) {
+      this.revision = data.revision;
+      this.s = data.start;
+      this.sent = JSON.stringify(this.toPython());
+    }
+    this.takeTheme();
+    this.receive();
+  }
+
+  /** Keeps the frames as they arrive, one blob for each row, and shows them when all are there. */
+  receive() {
+    const hashes = this.data.rows.map((row) => row.sweep);
+    this.held = new Map(hashes.map((hash) => [hash, this.held.get(hash) ?? getBlob(hash)]));
+    const asked = JSON.stringify(this.data.rows);
+    if ([...this.held.values()].every(Boolean) && asked !== this.taken) {
+      this.taken = asked;
+      this.takeRows(hashes.map((hash) => this.held.get(hash)));
+    }
+    this.relayout();
+  }
+
+  takeRows(sweeps) {
+    const { rows, shown } = this.data;
+    const [first] = sweeps;
+    this.player.stop();
+    this.levels = first.arrays.s.values;
+    this.native = first.native;
+    this.slider.max = this.levels.length - 1;
+    // One scale for all rows: colours and distances compare.
+    const range = Math.max(...sweeps.map((sweep) => sweep.residual_range ?? 0));
+    this.rows = [
+      new ComparerRow(this.template, first, null, shown),
+      ...sweeps.map((sweep, i) => new ComparerRow(this.template, sweep, rows[i], shown)),
+    ];
+    for (const { panels } of this.rows) Object.assign(panels, { residualRange: range, extent: first.extent });
+    this.find(".rows").replaceChildren(...this.rows.map((row) => row.element));
+    this.element.classList.remove("waiting");
+    for (const kind of ["image", "points"]) this.element.classList.toggle(kind, first.kind === kind);
+    this.enableControls(true);
+    this.writeCaptions(first.kind === "image", range);
+  }
+
+  writeCaptions(isImage, range) {
+    write(this.part("low"), `−${range}`);
+    write(this.part("high"), `+${range}`);
+    const residual = isImage
+      ? "Red: too bright, blue: too dark, on one scale for all rows."
+      : "Residual: a line from each clean point to its estimate; x₁ across, x₂ up, the same axes everywhere.";
+    write(this.part("note"), `Every row has the same inputs under the same noise; the noised ones are shown ÷ √(α²+σ²). ${residual}`);
+  }
+
+  // Moving
+
+  get frame() {
+    return nearestIndex(this.levels, this.s);
+  }
+
+  scrubTo(k) {
+    this.player.stop();
+    this.moveToFrame(k);
+  }
+
+  moveToFrame(k) {
+    this.s = this.levels[k];
+    this.drawSoon();
+  }
+
+  stepBy(frames) {
+    this.scrubTo(clamp(this.frame + frames, 0, this.levels.length - 1));
+    this.commitAfterRest();
+  }
+
+  toPython() {
+    return { s: clamp(this.s, 0, 1) };
+  }
+
+  onKey(event) {
+    const { key, target } = event;
+    if (!this.rows.length || event.ctrlKey || event.metaKey || event.altKey) return;
+    if (key === " " && target.matches("button")) return;
+    const last = this.levels.length - 1;
+    const steps = { ArrowLeft: -1, ArrowDown: -1, ArrowRight: 1, ArrowUp: 1, PageDown: -8, PageUp: 8, Home: -last, End: last };
+    if (key === " ") this.togglePlay();
+    else if (key in steps) this.stepBy(steps[key]);
+    else return;
+    event.preventDefault();
+  }
+
+  togglePlay() {
+    clearTimeout(this.rest);
+    if (this.player.isPlaying) this.player.stop();
+    else this.player.start(this.frame, this.levels.length);
+  }
+
+  onPlaying(isPlaying) {
+    write(this.button("play"), isPlaying ? "Pause" : "Play");
+    if (!isPlaying) this.commit();
+  }
+
+  toggleLoop() {
+    this.player.isLooping = !this.player.isLooping;
+    this.button("loop").setAttribute("aria-pressed", this.player.isLooping);
+  }
+
+  // Drawing
+
+  /** Fits everything to its size and theme and draws at once, so that no cleared canvas is ever seen. */
+  relayout(ratio = globalThis.devicePixelRatio) {
+    if (!this.rows.length) return;
+    const ramp = divergingTable(this.theme.dark).map((color) => css(color));
+    this.find(".ramp").style.background = `linear-gradient(to right, ${ramp})`;
+    for (const row of this.rows) row.relayout(this.theme, ratio);
+    this.draw();
+  }
+
+  draw() {
+    cancelAnimationFrame(this.request);
+    this.request = 0;
+    const k = this.frame;
+    for (const row of this.rows) row.draw(this.s);
+    this.slider.value = k;
+    this.slider.style.setProperty("--filled", `${(100 * k) / this.slider.max}%`);
+    const text = `s ${this.levels[k].toFixed(2)}  ·  ${this.native[k]}`;
+    this.slider.setAttribute("aria-valuetext", text);
+    write(this.part("readout"), text);
+    this.element.dataset.k = k;
+  }
+
+  // Saving
+
+  saveRows() {
+    const width = this.element.classList.contains("image") ? 2 * EXPORT.panel : EXPORT.panel;
+    const cells = this.rows.map(({ element }, i) =>
+      [...element.querySelectorAll("figure")].map((figure) => {
+        const name = i ? `${this.data.rows[i - 1].name}: ` : "";
+        return { ...figureCell(figure, width), title: name + plainText(figure.querySelector(".title")) };
+      }),
+    );
+    const s = this.levels[this.frame].toFixed(2);
+    this.savePicture(`${this.data.title}  ·  s ${s}`, cells, `compare-s${s}.png`);
+  }
+}

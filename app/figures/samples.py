@@ -1,0 +1,74 @@
+"""Samples of several models from the same noise, side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from app.figures.chart import Chart, subplots, tiles
+from app.figures.compare import colour_of
+from app.figures.comparisons import method_of
+from app.figures.trajectories import SAMPLER_NAMES, sampling_lines
+from app.records import StoredModel, TrajectoryRequest, TrajectoryResult
+
+if TYPE_CHECKING:
+    from plotly.graph_objects import Figure
+
+PANEL = 230
+"""Height of a panel in pixels."""
+
+
+def samples_chart(
+    family: Sequence[StoredModel], requests: Sequence[TrajectoryRequest], results: Sequence[TrajectoryResult]
+) -> Chart:
+    """One panel for each model; sample i comes from the same noise in all.
+
+    Args:
+        family: the models.
+        requests: their runs, alike but for the model.
+        results: of the runs; images (t, n, h, w, c), points (t, n, 2).
+    """
+    names = tuple(map(method_of, family))
+    ends = [result.x[-1] * result.scale[-1] for result in results]
+    figure = subplots(names)
+    figure.update_layout(height=PANEL + 60, showlegend=False)
+    if family[0].is_image:
+        _draw_images(figure, ends)
+    else:
+        _draw_points(figure, ends, names)
+    run = requests[0]
+    caption = (
+        f"{run.inputs.n} samples of each, from the same noise (seed {run.inputs.seed}), by {SAMPLER_NAMES[run.sampler]} in"
+        f" {run.steps} steps; what is at one place in all panels began as the same noise."
+    )
+    header = ("method", "sample", "mean", "standard_deviation")
+    rows = [
+        (name, index, float(sample.mean()), float(sample.std()))
+        for name, samples in zip(names, ends, strict=True)
+        for index, sample in enumerate(samples)
+    ]
+    lines = "\n\n".join(sampling_lines(model, request) for model, request in zip(family, requests, strict=True))
+    return Chart("compare-samples", "Samples from the same noise", figure, caption, header, rows, lines)
+
+
+def _draw_images(figure: Figure, ends: Sequence[np.ndarray]) -> None:
+    for column, images in enumerate(ends, start=1):
+        mosaic = tiles(np.clip((images + 1) * 127.5, 0, 255), 128, 4)
+        picture = np.broadcast_to(mosaic, (*mosaic.shape[:2], 3)).astype(np.uint8)
+        figure.add_image(z=picture, row=1, col=column, hoverinfo="skip")
+    figure.update_xaxes(visible=False)
+    figure.update_yaxes(visible=False)
+
+
+def _draw_points(figure: Figure, ends: Sequence[np.ndarray], names: tuple[str, ...]) -> None:
+    reach = 1.1 * float(np.quantile(np.abs(np.concatenate(ends)), 0.999))
+    for column, (points, name) in enumerate(zip(ends, names, strict=True), start=1):
+        figure.add_scattergl(
+            x=points[:, 0], y=points[:, 1], mode="markers", hoverinfo="skip",
+            marker={"size": 2.5, "color": colour_of(name, names), "opacity": 0.6}, row=1, col=column,
+        )  # fmt: skip
+    figure.update_xaxes(range=[-reach, reach], title="x₁", title_standoff=4)
+    figure.update_yaxes(range=[-reach, reach])
+    figure.update_yaxes(title="x₂", title_standoff=4, col=1)

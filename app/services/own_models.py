@@ -1,0 +1,281 @@
+"""Models that a reader brings: files handed over, kept for one session, and folders below roots the operator allowed.
+
+Uploaded files lie in a temporary folder outside the project, one for each session, bounded in bytes. It is deleted when
+the session ends, when nobody has touched it for long, and with the server. A session finds its own models alone: their
+sources are in its state, and nothing here lists them for others.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import tempfile
+import threading
+import time
+import weakref
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from app.figures.denoise import pad_figure, sweep_figure
+from app.records import Origin, Source, StoredModel
+from app.services import stored
+
+NEEDED = ("model.safetensors", "config.json")
+SESSION_BYTES, ALL_BYTES = 256 * 2**20, 2 * 2**30
+SESSION_MODELS = 8
+ODD = re.compile(r"[^\w./-]")
+IDLE_SECONDS = 2 * 3600.0
+SWEEP_SECONDS = 300.0
+OFFERED = 200
+"""Folders below the roots that are offered by name; others are typed."""
+
+
+class Lease:
+    """Held by a session as long as it lives; its end deletes what the session has uploaded."""
+
+    def __init__(self, end: Callable[[], None]) -> None:
+        weakref.finalize(self, end)
+
+
+@dataclass
+class Shelf:
+    """One session's uploads.
+
+    Attributes:
+        folder: where they lie.
+        touched: when the session last ran, by the monotonic clock.
+        count: models received so far; numbers their folders.
+    """
+
+    folder: Path
+    touched: float
+    count: int = 0
+
+    @property
+    def held(self) -> int:
+        """Bytes on disk."""
+        return sum(file.stat().st_size for file in self.folder.rglob("*") if file.is_file())
+
+
+@dataclass
+class Uploads:
+    """The uploads of all sessions; thread-safe.
+
+    Attributes:
+        session_bytes: the most one session may keep.
+        all_bytes: the most all sessions may keep together.
+        idle_seconds: how long a session's files stay while nothing of it runs.
+        clock: seconds, monotonic.
+    """
+
+    session_bytes: int = SESSION_BYTES
+    all_bytes: int = ALL_BYTES
+    idle_seconds: float = IDLE_SECONDS
+    clock: Callable[[], float] = time.monotonic
+    _shelves: dict[str, Shelf] = field(default_factory=dict)
+    _lock: threading.RLock = field(default_factory=threading.RLock)
+    _closed: threading.Event = field(default_factory=threading.Event)
+
+    def __post_init__(self) -> None:
+        threading.Thread(target=self._watch, name="uploads-expire", daemon=True).start()
+
+    def receive(self, session: str, files: Mapping[str, bytes | memoryview], known: Sequence[Source]) -> Source:
+        """Stores the files of one checkpoint and checks them.
+
+        Args:
+            session: whose they are.
+            files: name -> content; `NEEDED` and any of the others in `stored.FILES`.
+            known: the session's sources; the new one's name differs from theirs.
+
+        Raises:
+            ValueError: a file is missing, unknown, damaged or too large, or does not fit the others; one sentence.
+        """
+        _check_names(files)
+        with self._lock:
+            folder = self._place(session, sum(len(content) for content in files.values()))
+        try:
+            for name, content in files.items():
+                (folder / name).write_bytes(content)
+            return checked(folder, "upload", known)
+        except BaseException:
+            shutil.rmtree(folder, ignore_errors=True)
+            raise
+
+    def lease(self, session: str) -> Lease:
+        """To be kept where the session's other objects are."""
+        return Lease(lambda: self.drop(session))
+
+    def touch(self, session: str) -> None:
+        """The session is alive."""
+        with self._lock:
+            if session in self._shelves:
+                self._shelves[session].touched = self.clock()
+
+    def remove(self, source: Source) -> None:
+        """Deletes one uploaded model."""
+        with self._lock:
+            if any(source.folder.is_relative_to(shelf.folder) for shelf in self._shelves.values()):
+                shutil.rmtree(source.folder, ignore_errors=True)
+
+    def drop(self, session: str) -> None:
+        """Deletes all that a session has uploaded."""
+        with self._lock:
+            shelf = self._shelves.pop(session, None)
+        if shelf is not None:
+            shutil.rmtree(shelf.folder, ignore_errors=True)
+
+    def expire(self) -> None:
+        """Deletes what belongs to sessions that have long been idle."""
+        with self._lock:
+            last = self.clock() - self.idle_seconds
+            idle = [session for session, shelf in self._shelves.items() if shelf.touched < last]
+        for session in idle:
+            self.drop(session)
+
+    def close(self) -> None:
+        """Deletes everything."""
+        self._closed.set()
+        for session in list(self._shelves):
+            self.drop(session)
+
+    def _place(self, session: str, size: int) -> Path:
+        """A new folder for a checkpoint of that size."""
+        shelf = self._shelves.get(session)
+        held = 0 if shelf is None else shelf.held
+        if held + size > self.session_bytes:
+            raise ValueError(
+                f"These files have {_mebibytes(size)} and {_mebibytes(held)} are there already, but one session may keep"
+                f" {_mebibytes(self.session_bytes)}; remove a model of yours first."
+            )
+        if size + sum(each.held for each in self._shelves.values()) > self.all_bytes:
+            raise ValueError("The server keeps as many uploads as it may; try again later, or run the app yourself.")
+        if shelf is None:
+            folder = Path(tempfile.mkdtemp(prefix="dpi-explorer-"))
+            shelf = self._shelves[session] = Shelf(folder, self.clock())
+        if sum(1 for _ in shelf.folder.iterdir()) >= SESSION_MODELS:
+            raise ValueError(f"You have {SESSION_MODELS} models of your own; remove one first.")
+        shelf.count += 1
+        place = shelf.folder / str(shelf.count)
+        place.mkdir()
+        return place
+
+    def _watch(self) -> None:
+        while not self._closed.wait(SWEEP_SECONDS):
+            self.expire()
+
+
+def roots() -> tuple[Path, ...]:
+    """Folders of the server whose checkpoints may be loaded: DPI_ROOTS, separated as in PATH; none by default."""
+    given = [Path(text) for text in os.environ.get("DPI_ROOTS", "").split(os.pathsep) if text]
+    return tuple(root.resolve() for root in given if root.is_dir())
+
+
+def offered() -> list[str]:
+    """Checkpoint folders at most three levels below the roots, as they may be typed."""
+    found: list[str] = []
+    for root in roots():
+        for pattern in ("*/config.json", "*/*/config.json", "*/*/*/config.json"):
+            for config in root.glob(pattern):
+                if len(found) == OFFERED:
+                    return sorted(found)
+                found.append(str(config.parent))
+    return sorted(found)
+
+
+def from_folder(text: str, known: Sequence[Source]) -> Source:
+    """A checkpoint folder of the server, checked.
+
+    Args:
+        text: its path; absolute, or from one of the roots.
+        known: the session's sources.
+
+    Raises:
+        ValueError: it does not lie below a root, links out of it, or is no valid checkpoint; one sentence.
+    """
+    allowed = roots()
+    if not allowed:
+        raise ValueError("No folder of this server is open; its operator names them in DPI_ROOTS before the start.")
+    for root in allowed:
+        folder = _below(root, root / text)
+        if folder is not None and folder != root:
+            return checked(folder, "folder", known, str(folder.relative_to(root)))
+    # The same words whether it exists or not: a stranger learns nothing about other folders.
+    raise ValueError(
+        f"{text!r} is no checkpoint folder below {' or '.join(map(str, allowed))}; choose one there, without links that"
+        " lead out of it."
+    )
+
+
+def checked(folder: Path, origin: Origin, known: Sequence[Source], title: str | None = None) -> Source:
+    """The source of a folder whose every file has been checked against the others.
+
+    Raises:
+        ValueError: one sentence on what is wrong; it names files, not where they lie.
+    """
+    # Here, because importing torch takes seconds.
+    import dpi_core
+
+    try:
+        recipe = dpi_core.load(folder).recipe
+        title = ODD.sub("_", title or recipe.name)
+        unique = _unique(f"{origin}:{title}", [source.name for source in known if source.folder != folder])
+        source = Source(unique, folder, origin, recipe.name, str(folder) if origin == "folder" else recipe.name)
+        _check_drawable(stored.read(source))
+    except ValueError as error:
+        raise ValueError(str(error).replace(f"{folder}/", "").replace(str(folder), "the folder")) from None
+    except OSError as error:
+        raise ValueError(f"a file cannot be read ({error.strerror}); see to its permissions.") from None
+    return source
+
+
+def _check_names(files: Mapping[str, object]) -> None:
+    known = ", ".join(stored.FILES)
+    for name in files:
+        if name not in stored.FILES:
+            raise ValueError(
+                f"{name!r} is none of {known}; rename it, and turn a .pt file into these with `python -m dpi_core import`."
+            )
+    missing = [name for name in NEEDED if name not in files]
+    if missing:
+        lacks = f"{' and '.join(missing)} {'is' if len(missing) == 1 else 'are'} missing"
+        raise ValueError(f"{lacks}; a checkpoint is {' and '.join(NEEDED)}: choose both.")
+
+
+def _check_drawable(model: StoredModel) -> None:
+    shape = tuple(model.recipe["shape"])
+    if shape != (2,) and not (len(shape) == 3 and shape[0] in (1, 3)):
+        raise ValueError(
+            f"the samples have shape {shape}, but the app draws points (2,) and images (1 or 3, h, w); use dpi_core from"
+            " Python for others."
+        )
+    try:
+        if model.sweep is not None:
+            sweep_figure(model, [model], model.sweep)
+        if model.pad is not None:
+            pad_figure(model, model.pad)
+    except (ValueError, IndexError, TypeError) as error:
+        raise ValueError(
+            f"analysis.safetensors does not fit the model ({error}); run `python -m dpi_core analyse`, or leave it out."
+        ) from None
+
+
+def _below(root: Path, path: Path) -> Path | None:
+    """The folder with all links followed, where it and its files stay below `root`."""
+    try:
+        folder = path.resolve(strict=True)
+        files = [(folder / name).resolve() for name in stored.FILES if (folder / name).exists()]
+    except (OSError, ValueError, RuntimeError):
+        return None
+    inside = all(each.is_relative_to(root) for each in (folder, *files))
+    return folder if inside and (folder / "config.json").is_file() else None
+
+
+def _unique(name: str, taken: Sequence[str]) -> str:
+    names = (name, *(f"{name}-{number}" for number in range(2, len(taken) + 3)))
+    return next(each for each in names if each not in taken)
+
+
+def _mebibytes(size: int) -> str:
+    return f"{size / 2**20:.1f} MB"

@@ -1,0 +1,303 @@
+"""The Compare page: methods trained alike on the same inputs and noise, what each gains and costs, and the verdict."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import streamlit as st
+from streamlit.delta_generator import DeltaGenerator
+
+from app import state
+from app.components.comparer import Row, comparer
+from app.components.scrubber import store
+from app.figures.compare import (
+    colour_of,
+    cost_table,
+    difference_chart,
+    error_chart,
+    parameter_table,
+    sample_table,
+    score_table,
+    wins_chart,
+)
+from app.figures.comparisons import (
+    comparison_of_models,
+    comparison_of_request,
+    comparison_of_sweep,
+    equal_time,
+    frame_values,
+    headline,
+    measures_of,
+    method_of,
+    missing,
+    rows_lines,
+    same_inputs,
+    unlike,
+    verdicts,
+)
+from app.figures.reproduce import stored_inputs
+from app.figures.samples import samples_chart
+from app.records import (
+    Comparison,
+    ComparisonRequest,
+    ComparisonResult,
+    Inputs,
+    StoredModel,
+    SweepResult,
+    TrajectoryRequest,
+    TrajectoryResult,
+)
+from app.services import cache, stored
+from app.views.charts import show, show_table
+from app.views.inputs import STORED, choose_inputs
+from app.views.progress import computed
+from dpi_core.verdicts import UNITS
+
+JUDGED_IMAGES, JUDGED_POINTS = 64, 2048
+NOISE_DRAWS = 16
+"""An upload is judged under that many draws of noise."""
+
+SHOWN_IMAGES, SHOWN_POINTS = 8, 512
+SAMPLE_IMAGES, SAMPLE_POINTS = 16, 1000
+GRID = tuple(np.linspace(0, 1, 41).tolist())
+MOST_ROWS = 8
+SAME_CURSOR = 1e-3
+"""The URL keeps four digits."""
+
+
+@dataclass(frozen=True)
+class Frames:
+    """What the rows of the scrubber show.
+
+    Attributes:
+        models: of the rows.
+        sweeps: their frames of the same inputs.
+        source: what they were computed for; None where they are stored.
+    """
+
+    models: Sequence[StoredModel]
+    sweeps: Sequence[SweepResult]
+    source: ComparisonRequest | None = None
+
+
+def page(model: StoredModel, seed: int, device: str) -> None:
+    """Draws the page for one model's family."""
+    family = cache.models_of_family(model.family)[:MOST_ROWS]
+    row = st.container(horizontal=True, vertical_alignment="center", key="inputs_row")
+    try:
+        sweep = _choose_sweep(row, model.family)
+    except ValueError as error:
+        st.error(str(error))
+        return
+    comparison, frames = _stored_comparison(row, family, sweep), _stored_frames(model, family)
+    inputs = _choose_inputs(row, model, seed, comparison)
+    if inputs is not None:
+        with row:
+            found = _computed(model, family, inputs, device)
+        if found is not None:
+            comparison, frames = found
+    for sentence in [*missing(model.family, family, sweep, stored.known_sweeps()), *unlike(family)]:
+        st.caption(sentence)
+    reference = _choose_reference(comparison)
+    if comparison is not None and reference is not None:
+        st.markdown(headline(comparison, reference))
+    if frames is not None:
+        _rows(frames, device)
+    if comparison is not None and reference is not None:
+        _verdict(comparison, reference, sweep if inputs is None else None)
+        _charts(comparison, reference)
+    _costs(family, sweep)
+    _samples(family, seed, device)
+    with st.expander("Link to this screen"):
+        st.code(state.link(), language=None, wrap_lines=True)
+
+
+# What is compared -------------------------------------------------------------------------------------------------
+
+
+def _choose_sweep(row: DeltaGenerator, family: str) -> Mapping[str, Any] | None:
+    """The sweep whose scores are shown, if there is one.
+
+    Raises:
+        ValueError: a file of scores is damaged.
+    """
+    sweeps = cache.sweeps_of_family(family)
+    if len(sweeps) < 2:
+        return next(iter(sweeps.values()), None)
+    chosen = row.selectbox(
+        "Sweep", list(sweeps), key=state.SWEEP, bind="query-params", width=190, label_visibility="collapsed"
+    )
+    return sweeps[chosen]
+
+
+def _stored_comparison(
+    row: DeltaGenerator, family: Sequence[StoredModel], sweep: Mapping[str, Any] | None
+) -> Comparison | None:
+    if sweep is None:
+        return comparison_of_models(family)
+    measures = measures_of(sweep)
+    if len(measures) == 1:
+        return comparison_of_sweep(sweep, measures[0])
+    chosen = row.selectbox(
+        "Measure",
+        measures,
+        format_func=lambda measure: UNITS[measure][0],
+        key=state.MEASURE,
+        bind="query-params",
+        width=150,
+        label_visibility="collapsed",
+    )
+    return comparison_of_sweep(sweep, chosen)
+
+
+def _stored_frames(model: StoredModel, family: Sequence[StoredModel]) -> Frames | None:
+    """The stored frames of the models that show what the chosen one shows; the chosen one decides."""
+    first = model if model.sweep is not None else next((each for each in family if each.sweep is not None), None)
+    if first is None or first.sweep is None:
+        return None
+    alike = [(each, each.sweep) for each in family if each.sweep is not None and same_inputs(each.sweep, first.sweep)]
+    return Frames([each for each, _ in alike], [sweep for _, sweep in alike])
+
+
+def _choose_inputs(row: DeltaGenerator, model: StoredModel, seed: int, comparison: Comparison | None) -> Inputs | None:
+    stored_in_words = None
+    if comparison is not None:
+        seeds = len(comparison.seeds[0]) if comparison.seeds else 1
+        stored_in_words = f"{comparison.samples}, {seeds} seed{'s' * (seeds > 1)} of training"
+    return choose_inputs(
+        row,
+        model,
+        seed,
+        key=state.COMPARED_ON,
+        count=JUDGED_IMAGES if model.is_image else JUDGED_POINTS,
+        upload_count=NOISE_DRAWS,
+        stored=stored_in_words,
+        unstored="Nothing is stored for this family: choose inputs, and its models are compared on them.",
+    )
+
+
+def _computed(
+    model: StoredModel, family: Sequence[StoredModel], inputs: Inputs, device: str
+) -> tuple[Comparison, Frames] | None:
+    """All models of the family on these inputs; while the engine works the stored results stay."""
+    shown = SHOWN_IMAGES if model.is_image else SHOWN_POINTS
+    first, *others = family
+    request = ComparisonRequest(first.key, tuple(each.key for each in others), inputs, shown, GRID, device)
+    found = computed(request, ComparisonResult, f"Denoising by {len(family)} models", _back)
+    if found is None:
+        return None
+    return comparison_of_request(family, request, found.scores), Frames(family, found.sweeps, request)
+
+
+def _back() -> None:
+    st.session_state[state.COMPARED_ON] = STORED
+
+
+def _choose_reference(comparison: Comparison | None) -> str | None:
+    """The method that all others are held against."""
+    if comparison is None:
+        return None
+    names = list(comparison.names)
+    if len(names) < 2:
+        return names[0]
+    ordered = sorted(names, key=lambda name: name != "dpi")
+    chosen = st.segmented_control(
+        "Held against the others", ordered, default=ordered[0], required=True, key=state.AGAINST, bind="query-params"
+    )
+    return chosen if chosen in names else ordered[0]
+
+
+# What is shown ----------------------------------------------------------------------------------------------------
+
+
+def _verdict(comparison: Comparison, reference: str, sweep: Mapping[str, Any] | None) -> None:
+    sentences = verdicts(comparison, reference)
+    if sentences:
+        st.markdown("#### Verdict")
+        st.markdown("\n".join(f"- {sentence}" for sentence in sentences))
+    if sweep is not None and reference == comparison.names[0] and len(comparison.names) > 1:
+        with st.expander("At equal time of training"):
+            st.markdown("\n".join(f"- {sentence}" for sentence in equal_time(sweep)))
+
+
+def _rows(frames: Frames, device: str) -> None:
+    """What the scrubber needs, handed over outside its fragment, so that the bytes travel once."""
+    names = [method_of(model) for model in frames.models]
+    count = SHOWN_IMAGES if frames.models[0].is_image else SHOWN_POINTS
+    try:
+        rows = [
+            Row(
+                name,
+                store(f"row {name}", cache.packed_sweep(model, sweep, frames.source)),
+                colour_of(name, names),
+                frame_values(model, sweep, count),
+            )
+            for name, model, sweep in zip(names, frames.models, frames.sweeps, strict=True)
+        ]
+    except ValueError as error:
+        st.error(f"These frames cannot be drawn: {error}.")
+        return
+    _comparer(rows, frames, count, device)
+
+
+@st.fragment
+def _comparer(rows: Sequence[Row], frames: Frames, count: int, device: str) -> None:
+    """The scrubber; the charts beneath follow when the hand lets go."""
+    start = state.read_cursor()
+    s = comparer("comparer", rows=rows, s=start.s, shown=count, title=frames.models[0].family)
+    state.write_cursor(state.Cursor(s, start.lam))
+    if abs(s - start.s) > SAME_CURSOR:
+        st.rerun()
+    inputs = stored_inputs(frames.models[0]) if frames.source is None else frames.source.inputs
+    with st.expander("Python that reproduces the rows"):
+        st.code(rows_lines(frames.models, inputs, s, count, device), language="python")
+
+
+def _charts(comparison: Comparison, reference: str) -> None:
+    s, has_pairs = state.read_cursor().s, bool(verdicts(comparison, reference))
+    if not has_pairs:
+        show(error_chart(comparison, s))
+        return
+    left, right = st.columns(2)
+    with left:
+        show(error_chart(comparison, s))
+    with right:
+        show(difference_chart(comparison, reference, s))
+    show(wins_chart(comparison, reference))
+
+
+def _costs(family: Sequence[StoredModel], sweep: Mapping[str, Any] | None) -> None:
+    if sweep is None:
+        show_table(parameter_table(family))
+        return
+    show_table(score_table(sweep))
+    if sweep["floor"]:
+        show_table(sample_table(sweep))
+    show_table(cost_table(sweep))
+
+
+def _samples(family: Sequence[StoredModel], seed: int, device: str) -> None:
+    """Samples of every model from the same noise; computed when they are asked for."""
+    section = st.expander("Samples from the same noise", key="compare_samples", on_change="rerun")
+    if not section.open:
+        return
+    with section:
+        inputs = Inputs("samples", SAMPLE_IMAGES if family[0].is_image else SAMPLE_POINTS, seed)
+        sampling = family[0].recipe["sampling"]
+        requests = [
+            TrajectoryRequest(
+                model.key, inputs, sampling["sampler"], sampling["steps"], "uniform", "learned", 0.5, device
+            )
+            for model in family
+        ]
+        results = []
+        for model, request in zip(family, requests, strict=True):
+            known = cache.engine().cache.get(request)
+            found = known or computed(request, TrajectoryResult, f"Samples of {model.name}")
+            if not isinstance(found, TrajectoryResult):
+                return
+            results.append(found)
+        show(samples_chart(family, requests, results))

@@ -1,0 +1,118 @@
+"""Seconds until the Parameters and Layers pages show what is stored, on a warm server, from the click on the page's link.
+
+`python benchmarks/pages.py [--runs 5]` prints a table and writes benchmarks/results/pages.json. "page" is when the page's
+first row says what was judged on, "view" when the view under it has drawn, "figures" when the charts below have.
+"""
+
+import argparse
+import json
+import os
+import platform
+import socket
+import statistics
+import subprocess
+import sys
+import urllib.parse
+
+from playwright.sync_api import Browser, Page, sync_playwright
+from start_up import FLAGS, ROOT, wait_for
+
+BOUND = 0.3
+"""Seconds between "page" and "view"."""
+
+MODELS = ("digits-vp-dpi", "mixture2d-flow-dpi")
+VIEWS = {
+    "Parameters": "[data-part=headline][data-db]",
+    "Layers": ".layers [data-part=detail]:not([data-layer=''])[data-layer]",
+}
+"""What each page has once its view has drawn."""
+
+WATCH = """([link, view]) => new Promise((resolve, reject) => {
+  const roots = () => [document, ...[...document.querySelectorAll("*")].map((e) => e.shadowRoot).filter(Boolean)];
+  const find = (selector) => roots().flatMap((root) => [...root.querySelectorAll(selector)]);
+  const shown = {
+    page: () => find("[data-testid=stCaptionContainer]").some((caption) => /judged on/i.test(caption.textContent)),
+    view: () => find(view).length > 0,
+    figures: () => find(".js-plotly-plot .main-svg").length > 0,
+  };
+  const began = performance.now();
+  const found = {};
+  const look = () => {
+    for (const [name, is] of Object.entries(shown)) if (!(name in found) && is()) found[name] = performance.now() - began;
+    if (Object.keys(found).length === 3) resolve(found);
+    else if (performance.now() - began > 60000) reject(new Error(`only ${Object.keys(found)} came within 60 s`));
+    else requestAnimationFrame(look);
+  };
+  [...document.querySelectorAll("a")].find((a) => a.textContent.trim() === link).click();
+  requestAnimationFrame(look);
+})"""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--runs", type=int, default=5)
+    parser.add_argument("--models", nargs="+", default=MODELS)
+    options = parser.parse_args()
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    command = [
+        sys.executable,
+        "-m",
+        "streamlit",
+        "run",
+        "app/main.py",
+        f"--server.port={port}",
+        "--server.headless=true",
+    ]
+    server = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        url = f"http://127.0.0.1:{port}"
+        wait_for(f"{url}/_stcore/health")
+        with sync_playwright() as playwright:
+            browser = playwright.chromium.launch(
+                executable_path=os.environ.get("CHROMIUM", "/usr/bin/chromium"), args=FLAGS
+            )
+            found = {
+                f"{page}, {model}": [opened(browser, url, page, model) for _ in range(options.runs + 1)][1:]
+                for page in VIEWS
+                for model in options.models
+            }
+            browser.close()
+    finally:
+        server.terminate()
+        server.wait(10)
+    report(found)
+
+
+def opened(browser: Browser, url: str, name: str, model: str) -> dict[str, float]:
+    """Opens the start page as a new visitor, then the page by its link; seconds after the click."""
+    page = browser.new_page(viewport={"width": 1280, "height": 720})
+    page.goto(f"{url}/?{urllib.parse.urlencode({'model': model})}")
+    page.wait_for_selector('[data-panel="denoised"] canvas[data-k]', timeout=60_000)
+    wait_until_idle(page)
+    milliseconds = page.evaluate(WATCH, [name, VIEWS[name]])
+    page.close()
+    return {key: value / 1000 for key, value in milliseconds.items()}
+
+
+def wait_until_idle(page: Page) -> None:
+    page.wait_for_selector('[data-testid="stApp"][data-test-script-state="notRunning"]')
+    page.wait_for_timeout(500)
+
+
+def report(found: dict[str, list[dict[str, float]]]) -> None:
+    print(f"| page | page s | view s | view after page s (bound {BOUND}) | figures s |\n|---|---|---|---|---|")
+    for name, runs in found.items():
+        page, view, figures = (statistics.median(run[key] for run in runs) for key in ("page", "view", "figures"))
+        after = statistics.median(run["view"] - run["page"] for run in runs)
+        print(f"| {name} | {page:.2f} | {view:.2f} | {after:.2f} | {figures:.2f} |")
+    file = ROOT / "benchmarks" / "results" / "pages.json"
+    file.parent.mkdir(exist_ok=True)
+    machine = {"processor": platform.processor() or platform.machine(), "cores": os.cpu_count()}
+    content = {"seconds": found, "bound": BOUND, "load": os.getloadavg()[0], "machine": machine}
+    file.write_text(json.dumps(content, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

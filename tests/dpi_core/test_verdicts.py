@@ -1,0 +1,119 @@
+"""Verdicts in words, against sentences worked out by hand."""
+
+import pytest
+
+from dpi_core.verdicts import (
+    BETTER,
+    EVEN,
+    WORSE,
+    Stretch,
+    comparison_in_words,
+    equal_time_in_words,
+    goal_in_words,
+    paired_seeds,
+    stretches,
+    verdict,
+    where_in_words,
+)
+
+LEVELS = [0.1, 0.2, 0.3, 0.4]
+
+
+def interval(mean, half=0.05):
+    return {"mean": mean, "low": mean - half, "high": mean + half}
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "word"),
+    [(0.01, 0.2, BETTER), (-0.2, -0.01, WORSE), (-0.1, 0.1, EVEN), (0.0, 0.1, EVEN), (-0.1, 0.0, EVEN)],
+)
+def test_only_an_interval_that_leaves_out_zero_is_a_verdict(low, high, word):
+    assert verdict(low, high) == word
+
+
+def test_neighbours_with_one_verdict_are_one_stretch():
+    found = stretches(LEVELS, [WORSE, EVEN, EVEN, WORSE])
+    assert found == [Stretch(WORSE, 0.1, 0.1, 1), Stretch(EVEN, 0.2, 0.3, 2), Stretch(WORSE, 0.4, 0.4, 1)]
+    assert [str(each) for each in found] == ["0.10", "0.20 to 0.30", "0.40"]
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        ([BETTER] * 4, "dpi is better than none at all 4 levels"),
+        ([WORSE] * 4, "dpi is worse than none at all 4 levels"),
+        ([EVEN] * 4, "no difference between dpi and none at any of 4 levels"),
+        (
+            [WORSE, EVEN, BETTER, BETTER],
+            "dpi is better than none at s = 0.30 to 0.40 (2 of 4 levels), worse at s = 0.10 (1), no difference at s = 0.20 (1)",
+        ),
+        (
+            [WORSE, EVEN, WORSE, EVEN],
+            "dpi is worse than none at s = 0.10 and 0.30 (2 of 4 levels), no difference at s = 0.20 and 0.40 (2)",
+        ),
+    ],
+)
+def test_where_a_method_wins(words, sentence):
+    assert where_in_words("dpi", "none", LEVELS, words) == sentence
+
+
+def test_the_sentence_holds_the_average_and_what_it_rests_on():
+    comparison = {"difference": [interval(each) for each in (-0.1, 0.0, 0.1, 0.2)], "average": interval(0.05, 0.02)}
+    found = comparison_in_words("dpi", "none", "psnr", LEVELS, comparison, "36 held-out samples", [0.1, -0.02])
+    assert found == (
+        "PSNR: dpi is better than none at s = 0.30 to 0.40 (2 of 4 levels), worse at s = 0.10 (1), no difference at s = 0.20 (1)."
+        " On average over the levels +0.05 dB (+0.03 to +0.07), from 36 held-out samples and 2 seeds of training (each alone:"
+        " −0.02 to +0.10 dB)."
+    )
+    alone = comparison_in_words("dpi", "none", "psnr", LEVELS, comparison, "36 held-out samples", [0.1])
+    assert alone.endswith("and one seed of training, so what another seed changes is not known.")
+    assert comparison_in_words("dpi", "none", "mse", LEVELS, comparison, "2 inputs").endswith(
+        "(+0.03000 to +0.07000), from 2 inputs."
+    )
+
+
+def test_the_goal_is_worse_nowhere_and_better_on_average():
+    def against(*differences, average):
+        return {"difference": [interval(each) for each in differences], "average": interval(average)}
+
+    cases = {
+        "reached": against(0.0, 0.1, average=0.1),
+        "worse": against(-0.1, 0.9, average=0.4),
+        "even": against(0.0, 0.1, average=0.01),
+    }
+    assert goal_in_words("dpi", "psnr", cases) == (
+        "By PSNR, dpi is worse at no level and better on average against reached; not so against worse and even."
+    )
+    assert "worse at some level, or not better on average, against even." in goal_in_words(
+        "dpi", "psnr", {"even": cases["even"]}
+    )
+
+
+def sweep(**more):
+    cost = {"dpi": 30.0, "none": 20.0}
+    return {"methods": {name: {"cost": {"step_ms": ms}} for name, ms in cost.items()}, **more}
+
+
+def test_what_was_not_measured_is_said_to_be_so():
+    assert equal_time_in_words("dpi", "none", sweep()) == (
+        "not measured against none: a step of dpi takes 1.50 times as long as one of none, and these runs kept no held-out"
+        " scores on the way"
+    )
+
+
+def test_equal_time_names_the_steps_that_are_compared():
+    found = {"measure": "psnr", "steps": [2667, 4000], "difference": interval(-0.1), "samples": 64, "levels": 5}
+    sentence = equal_time_in_words("dpi", "none", sweep(equal_time={"none": found}))
+    assert sentence.startswith(
+        "dpi is worse against none: −0.10 dB (−0.15 to −0.05) in PSNR, on 64 samples at 5 levels;"
+    )
+    assert "1.50 times as long" in sentence and "dpi is read at step 2,667 and none at step 4,000" in sentence
+
+
+def test_differences_of_errors_are_turned_so_that_less_is_better():
+    first, other = (
+        {"scores": {measure: {"seeds": seeds} for measure in ("psnr", "mse")}}
+        for seeds in ([3.0, 5.0, 9.0], [1.0, 6.0])
+    )
+    assert paired_seeds(first, other, "psnr") == [2.0, -1.0]
+    assert paired_seeds(first, other, "mse") == [-2.0, 1.0]
