@@ -50,7 +50,7 @@ def materialising(measured: Bench) -> float:
     """θ(s) beside a copy of one set; returns the seconds that one number's copy takes."""
     net = dpi(LARGE, measured.device)
     flat, scalars = net.flat0.detach(), fresh_scalars()
-    copied = measured.compare(
+    measured.compare(
         "θ(s) made / one parameter set cloned, UNet 30 M",
         lambda: net.effective_parameters(next(scalars)),
         lambda: flat.clone(),
@@ -58,7 +58,7 @@ def materialising(measured: Bench) -> float:
         beside="limit 1.5: two sets read and one written, against one and one",
     )
     room, end = torch.empty_like(flat), net.flat1.detach()
-    measured.compare(
+    copied = measured.compare(
         "the same into memory that is there already",
         lambda: torch.lerp(flat, end, next(scalars), out=room),
         lambda: room.copy_(flat),

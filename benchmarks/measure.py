@@ -182,13 +182,28 @@ def machine() -> dict[str, Any]:
     }
 
 
-def write(name: str, title: str, rows: Sequence[Row], about: dict[str, Any] | None = None) -> None:
-    """Writes rows to benchmarks/results/<name>.json, from which `benchmarks.report` makes BENCHMARKS.md."""
+def write(
+    name: str,
+    title: str,
+    rows: Sequence[Row],
+    about: dict[str, Any] | None = None,
+    details: dict[str, Any] | None = None,
+) -> None:
+    """Writes rows to benchmarks/results/<name>.json, from which `benchmarks.report` makes BENCHMARKS.md.
+
+    Args:
+        name: of the benchmark's module.
+        title: of its table.
+        rows: of its table.
+        about: what is to be said of the machine besides.
+        details: kept in the file for other readers of it.
+    """
     RESULTS.mkdir(exist_ok=True)
     content = {
         "title": title,
         "command": f"python -m benchmarks.{name}",
         "machine": machine() | (about or {}),
         "rows": [asdict(row) for row in rows],
+        **(details or {}),
     }
     (RESULTS / f"{name}.json").write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n")

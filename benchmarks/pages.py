@@ -1,13 +1,11 @@
 """Seconds until the Parameters and Layers pages show what is stored, on a warm server, from the click on the page's link.
 
-`python benchmarks/pages.py [--runs 5]` prints a table and writes benchmarks/results/pages.json. "page" is when the page's
+`python -m benchmarks.pages [--runs 5]` prints a table and writes benchmarks/results/pages.json. "page" is when the page's
 first row says what was judged on, "view" when the view under it has drawn, "figures" when the charts below have.
 """
 
 import argparse
-import json
 import os
-import platform
 import socket
 import statistics
 import subprocess
@@ -15,7 +13,9 @@ import sys
 import urllib.parse
 
 from playwright.sync_api import Browser, Page, sync_playwright
-from start_up import FLAGS, ROOT, wait_for
+
+from benchmarks.measure import ROOT, Row, write
+from benchmarks.start_up import FLAGS, wait_for
 
 BOUND = 0.3
 """Seconds between "page" and "view"."""
@@ -102,16 +102,15 @@ def wait_until_idle(page: Page) -> None:
 
 
 def report(found: dict[str, list[dict[str, float]]]) -> None:
-    print(f"| page | page s | view s | view after page s (bound {BOUND}) | figures s |\n|---|---|---|---|---|")
+    rows = []
     for name, runs in found.items():
-        page, view, figures = (statistics.median(run[key] for run in runs) for key in ("page", "view", "figures"))
-        after = statistics.median(run["view"] - run["page"] for run in runs)
-        print(f"| {name} | {page:.2f} | {view:.2f} | {after:.2f} | {figures:.2f} |")
-    file = ROOT / "benchmarks" / "results" / "pages.json"
-    file.parent.mkdir(exist_ok=True)
-    machine = {"processor": platform.processor() or platform.machine(), "cores": os.cpu_count()}
-    content = {"seconds": found, "bound": BOUND, "load": os.getloadavg()[0], "machine": machine}
-    file.write_text(json.dumps(content, indent=1) + "\n")
+        after = [run["view"] - run["page"] for run in runs]
+        whole = {key: statistics.median(run[key] for run in runs) for key in ("page", "view", "figures")}
+        beside = ", ".join(f"{key} {value:.2f} s" for key, value in whole.items())
+        rows.append(Row(f"{name}: view after page", after, "s", BOUND, f"medians: {beside}"))
+    for row in rows:
+        print(f"{row.what}: {row.median:.2f} s, bound {BOUND} s; {row.beside}")
+    write("pages", "Pages on a warm server", rows)
 
 
 if __name__ == "__main__":

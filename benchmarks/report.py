@@ -39,8 +39,9 @@ def main() -> None:
 
 
 def read_tables(folder: Path) -> list[Table]:
-    """All results, in the order of their files' names."""
+    """All results, in the order of their files' names; those of samplers and the player have a page of their own."""
     contents = [json.loads(file.read_text()) for file in sorted(folder.glob("*.json"))]
+    contents = [content for content in contents if "title" in content]
     return [Table(c["title"], c["command"], c["machine"], [Row(**row) for row in c["rows"]]) for c in contents]
 
 
@@ -52,7 +53,7 @@ def report(tables: Sequence[Table], notes: str) -> str:
         "# Benchmarks",
         "Written by `python -m benchmarks.report` from `benchmarks/results/*.json`; `python -m benchmarks.all` measures"
         " everything anew. A ratio is the median over pairs of measurements by turns, the spread their smallest and"
-        " largest.",
+        " largest. Samplers and the player: [docs/trajectories.md](docs/trajectories.md).",
         f"## Missed: {len(missed)} of {len(missed) + within} rows with a bound",
         *([_table([row for _, row in missed])] if missed else ["None."]),
         *_reasons(missed),

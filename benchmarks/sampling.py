@@ -120,7 +120,21 @@ def report(
         print(
             f"{row.what}: {row.median:.3f} ({min(row.values):.3f} to {max(row.values):.3f}), bound {row.bound:g}; {row.beside}"
         )
-    write("sampling", "Sampling", rows, {"device": device_name(options.device), "threads": options.threads})
+    rates_of_each = [theirs / ours for ours, theirs in zip(seconds["dpi_core"], seconds["diffusers"], strict=True)]
+    details = {
+        "checkpoint": options.checkpoint.name,
+        "images": options.images,
+        "steps": options.steps,
+        "evaluations": evaluations,
+        "throughput_ratio": {
+            "median": statistics.median(rates_of_each),
+            "min": min(rates_of_each),
+            "max": max(rates_of_each),
+        },
+        "theta": {"share": statistics.median(theta) / statistics.median(evaluation)},
+    }
+    about = {"device": device_name(options.device), "threads": options.threads}
+    write("sampling", "Sampling", rows, about, details)
 
 
 if __name__ == "__main__":

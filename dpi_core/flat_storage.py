@@ -200,7 +200,7 @@ def slots_of(backbone: nn.Module, parameters: list[nn.Parameter]) -> tuple[Slot,
     )
 
 
-def set_watched(module: nn.Module, key: str, value: Tensor | None) -> None:
+def set_watched(module: nn.Module, key: str, value: Any) -> None:
     """Sets a parameter of a module that overrides `__setattr__`: recurrent ones keep a list of their weights beside."""
     if value is None:
         module.__dict__.pop(key, None)

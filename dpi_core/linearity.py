@@ -165,9 +165,9 @@ def _affine(x: Tensor, weight: Any, bias: Any, axis: int) -> Tensor:
         if isinstance(parameter, PerSample):
             parameter.run.meets(x)
     scale, shift = _broadcast(weight, x.ndim, axis), _broadcast(bias, x.ndim, axis)
-    if scale is None:
-        return x + shift
-    return x * scale if shift is None else torch.addcmul(shift, x, scale)
+    if shift is None:
+        return x if scale is None else x * scale
+    return x + shift if scale is None else torch.addcmul(shift, x, scale)
 
 
 def _broadcast(parameter: Any, ndim: int, axis: int) -> Tensor | None:

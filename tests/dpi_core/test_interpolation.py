@@ -19,7 +19,8 @@ from torch.testing import assert_close
 from torch.utils import _pytree as pytree
 
 import dpi_core
-from dpi_core.interpolation import DPI, Blend
+from dpi_core.flat_storage import Blend
+from dpi_core.interpolation import DPI
 from dpi_core.lambda_schedules import FixedSchedule, LambdaSchedule, ScalarRange, SoftmaxSchedule
 
 SCALARS = torch.tensor([0.7, 1.0, 0.1, 0.7])  # sorting them is not its own inverse
@@ -249,8 +250,9 @@ def test_gradients_of_a_mixed_batch_equal_those_of_samples_alone(case):
     for i, s in enumerate(SCALARS):
         squares(case.run_sample(alone, i, s.item())).backward()
     for (name, parameter), reference in zip(net.named_parameters(), alone.parameters(), strict=True):
+        # The square of a layer norm hardly depends on what is normalised: its gradient is what rounding leaves of large terms.
         scale = reference.grad.abs().max().item()
-        assert_close(parameter.grad, reference.grad, rtol=1e-4, atol=2e-5 * scale, msg=lambda m, n=name: f"{n}: {m}")
+        assert_close(parameter.grad, reference.grad, rtol=1e-4, atol=1e-4 * scale, msg=lambda m, n=name: f"{n}: {m}")
 
 
 @every_module
