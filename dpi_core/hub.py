@@ -45,6 +45,7 @@ class HubMixin:
 
         repo = parse(f"{SCHEME}{repo_id}")[0]
         with tempfile.TemporaryDirectory() as folder:
+            assert isinstance(self, dpi_core.Model)
             dpi_core.save(self, folder)
             card = "---\nlibrary_name: dpi_core\ntags: [deep-parameter-interpolation, denoising]\n---\n\n"
             (Path(folder) / "README.md").write_text(card + dpi_core.model_card(self), encoding="utf-8")

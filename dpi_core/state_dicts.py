@@ -73,7 +73,7 @@ def _choose(file: Path, found: Mapping[str, dict[str, Tensor]], key: str | None)
         raise ValueError(f"{file} holds no state dict of a network; save its state_dict().")
     if key is None and len(found) == 1:
         return next(iter(found.values()))
-    if key not in found:
+    if key is None or key not in found:
         wanted = "none is chosen" if key is None else f"none is called {key!r}"
         raise ValueError(f"{file} holds the state dicts {', '.join(found)}, and {wanted}; choose one by --key.")
     return found[key]

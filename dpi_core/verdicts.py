@@ -60,7 +60,7 @@ def where_in_words(first: str, other: str, s: Sequence[float], verdicts: Sequenc
             BETTER: f"{first} is better than {other} at all {len(s)} levels",
             WORSE: f"{first} is worse than {other} at all {len(s)} levels",
         }[found[0].verdict]
-    parts = []
+    parts: list[str] = []
     for word in (BETTER, WORSE, EVEN):
         own = [stretch for stretch in found if stretch.verdict == word]
         if own:
@@ -141,7 +141,8 @@ def goal_in_words(first: str, measure: str, against: Mapping[str, Mapping[str, A
         measure: a key of `UNITS`.
         against: other method -> its comparison, as in `comparison_in_words`; at least one.
     """
-    reached, missed = [], []
+    reached: list[str] = []
+    missed: list[str] = []
     for other, comparison in against.items():
         words = [verdict(each["low"], each["high"]) for each in comparison["difference"]]
         average = comparison["average"]

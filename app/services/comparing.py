@@ -36,7 +36,8 @@ def comparison(
         ValueError: a model's output is not finite.
     """
     grid, total = list(request.s_grid), (1 + len(request.others)) * len(request.s_grid)
-    sweeps, errors = [], []
+    sweeps = []
+    errors: list[np.ndarray] = []
     for model in models:
         shown, error = [], []
         for frame in sweep(model.denoiser, x0, eps, grid):

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 
@@ -96,8 +96,8 @@ def check_sweep(arrays: Mapping[str, np.ndarray], about: Mapping[str, Any], shap
 
 def _check_held_out(held_out: Mapping[str, Any]) -> None:
     s = held_out.get("s")
-    rising = _are_numbers(s, 2) and all(0 <= a < b <= 1 for a, b in zip(s, s[1:], strict=False))
-    _require(rising, "held_out.s", "rising numbers in [0, 1]")
+    if not _are_numbers(s, 2) or not all(0 <= a < b <= 1 for a, b in zip(s, s[1:], strict=False)):
+        raise _unexpected("held_out.s", "rising numbers in [0, 1]")
     _require(type(held_out.get("n")) is int, "held_out.n", "an integer")
     if "psnr" not in held_out:
         mse = held_out.get("mse")
@@ -126,12 +126,16 @@ def _texts(value: Any) -> Iterator[str]:
 
 def _require(holds: object, part: str, expected: str) -> None:
     if not holds:
-        raise ValueError(f"{part} is not what it should be: {expected}")
+        raise _unexpected(part, expected)
+
+
+def _unexpected(part: str, expected: str) -> ValueError:
+    return ValueError(f"{part} is not what it should be: {expected}")
 
 
 def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
-def _are_numbers(values: Any, least: int) -> bool:
+def _are_numbers(values: Any, least: int) -> TypeGuard[list[float]]:
     return isinstance(values, list) and len(values) >= least and all(_is_number(value) for value in values)
