@@ -187,7 +187,7 @@ def sample_table(sweep: Mapping[str, Any]) -> Table:
         f"{sweep['config']['samples']} samples of each run from the same seeds against as many held-out data; lower is closer,"
         " and recall and precision, where given, better when high. The last row is what data reach."
     )
-    lines = sweep_lines(sweep, measures_of(sweep)[0]).split("\n")[:4]
+    lines = sweep_lines(sweep, measures_of(sweep)[0]).split("\n")[:5]
     lines += [
         'distance = {name: method["generation"] for name, method in sweep["methods"].items()}  # one entry a seed'
     ]

@@ -85,7 +85,8 @@ def sweep_lines(sweep: Mapping[str, Any], measure: Measure) -> str:
         "import json",
         "from pathlib import Path",
         "",
-        f'sweep = json.load(open("results/{sweep["name"]}/metrics.json"))  # by python -m dpi_core sweep {sweep["name"]}',
+        f"# written by python -m dpi_core sweep {sweep['name']}",
+        f'sweep = json.loads(Path("results", "{sweep["name"]}", "metrics.json").read_text())',
         f'score = {{name: method["scores"]["{measure}"]["each"] for name, method in sweep["methods"].items()}}',
     ]
     if others:
