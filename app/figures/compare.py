@@ -187,7 +187,7 @@ def sample_table(sweep: Mapping[str, Any]) -> Table:
         f"{sweep['config']['samples']} samples of each run from the same seeds against as many held-out data; lower is closer,"
         " and recall and precision, where given, better when high. The last row is what data reach."
     )
-    lines = sweep_lines(sweep, measures_of(sweep)[0]).split("\n")[:3]
+    lines = sweep_lines(sweep, measures_of(sweep)[0]).split("\n")[:5]
     lines += [
         'distance = {name: method["generation"] for name, method in sweep["methods"].items()}  # one entry a seed'
     ]
@@ -255,6 +255,8 @@ def parameter_table(family: Sequence[StoredModel]) -> Table:
     caption = (
         "From the checkpoints; FLOPs and milliseconds are measured by a sweep, all methods in turn on one machine."
     )
-    lines = 'import json\n\njson.load(open(f"checkpoints/{name}/metrics.json"))["parameters"]'
+    read = 'json.loads(Path("checkpoints", name, "metrics.json").read_text())["parameters"]'
+    names = [model.name for model in family]
+    lines = f"import json\nfrom pathlib import Path\n\nparameters = {{name: {read} for name in {names}}}"
     formats = {"parameters": "%d", "training minutes": "%.1f"}
     return Table("compare-cost", "Cost", caption, ("method", *formats), rows, formats, lines)

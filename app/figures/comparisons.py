@@ -54,8 +54,8 @@ def comparison_of_models(family: Sequence[StoredModel]) -> Comparison | None:
     rows = np.array([[_row(level) for level in model.metrics["held_out"][measure]] for model in measured])
     unknown = (np.full((count, count, *shape), np.nan) for shape in ((len(levels), 3), (3,)))
     names = [model.name for model in measured]
-    read = f'json.load(open(f"checkpoints/{{name}}/metrics.json"))["held_out"]["{measure}"]'
-    lines = f"import json\n\nscore = {{name: {read} for name in {names}}}"
+    read = f'json.loads(Path("checkpoints", name, "metrics.json").read_text())["held_out"]["{measure}"]'
+    lines = f"import json\nfrom pathlib import Path\n\nscore = {{name: {read} for name in {names}}}"
     found = Scores(measure, levels, rows, *unknown)
     return Comparison(tuple(map(method_of, measured)), found, f"{held_out['n']} held-out samples", (), lines)
 
@@ -83,8 +83,10 @@ def sweep_lines(sweep: Mapping[str, Any], measure: Measure) -> str:
     first, *others = sweep["methods"]
     lines = [
         "import json",
+        "from pathlib import Path",
         "",
-        f'sweep = json.load(open("results/{sweep["name"]}/metrics.json"))  # by python -m dpi_core sweep {sweep["name"]}',
+        f"# written by python -m dpi_core sweep {sweep['name']}",
+        f'sweep = json.loads(Path("results", "{sweep["name"]}", "metrics.json").read_text())',
         f'score = {{name: method["scores"]["{measure}"]["each"] for name, method in sweep["methods"].items()}}',
     ]
     if others:
