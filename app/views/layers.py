@@ -54,6 +54,10 @@ STORED, UPLOAD = "Stored", "Upload"
 NOTHING_STORED = (
     "Nothing is stored for this model: choose the samples to judge on, and the page is computed (minutes on a CPU)."
 )
+TO_COME = """What will stand here:
+- the layers as an outline, each with a strip over s: change of its output, CKA, loss when pinned, attribution, derivative;
+- one layer's weights and output, followed along s;
+- how many layers need a second parameter set, and which."""
 ONE_SET = (
     "This model has one parameter set, so no layer can be pinned and nothing is attributed to λ: choose a model that ends"
     " in -dpi for that; weights, activations and their similarity along s are here."
@@ -100,6 +104,7 @@ def page(model: StoredModel, seed: int, device: str) -> None:
         if found is not None:
             result, judged = found, inputs
     if result is None:
+        st.markdown(TO_COME)
         return
     if not model.has_two_sets:
         st.info(ONE_SET)

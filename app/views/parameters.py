@@ -35,6 +35,10 @@ NOISE_DRAWS = 16
 NOTHING_STORED = (
     "Nothing is stored for this model: choose the samples to judge on, and the page is computed (minutes on a CPU)."
 )
+TO_COME = """What will stand here:
+- whether λ(s) is spread out or saturated, and what it loses against the best curve λ*(s), in dB;
+- the λ studio: pull the curve and see at once what it costs, over the landscape of noise level and λ;
+- distance, angle and norm between θ0 and θ1 by stage, layer and parameter, and what the output makes of them."""
 COMPUTED = (
     "Computed here: the landscape multiplies in bfloat16 where the processor does so itself, good to about 0.01 dB; the"
     " lines of Python take float32."
@@ -70,6 +74,7 @@ def page(model: StoredModel, seed: int, device: str) -> None:
             result, used = found, inputs
             row.caption(COMPUTED)
     if result is None:
+        st.markdown(TO_COME)
         return
     _headline(model, result)
     try:
