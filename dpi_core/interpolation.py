@@ -241,8 +241,11 @@ class DPI(nn.Module):
         except (Unsupported, Exception):  # whatever it is, grouping meets it again if it is the network's own
             return Plan(0, 0)
         grows = all(a[1:] == b[1:] for a, b in zip(runs[0].shapes, runs[1].shapes, strict=True))
-        counted = all(isinstance(a, Tensor) and a.ndim and len(a) == few for a in outputs[0])
-        counted &= all(len(b) == few + 1 for b in outputs[1])
+        counted = all(
+            isinstance(leaf, Tensor) and leaf.ndim > 0 and len(leaf) == run.batch
+            for leaves, run in zip(outputs, runs, strict=True)
+            for leaf in leaves
+        )
         return Plan(len(runs[0].shapes), runs[0].multiplications / few) if grows and counted else Plan(0, 0)
 
     def _run_groups(self, values: Tensor, which: Tensor, x: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
