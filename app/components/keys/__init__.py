@@ -30,15 +30,19 @@ def keys(key: str, on_press: Callable[[str], None]) -> None:
 
     Args:
         key: the element's key.
-        on_press: called once for each press, in their order, before the page is drawn again. It may be the function of a
-            drawing before the last one.
+        on_press: called once for each press, in their order, before the page is drawn again; a call that was stopped half-way
+            is made again, so its last act has to be its one write to the session. It may be the function of a drawing
+            before the last one.
     """
 
     def pressed() -> None:
+        # Every access to the session is a place where a newer request stops this function; that request brings the presses
+        # again. So a press counts as handled by a change that no access follows, right after what it did.
+        handled = st.session_state.setdefault(_HANDLED, {"number": 0})
         for number, what in presses(st.session_state.get(key)):
-            if number > st.session_state.get(_HANDLED, 0):
-                st.session_state[_HANDLED] = number
+            if number > handled["number"]:
                 on_press(what)
+                handled["number"] = number
 
     _view(key=key, default={"presses": []}, on_presses_change=pressed)
 
