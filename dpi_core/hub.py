@@ -10,10 +10,7 @@ import os
 import re
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from dpi_core.model import Model
+from typing import Any
 
 SCHEME = "hub:"
 FILES = ("model.safetensors", "config.json", "metrics.json", "analysis.safetensors", "README.md")
@@ -52,8 +49,11 @@ class HubMixin:
             return upload(Path(folder), repo, private, message)
 
     @classmethod
-    def from_pretrained(cls, repo_id: str, *, revision: str | None = None, device: str = "cpu") -> Model:
+    def from_pretrained(cls, repo_id: str, *, revision: str | None = None, device: str = "cpu") -> Any:
         """Loads a model from the Hub, `<owner>/<repo>`, or from a folder.
+
+        Returns:
+            The `Model`.
 
         Raises:
             ValueError: there is no such repository, or what is in it is no checkpoint.

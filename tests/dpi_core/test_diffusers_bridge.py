@@ -1,7 +1,6 @@
 """Our models in diffusers' pipelines and diffusers' schedulers on our denoisers, against our own samplers."""
 
 import dataclasses
-from types import SimpleNamespace
 
 import pytest
 import torch
@@ -120,4 +119,4 @@ def test_what_diffusers_has_no_place_for_is_said():
     with pytest.raises(ValueError, match="AWGN is no process of diffusers' schedulers; use VP, flow matching or EDM"):
         DiffusersUNet(made(AWGN()))
     with pytest.raises(ValueError, match=r"of shape \(1, 8, 6\), but pipelines make square images"):
-        DiffusersUNet(SimpleNamespace(recipe=dataclasses.replace(RECIPE, shape=(1, 8, 6))))
+        DiffusersUNet(made(VPDiffusion(), shape=(1, 8, 6)))
