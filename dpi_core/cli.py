@@ -60,7 +60,10 @@ def run_train(options: argparse.Namespace) -> None:
 
 def _train_command(recipe: Recipe, options: argparse.Namespace) -> str:
     data = " --data PATH" if options.data else ""
-    return f"python -m dpi_core train {recipe.name}{data}" + (f" --init {options.init}" if options.init else "")
+    given = [
+        f" --{key} {getattr(options, key)}" for key in ("init", "steps", "seed") if getattr(options, key) is not None
+    ]
+    return f"python -m dpi_core train {recipe.name}{data}{''.join(given)}"
 
 
 def run_evaluate(options: argparse.Namespace) -> None:
