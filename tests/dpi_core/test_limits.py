@@ -165,7 +165,7 @@ ANYTHING = st.recursive(
 )
 # A long run: FUZZ_CASES=50000 python -m pytest tests/dpi_core/test_limits.py -k any --timeout 0
 BOUNDED = settings(
-    max_examples=int(os.environ.get("FUZZ_CASES", "400")),
+    max_examples=int(os.environ.get("FUZZ_CASES", "300")),
     deadline=None,
     database=None,
     suppress_health_check=list(HealthCheck),
