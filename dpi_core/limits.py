@@ -10,7 +10,7 @@ import math
 import os
 import struct
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -202,7 +202,7 @@ def in_one_line(error: BaseException) -> str:
     return text if len(text) <= 400 else f"{text[:200]} … {text[-190:]}"
 
 
-def _parse(file: Path, header: bytes) -> dict[str, Mapping[str, Any]]:
+def _parse(file: Path, header: bytes) -> dict[str, Any]:
     try:
         entries = json.loads(header)
     except (ValueError, RecursionError) as error:

@@ -75,6 +75,8 @@ class TrainingConfig:
         for key in ("steps", "batch_size", "accumulate", "scalars_per_batch", "log_every", "save_every"):
             if getattr(self, key) < 1:
                 raise ValueError(f"training.{key} is {getattr(self, key)}, but has to be at least 1.")
+        if not 0 <= self.seed < 2**63:
+            raise ValueError(f"training.seed is {self.seed}, but has to lie in 0 to 2^63 - 1.")
         if self.scalars_per_batch > self.batch_size:
             raise ValueError(
                 f"training.scalars_per_batch is {self.scalars_per_batch}, but a batch of {self.batch_size} holds at"

@@ -114,7 +114,7 @@ BAD = {
     "gigantic knots": (with_config(conditioning={"kind": "dpi", "schedule": {"n_knots": 10**12}}), "another config"),
     "a gigantic sample": (with_config(shape=[3, 10**6, 10**6]), "Limits.sample_numbers"),
     "endless sampling": (with_config(sampling={"sampler": "heun", "steps": 10**9}), "Limits.steps"),
-    "a seed beyond 64 bits": (with_config(training={"steps": 3, "seed": 10**30}), "cannot be built"),
+    "a seed beyond 64 bits": (with_config(training={"steps": 3, "seed": 10**30}), "training.seed is"),
     "half the weights": (
         lambda files: files | {"model.safetensors": files["model.safetensors"][:-9]},
         "not a readable safetensors file",

@@ -15,7 +15,7 @@ from PIL import Image
 from streamlit.testing.v1 import AppTest
 
 import dpi_core
-from app.services import stored
+from app.services import cache, stored
 from dpi_core.cli import main
 
 ROOT = Path(__file__).parents[2]
@@ -93,6 +93,7 @@ def test_the_readmes_lines_train_save_and_open_a_network_of_ones_own(trained, mo
 
 def test_the_app_runs_no_factory_that_was_not_allowed(trained, monkeypatch):
     monkeypatch.delenv("DPI_FACTORIES")
+    cache.engine.clear()  # it keeps the models that it was allowed to load
     app = settled(open_app(trained, monkeypatch, model=NAME, inputs="Samples"))
     (error,) = app.error
     assert "made by my_network:network, which is not allowed to run here" in error.value

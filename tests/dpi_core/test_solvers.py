@@ -269,7 +269,7 @@ def test_evaluations_are_counted(sampler, nfe):
 def test_parameters_are_made_once_for_each_scalar_of_a_run(sampler, times, monkeypatch):
     """The far end of a Heun step is the start of the next one; RK4 asks in the middle too, and twice there."""
     made, blend = [], DPI._blend
-    monkeypatch.setattr(DPI, "_blend", lambda net, values: made.append(values.item()) or blend(net, values))
+    monkeypatch.setattr(DPI, "_blend", lambda net, s, *room: made.append(s.item()) or blend(net, s, *room))
     denoiser = untrained(FlowMatching())
     last(sample_states(denoiser, SAMPLERS[sampler], uniform_grid(denoiser, 8), noise()))
     assert len(made) == times and len(set(made)) == times

@@ -161,11 +161,11 @@ class Sweep:
     def __post_init__(self) -> None:
         """Refuse what the browser could not draw."""
         s = _check_scalar_grid("sweep: s", self.s)
+        _check_inputs(self.kind, self.clean)
         _check_answers("sweep", s, self.lam, self.x0_hat, self.clean)
         if self.beside is not None:
             _check_answers("sweep: beside", s, self.beside.lam, self.beside.x0_hat, self.clean)
         _check_process("sweep", s, self.alpha, self.sigma, self.native)
-        _check_inputs(self.kind, self.clean)
         _check_shape("sweep: noise", self.noise, self.clean.shape, "the shape of clean")
         _check_finite("sweep: noise", self.noise)
 
