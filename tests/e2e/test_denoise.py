@@ -72,7 +72,7 @@ class Denoise:
         return self.page.get_by_test_id("stButtonGroup").locator("[aria-checked=true]")
 
     def choose_model(self, name):
-        self.page.get_by_role("combobox", name="Model").click()
+        self.page.get_by_role("combobox", name="Model", exact=True).click()
         self.page.get_by_role("option", name=name).click()
 
     def point(self, chart, margin, x, y):

@@ -13,7 +13,7 @@ OWN = "upload:digits-vp-none"
 def upload(page, *names):
     page.get_by_text("Load a model of your own").click()
     page.locator("[data-testid=stFileUploader] input[type=file]").set_input_files([SHIPPED / name for name in names])
-    expect(page.locator("[data-testid=stFileUploaderFile]")).to_have_count(len(names))
+    expect(page.locator("[data-testid=stFileChip]")).to_have_count(len(names))
     page.get_by_role("button", name="Check and load").click()
 
 
@@ -23,7 +23,7 @@ def test_an_uploaded_model_is_scrubbed_and_stays_with_its_session(open_page):
     expect(page.get_by_text("model.safetensors is missing; a checkpoint is")).to_be_visible()
     upload_again = [SHIPPED / name for name in ("model.safetensors", "metrics.json", "analysis.safetensors")]
     page.locator("[data-testid=stFileUploader] input[type=file]").set_input_files(upload_again)
-    expect(page.locator("[data-testid=stFileUploaderFile]")).to_have_count(4)
+    expect(page.locator("[data-testid=stFileChip]")).to_have_count(4)
     page.get_by_role("button", name="Check and load").click()
     expect(page.get_by_text(f"{OWN} is loaded")).to_be_visible()
     card = page.locator(".model-card", has_text=OWN)
