@@ -88,7 +88,7 @@ def _view(name: str, choices: Choices) -> StreamlitPage:
 
 def _way_back_to_the_lesson(model: StoredModel) -> None:
     """A link for whom a lesson sent to this page."""
-    if state.LESSON in st.query_params:
+    if st.query_params.get(state.LESSON):
         query = {**state.sidebar_query(), **state.place_query(state.read_place(model.name))}
         st.page_link(state.pages()["learn"], label="‹ Back to the lesson", query_params=query)
 

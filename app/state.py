@@ -201,11 +201,10 @@ def write_place(model: str, place: Place) -> None:
     """Puts the place into the URL, and keeps it for when the page is opened again."""
     move(model, place)
     query = place_query(place)
-    for key in (LESSON, STEP, ANSWER, PRESENT, DONE):
-        if key not in query:
-            st.query_params.pop(key, None)
-        elif st.query_params.get(key) != query[key]:
-            st.query_params[key] = query[key]
+    keys = (LESSON, STEP, ANSWER, PRESENT, DONE)
+    if any(st.query_params.get(key, "") != query.get(key, "") for key in keys):
+        # At once, an empty list for what is absent: every change by itself would be a place to which the browser goes back.
+        st.query_params.update({key: query.get(key, []) for key in keys})
 
 
 def place_query(place: Place) -> dict[str, str]:
@@ -239,7 +238,7 @@ def pages() -> Mapping[str, StreamlitPage]:
 def link() -> str:
     """The present URL with everything chosen in it."""
     base = (st.context.url or "").split("?")[0]
-    return f"{base}?{urlencode(st.query_params.to_dict())}"
+    return f"{base}?{urlencode({key: value for key, value in st.query_params.to_dict().items() if value})}"
 
 
 def keep_choices(page: str) -> None:
