@@ -36,7 +36,7 @@ def test_an_uploaded_model_is_scrubbed_and_stays_with_its_session(open_page):
     slider.focus()
     slider.press("ArrowRight")
     expect(denoised).to_have_attribute("data-k", "36")
-    expect(page.get_by_text("At t = 0.36")).to_be_visible()
+    expect(page.get_by_text("At t = 0.36 (DDPM")).to_be_visible()
     assert "model=upload%3Adigits-vp-none" in page.url
 
     stranger = open_page(page.url.split("/", 3)[3])
