@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import uuid
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from urllib.parse import urlencode
 
@@ -108,6 +108,14 @@ class Place:
     done: tuple[str, ...] = ()
 
 
+@dataclass
+class Reading:
+    """The place that was written last, and the model it is for; one for each session, changed where it stands."""
+
+    model: str
+    place: Place
+
+
 def run_key(setting: str, run: int) -> str:
     """The URL parameter of one setting of one run, e.g. "steps_b"."""
     return f"{setting}_{RUN_LETTERS[run]}"
@@ -179,14 +187,14 @@ def read_place(model: str) -> Place:
         present=st.query_params.get(PRESENT) == "1",
         done=tuple(key for key in st.query_params.get(DONE, "").split(",") if key),
     )
-    known, _ = st.session_state.get(_PLACE, (model, place))
-    return place if known == model else replace(place, answers={})
+    reading = st.session_state.get(_PLACE)
+    return place if reading is None or reading.model == model else replace(place, answers={})
 
 
 def known_place(model: str) -> Place:
     """The place that was written last."""
-    known, place = st.session_state.get(_PLACE, (model, Place()))
-    return place if known == model else replace(place, answers={})
+    reading = st.session_state.get(_PLACE, Reading(model, Place()))
+    return reading.place if reading.model == model else replace(reading.place, answers={})
 
 
 def move(model: str, place: Place) -> None:
@@ -194,7 +202,24 @@ def move(model: str, place: Place) -> None:
 
     The URL follows when it is drawn: a callback that writes to it can be stopped there by the next click or key.
     """
-    st.session_state[_PLACE] = (model, place)
+    mover(model, place)(place)
+
+
+def mover(model: str, place: Place) -> Callable[[Place], None]:
+    """Goes to other places from a button's callback.
+
+    It does not touch the session there: at every such touch Streamlit lets a newer request in, and the click would be lost.
+
+    Args:
+        model: that the places are for.
+        place: where the reader stands now.
+    """
+    reading = st.session_state.setdefault(_PLACE, Reading(model, place))
+
+    def go(to: Place) -> None:
+        reading.model, reading.place = model, to
+
+    return go
 
 
 def write_place(model: str, place: Place) -> None:

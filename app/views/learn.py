@@ -120,7 +120,12 @@ def _card(model: StoredModel, lesson: Lesson, number: int, place: state.Place) -
     done = " · read to the end" if lesson.key in place.done else ""
     st.caption(lack or f"{lesson.minutes} minutes{done}")
     label = "Start again" if done else "Start"
-    st.button(label, key=f"start {lesson.key}", on_click=_go, args=(model, replace(place, lesson=lesson.key)))
+    st.button(
+        label,
+        key=f"start {lesson.key}",
+        on_click=state.mover(model.name, place),
+        args=(replace(place, lesson=lesson.key),),
+    )
 
 
 # One lesson --------------------------------------------------------------------------------------------------------
@@ -208,7 +213,12 @@ def _offer_another_model(model: StoredModel, lesson: Lesson, place: state.Place,
         st.button(
             f"Take this lesson with {other.name}", key=f"with {other.name}", on_click=_change_model, args=(other.name,)
         )
-    st.button("All lessons", key="all lessons", on_click=_go, args=(model, replace(place, lesson="", step=1)))
+    st.button(
+        "All lessons",
+        key="all lessons",
+        on_click=state.mover(model.name, place),
+        args=(replace(place, lesson="", step=1),),
+    )
 
 
 def _header(screen: Screen) -> None:
@@ -220,29 +230,40 @@ def _header(screen: Screen) -> None:
         row.caption(f"{screen.place.step} of {len(screen.steps)}")
     label, other = ("Leave (Esc)", False) if screen.place.present else ("Present", True)
     row.button(
-        label, key="present", on_click=_go, args=(screen.model, replace(screen.place, present=other)),
+        label, key="present", on_click=state.mover(screen.model.name, screen.place), args=(replace(screen.place, present=other),),
         help=None if screen.place.present else "Large type and no controls; keys: right, left, space, page up and down.",
     )  # fmt: skip
     if not screen.place.present:
         row.button(
-            "All lessons", key="leave lesson", on_click=_go,
-            args=(screen.model, replace(screen.place, lesson="", step=1, answers={})),
+            "All lessons", key="leave lesson", on_click=state.mover(screen.model.name, screen.place),
+            args=(replace(screen.place, lesson="", step=1, answers={}),),
         )  # fmt: skip
 
 
 def _footer(screen: Screen) -> None:
     """Back and on; from the last step on to the next lesson."""
     row = st.container(horizontal=True, vertical_alignment="center", key="lesson_footer")
-    row.button("Back", key="back", disabled=screen.place.step == 1, on_click=_go, args=(screen.model, _before(screen)))
+    row.button(
+        "Back",
+        key="back",
+        disabled=screen.place.step == 1,
+        on_click=state.mover(screen.model.name, screen.place),
+        args=(_before(screen),),
+    )
     following = _after(screen)
     is_last = screen.place.step == len(screen.steps)
     label = "Next" if not is_last else "All lessons" if not following.lesson else f"Next lesson: {_title(following)}"
     if screen.is_open_question:
         row.button(
-            "Show the answer without a guess", key="reveal", on_click=_go, args=(screen.model, _answered(screen, None))
+            "Show the answer without a guess",
+            key="reveal",
+            on_click=state.mover(screen.model.name, screen.place),
+            args=(_answered(screen, None),),
         )
     else:
-        row.button(label, key="next", type="primary", on_click=_go, args=(screen.model, following))
+        row.button(
+            label, key="next", type="primary", on_click=state.mover(screen.model.name, screen.place), args=(following,)
+        )
 
 
 # Steps -------------------------------------------------------------------------------------------------------------
@@ -298,8 +319,8 @@ def _ask(screen: Screen, answer: Choice | Estimate) -> None:
         label = f"Your guess: {answer.label}"
         guess = st.slider(label, float(answer.low), float(answer.high), float(middle), float(answer.step), key=key)
     st.button(
-        "Commit", key="commit", type="primary", disabled=guess is None, on_click=_go,
-        args=(screen.model, _answered(screen, guess)),
+        "Commit", key="commit", type="primary", disabled=guess is None, on_click=state.mover(screen.model.name, screen.place),
+        args=(_answered(screen, guess),),
     )  # fmt: skip
 
 

@@ -4,6 +4,7 @@ import base64
 
 import numpy as np
 import pytest
+from playwright.sync_api import expect
 
 from app.components.layers import OWN, OWN_MODULES, SHARED, SHARED_MODULES, LayerTable, Statistic, _read, pack_table
 
@@ -101,4 +102,5 @@ def test_keys_reach_every_layer(page):
     page.keyboard.press("PageUp")  # ten rows up, and three make a block
     page.wait_for_function("sent.at(-1)?.layer === 'stage9.6.norm'")
     fold.click()
+    expect(page.locator(".row[data-path='stage0/']:visible")).to_have_count(1)  # rows are drawn in the next frame
     assert in_page(page)[0] == [f"stage{i}/" for i in range(STAGES)]
