@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -73,6 +73,11 @@ class Screen:
         return self.material.model
 
     @property
+    def go(self) -> Callable[[state.Place], None]:
+        """Goes to another place, from a button's callback."""
+        return state.mover(self.model.name, self.place)
+
+    @property
     def is_open_question(self) -> bool:
         """Whether a guess is awaited."""
         return isinstance(self.content, Predict) and self.place.step not in self.place.answers
@@ -86,14 +91,16 @@ class Screen:
 def page(model: StoredModel, seed: int, device: str) -> None:
     """Draws the list of lessons, or the step that the reader has come to."""
     place = state.read_place(model.name)
-    st.html(Path(__file__).with_name("learn.css"))
     lesson = _lesson_of(place)
-    if lesson is None:
-        place = replace(place, lesson="", step=1, answers={}, present=False)
+    screen = _screen(model, device, lesson, place) if lesson is not None else None
+    place = screen.place if screen is not None else replace(place, lesson="", step=1, answers={}, present=False)
+    # Before anything is drawn: the next click may stop this run, and the browser's Back comes to what was on show.
+    state.write_place(model.name, place)
+    st.html(Path(__file__).with_name("learn.css"))
+    if screen is None:
         _overview(model, place)
     else:
-        place = _lesson(model, device, lesson, place)
-    state.write_place(model.name, place)
+        _lesson(screen)
 
 
 # The list ----------------------------------------------------------------------------------------------------------
@@ -131,21 +138,18 @@ def _card(model: StoredModel, lesson: Lesson, number: int, place: state.Place) -
 # One lesson --------------------------------------------------------------------------------------------------------
 
 
-def _lesson(model: StoredModel, device: str, lesson: Lesson, place: state.Place) -> state.Place:
-    """Draws the step and returns the place, brought within the lesson."""
-    screen = _screen(model, device, lesson, place)
+def _lesson(screen: Screen) -> None:
     if screen.place.present:
         st.html(Path(__file__).with_name("presenter.css"))
     with st.container(key="lesson"):
         _header(screen)
-        lack = lesson.lack(model)
+        lack = screen.lesson.lack(screen.model)
         if lack:
-            _offer_another_model(model, lesson, screen.place, lack)
+            _offer_another_model(screen, lack)
         else:
             _step(screen)
     if screen.place.present:
-        keys("lesson keys", lambda pressed: _press(model, device, pressed))
-    return screen.place
+        keys("lesson keys", lambda pressed: _press(screen.model, screen.material.device, pressed))
 
 
 def _screen(model: StoredModel, device: str, lesson: Lesson, place: state.Place) -> Screen:
@@ -204,20 +208,20 @@ def _compute(material: Material, lesson: Lesson) -> None:
         st.rerun()
 
 
-def _offer_another_model(model: StoredModel, lesson: Lesson, place: state.Place, lack: str) -> None:
+def _offer_another_model(screen: Screen, lack: str) -> None:
     """One sentence on what is missing, and models that have it; the nearest relatives first."""
     st.markdown(lack)
-    others = cache.readable(source for source in cache.sources() if source.name != model.name)
-    able = [other for other in others if lesson.lack(other) is None]
-    for other in sorted(able, key=lambda other: other.family != model.family):
+    others = cache.readable(source for source in cache.sources() if source.name != screen.model.name)
+    able = [other for other in others if screen.lesson.lack(other) is None]
+    for other in sorted(able, key=lambda other: other.family != screen.model.family):
         st.button(
             f"Take this lesson with {other.name}", key=f"with {other.name}", on_click=_change_model, args=(other.name,)
         )
     st.button(
         "All lessons",
         key="all lessons",
-        on_click=state.mover(model.name, place),
-        args=(replace(place, lesson="", step=1),),
+        on_click=screen.go,
+        args=(replace(screen.place, lesson="", step=1),),
     )
 
 
@@ -230,12 +234,12 @@ def _header(screen: Screen) -> None:
         row.caption(f"{screen.place.step} of {len(screen.steps)}")
     label, other = ("Leave (Esc)", False) if screen.place.present else ("Present", True)
     row.button(
-        label, key="present", on_click=state.mover(screen.model.name, screen.place), args=(replace(screen.place, present=other),),
+        label, key="present", on_click=screen.go, args=(replace(screen.place, present=other),),
         help=None if screen.place.present else "Large type and no controls; keys: right, left, space, page up and down.",
     )  # fmt: skip
     if not screen.place.present:
         row.button(
-            "All lessons", key="leave lesson", on_click=state.mover(screen.model.name, screen.place),
+            "All lessons", key="leave lesson", on_click=screen.go,
             args=(replace(screen.place, lesson="", step=1, answers={}),),
         )  # fmt: skip
 
@@ -247,7 +251,7 @@ def _footer(screen: Screen) -> None:
         "Back",
         key="back",
         disabled=screen.place.step == 1,
-        on_click=state.mover(screen.model.name, screen.place),
+        on_click=screen.go,
         args=(_before(screen),),
     )
     following = _after(screen)
@@ -257,13 +261,11 @@ def _footer(screen: Screen) -> None:
         row.button(
             "Show the answer without a guess",
             key="reveal",
-            on_click=state.mover(screen.model.name, screen.place),
+            on_click=screen.go,
             args=(_answered(screen, None),),
         )
     else:
-        row.button(
-            label, key="next", type="primary", on_click=state.mover(screen.model.name, screen.place), args=(following,)
-        )
+        row.button(label, key="next", type="primary", on_click=screen.go, args=(following,))
 
 
 # Steps -------------------------------------------------------------------------------------------------------------
@@ -319,7 +321,7 @@ def _ask(screen: Screen, answer: Choice | Estimate) -> None:
         label = f"Your guess: {answer.label}"
         guess = st.slider(label, float(answer.low), float(answer.high), float(middle), float(answer.step), key=key)
     st.button(
-        "Commit", key="commit", type="primary", disabled=guess is None, on_click=state.mover(screen.model.name, screen.place),
+        "Commit", key="commit", type="primary", disabled=guess is None, on_click=screen.go,
         args=(_answered(screen, guess),),
     )  # fmt: skip
 
