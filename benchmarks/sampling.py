@@ -1,4 +1,4 @@
-"""Images per second of a sampling run beside diffusers' Heun sampler on the same network, and what θ(s) costs of a step.
+"""Images per second of a sampling run beside diffusers' Heun sampler on the same network, and what θ(s) and large batches cost.
 
 `python -m benchmarks.sampling [--repeats 5]` prints a table and writes benchmarks/results/sampling.json. Both sides start from
 the same kind of noise, call the same network the same number of times, and take turns, so that a busy machine slows both.
@@ -19,6 +19,8 @@ from benchmarks.measure import ROOT, Row, device_name, write
 from dpi_core.model import Model
 
 THETA_BOUND = 0.03
+LARGE = 512
+"""Samples of the batch that the denoiser is free to take in parts."""
 
 
 def main() -> None:
@@ -42,7 +44,7 @@ def main() -> None:
             seconds[name].append(timed(lambda run=run: run(model, options.images, options.steps)))
             print(f"{repeat + 1}/{options.repeats} {name}: {seconds[name][-1]:.2f} s", flush=True)
     theta, evaluation = theta_and_evaluation(model, options.images, 5 * options.repeats)
-    report(options, evaluations, seconds, theta, evaluation)
+    report(options, evaluations, seconds, theta, evaluation, parts_and_one_pass(model, options.repeats))
 
 
 def ours(model: Model, images: int, steps: int) -> torch.Tensor:
@@ -86,6 +88,14 @@ def theta_and_evaluation(model: Model, images: int, repeats: int) -> tuple[list[
     return theta, evaluation
 
 
+@torch.no_grad()
+def parts_and_one_pass(model: Model, repeats: int) -> list[float]:
+    """Seconds of a large batch as the denoiser takes it over those of the network in one pass, in turns."""
+    x = model.noise(range(LARGE)).to(model.denoiser.device, model.denoiser.dtype)
+    levels = torch.linspace(0.9, 0.1, repeats).tolist()
+    return [timed(lambda s=s: model.denoise(x, s)) / timed(lambda s=s: model.net(x, s)) for s in levels]
+
+
 def timed(run: Callable[[], object]) -> float:
     began = time.perf_counter()
     run()
@@ -100,6 +110,7 @@ def report(
     seconds: dict[str, list[float]],
     theta: list[float],
     evaluation: list[float],
+    large: list[float],
 ) -> None:
     ratios = [ours / theirs for ours, theirs in zip(seconds["dpi_core"], seconds["diffusers"], strict=True)]
     rates = {name: options.images / statistics.median(values) for name, values in seconds.items()}
@@ -115,6 +126,7 @@ def report(
             beside=", ".join(f"{name} {rate:.2f} images/s" for name, rate in rates.items()),
         ),
         Row("θ(s) / an evaluation of the network", shares, bound=THETA_BOUND),
+        Row(f"seconds / one pass, x̂0 of {LARGE} images", large, bound=1.0),
     ]
     for row in rows:
         print(

