@@ -66,7 +66,7 @@ DEFAULT_T = 0.35
 MAX_SEED = 9999
 
 _SESSION, _UPLOAD, _CURSOR, _PAGE, _CANCELLED = "_session", "_upload", "_cursor", "_page", "_cancelled"
-_REMEMBERED = "_remembered"
+_REMEMBERED, _REFUSED = "_remembered", "_refused"
 _PLACE, _PAGES = "_place", "_pages"
 _OWN_MODELS, _LEASE, _ROUND, _NEWS, _CHOSEN = "_own_models", "_lease", "_round", "_news", "_chosen"
 
@@ -161,6 +161,16 @@ def remember(choices: dict[str, str]) -> None:
     for key, value in choices.items():
         if st.query_params.get(key) != value:
             st.query_params[key] = value
+
+
+def set_refused(key: str, asked: str | None) -> None:
+    """Keeps what a link asked for and a field does not take; None once the reader has chosen."""
+    st.session_state[_REFUSED] = {**st.session_state.get(_REFUSED, {}), key: asked}
+
+
+def refused(key: str) -> str | None:
+    """What a link asked for and this field does not take."""
+    return st.session_state.get(_REFUSED, {}).get(key)
 
 
 def forget(key: str) -> None:

@@ -138,8 +138,9 @@ def summary_rows(runs: Sequence[Found], reference: Found | None = None) -> list[
             "Time (ms)": f"{result.ms[-1]:.0f}",
             "Straightness": f"{result.straightness.mean():.3f}",
             "Turning (rad)": f"{result.turning.mean():.2f}",
-            "End, RMS from A": _digits(end_distance(result, runs[0][1]), 3),
         }
+        if len(runs) > 1:
+            row["End, RMS from A"] = _digits(end_distance(result, runs[0][1]), 3)
         if reference is not None:
             row["End, RMS from the fine run"] = _digits(end_distance(result, reference[1]), 4)
         if result.origin is not None:

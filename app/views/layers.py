@@ -46,6 +46,7 @@ from app.records import (
     StoredModel,
 )
 from app.views.charts import show
+from app.views.numbers import whole_number
 from app.views.own_image import choose_upload
 from app.views.progress import computed
 
@@ -325,7 +326,7 @@ def _field_tab(shown: Shown) -> None:
     height, width = shown.model.recipe["shape"][1:]
     row = st.container(horizontal=True, vertical_alignment="bottom")
     y, x = (
-        int(row.number_input(f"{name} of the pixel", 0, size - 1, size // 2, key=f"pixel_{name.lower()}", bind="query-params"))
+        whole_number(row, f"{name} of the pixel", 0, size - 1, size // 2, f"pixel_{name.lower()}")
         for name, size in (("Row", height), ("Column", width))
     )  # fmt: skip
     sample = int(state.recall(state.SAMPLE) or 0)

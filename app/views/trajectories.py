@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
 from typing import Any, cast
 
 import streamlit as st
@@ -43,6 +44,7 @@ from app.records.curves import decode
 from app.services import cache, exports
 from app.views.awaited import awaited
 from app.views.charts import show
+from app.views.numbers import whole_number
 from app.views.progress import computed
 
 IMAGES, POINTS = 16, 2000
@@ -104,7 +106,8 @@ def page(model: StoredModel, seed: int, device: str) -> None:
     except ValueError as error:
         st.error(str(error))
         return
-    slot = st.container()
+    st.html(Path(__file__).with_name("trajectories.css"))
+    slot = st.container(key="runs_status")
     with slot:
         found = _computed_runs(chosen)
     if not found:
@@ -116,6 +119,8 @@ def page(model: StoredModel, seed: int, device: str) -> None:
         is_whole = is_whole and (reference is not None or not chosen.with_reference)
         plane = _computed_plane(model, chosen) if is_whole else None
         is_whole = is_whole and (plane is not None or not chosen.with_plane)
+    if is_whole:
+        slot.caption(_status(found))
     try:
         hashes = [store(f"run {i}", cache.packed_run(chosen.names[i], *run)) for i, run in enumerate(found)]
         fine_hash = None if reference is None else store("reference run", _packed_reference(reference))
@@ -161,9 +166,10 @@ def _choose(model: StoredModel, seed: int, device: str) -> Chosen:
         bind="query-params",
         help="Draw the paths in the plane of the two largest principal components of the model's samples.",
     )
+    say = st.container()
     with st.expander("Choose models, samplers, steps and λ"):
         columns = st.columns(int(count or 1))
-    chosen = [_choose_run(column, model, index, start, device) for index, column in enumerate(columns)]
+    chosen = [_choose_run(column, model, index, start, device, say) for index, column in enumerate(columns)]
     return Chosen([run_model for run_model, _ in chosen], [run for _, run in chosen], with_reference, with_plane)
 
 
@@ -190,23 +196,23 @@ def _choose_start(row: Any, model: StoredModel, seed: int) -> Start:
     if chosen != BETWEEN:
         return Start(Inputs("samples" if chosen == NOISE else cast(InputKind, chosen), count, seed))
     pair = [
-        row.number_input(label, 1, MAX_SAMPLE, default, key=key, bind="query-params", width=110)
+        whole_number(row, label, 1, MAX_SAMPLE, default, key, width=110)
         for label, default, key in (("First sample", 1, state.FIRST), ("Last sample", 2, state.SECOND))
     ]
     if pair[0] == pair[1]:
         raise ValueError("Both ends are the same sample; choose two, so that there is something between them.")
-    return Start(Inputs("samples", count, seed), (int(pair[0]) - 1, int(pair[1]) - 1))
+    return Start(Inputs("samples", count, seed), (pair[0] - 1, pair[1] - 1))
 
 
 def _choose_run(
-    column: Any, home: StoredModel, index: int, start: Start, device: str
+    column: Any, home: StoredModel, index: int, start: Start, device: str, say: Any
 ) -> tuple[StoredModel, TrajectoryRequest]:
     with column:
         model = _choose_model(home, index)
         sampler, steps, curve = (DEFAULTS if model.has_two_sets else DEFAULTS_ONE_SET)[index]
         row = st.columns([3, 2], gap="small")
         sampler = _select(row[0], f"{'ABCD'[index]}: sampler", SAMPLER_NAMES, sampler, state.SAMPLER, index)
-        steps, grid = _choose_steps(row[1], sampler, steps, index)
+        steps, grid = _choose_steps(row[1], sampler, steps, index, say)
         run = TrajectoryRequest(model.key, start.inputs, sampler, steps, grid, "learned", 0.5, device)
         run = replace(run, between=start.between)
         if not model.has_two_sets:
@@ -224,15 +230,14 @@ def _choose_model(home: StoredModel, index: int) -> StoredModel:
     return models[st.selectbox("ABCD"[index] + ": model", list(models), key=key, bind="query-params")]
 
 
-def _choose_steps(place: Any, sampler: str, default: int, index: int) -> tuple[int, str]:
+def _choose_steps(place: Any, sampler: str, default: int, index: int, say: Any) -> tuple[int, str]:
     """How many steps and where they lie; a sampler that chooses its own is not asked."""
     if sampler in ADAPTIVE:
         place.caption("Chooses its own steps.")
         return 0, "uniform"
-    steps = place.number_input(
-        "Steps", 1, MAX_STEPS, default, key=state.run_key(state.STEPS, index), bind="query-params"
-    )
-    return int(steps), _select(st, "Steps lie", GRID_NAMES, "uniform", state.GRID, index)
+    key = state.run_key(state.STEPS, index)
+    steps = whole_number(place, f"{'ABCD'[index]}: steps", 1, MAX_STEPS, default, key, say)
+    return steps, _select(st, "Steps lie", GRID_NAMES, "uniform", state.GRID, index)
 
 
 def _choose_curve(curve: str, index: int) -> dict[str, Any]:
@@ -330,6 +335,13 @@ def _computed_plane(model: StoredModel, chosen: Chosen) -> PlaneResult | None:
     known = cache.engine().cache.get(request)
     assert known is None or isinstance(known, PlaneResult)
     return known or computed(request, PlaneResult, f"The plane of {PLANE_SAMPLES} samples")
+
+
+def _status(found: Sequence[Found]) -> str:
+    """What stands where the progress was, so that nothing below moves when it goes."""
+    inputs, seconds = found[0][0].inputs, sum(float(result.ms[-1]) for _, result in found) / 1000
+    start = "" if len(found) == 1 else ", the same start for all runs"
+    return f"{inputs.n} samples{start} (seed {inputs.seed}); sampled in {seconds:.1f} s."
 
 
 def _results(found: Sequence[Found]) -> list[TrajectoryResult]:

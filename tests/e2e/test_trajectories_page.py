@@ -248,8 +248,8 @@ def test_first_frames_come_early_and_stay_when_the_run_is_cancelled(visit):
     expect(page.locator(".column .note")).to_contain_text("they are kept", timeout=PATIENCE)
     to_the_noise(page)
     page.get_by_text("Choose models, samplers, steps and λ").click()
-    page.get_by_label("Steps", exact=True).fill("2")
-    page.get_by_label("Steps", exact=True).press("Enter")
+    page.get_by_label("A: steps", exact=True).fill("2")
+    page.get_by_label("A: steps", exact=True).press("Enter")
     expect(page.get_by_text("RK4, 2 steps").first).to_be_visible(timeout=PATIENCE)
     expect(page.locator(".column .note")).to_be_hidden(timeout=PATIENCE)
 
@@ -283,3 +283,19 @@ def test_a_click_on_a_path_or_a_picture_follows_that_sample(open_runs):
         chart.click(position=position)
         shown.add(caption.text_content().split(",")[0])
     assert len(shown | {"Sample 16"}) >= 2
+
+
+def test_the_vector_field_is_the_networks_the_closed_form_or_their_difference(open_runs):
+    page = open_runs("mixture2d-flow-dpi", "steps_a=4", runs=1)
+    to_the_noise(page)
+    page.get_by_role("slider", name="t, from noise to sample").press("ArrowRight")
+    choice, drawn, arrows = page.get_by_label("Vector field"), {}, {}
+    for option in choice.locator("option").all():
+        choice.select_option(option.get_attribute("value"))
+        drawn[option.get_attribute("value")] = np.array(pixels(page, 1, "x"), dtype=int)
+    for field in ("learned", "exact", "difference"):
+        arrows[field] = int((drawn[field] != drawn["off"]).reshape(-1, 4).any(axis=1).sum())
+    assert arrows["learned"] > 1000 and arrows["exact"] > 1000
+    # A trained network is close to its optimum, so the difference's arrows are short.
+    assert 0 < arrows["difference"] < arrows["exact"] / 2
+    assert not np.array_equal(drawn["learned"], drawn["exact"])
