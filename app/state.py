@@ -163,14 +163,24 @@ def remember(choices: dict[str, str]) -> None:
             st.query_params[key] = value
 
 
-def set_refused(key: str, asked: str | None) -> None:
-    """Keeps what a link asked for and a field does not take; None once the reader has chosen."""
-    st.session_state[_REFUSED] = {**st.session_state.get(_REFUSED, {}), key: asked}
+def refuse(key: str, asked: str) -> None:
+    """Keeps what a link asks for and a field does not take, unless the reader has chosen since it was asked."""
+    known = st.session_state.setdefault(_REFUSED, {})
+    if known.get(key, ("", True))[0] != asked:
+        known[key] = (asked, True)
 
 
 def refused(key: str) -> str | None:
     """What a link asked for and this field does not take."""
-    return st.session_state.get(_REFUSED, {}).get(key)
+    asked, counts = st.session_state.get(_REFUSED, {}).get(key, (None, False))
+    return asked if counts else None
+
+
+def forget_refused(key: str) -> None:
+    """What a link asked for does not count any more: the reader has chosen."""
+    known = st.session_state.get(_REFUSED, {})
+    if key in known:
+        known[key] = (known[key][0], False)
 
 
 def forget(key: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import streamlit as st
@@ -31,32 +32,32 @@ def whole_number(
         options: of `st.number_input`.
     """
     asked = st.query_params.get(key)
-    if asked is not None and not _is_taken(asked[:QUOTED], low, high):
-        state.set_refused(key, asked[:QUOTED])
-        del st.query_params[key]
+    if asked is not None and not low <= _number(asked) <= high:
+        state.refuse(key, asked[: QUOTED + 1])
     refused = state.refused(key)
     if refused is not None:
         say.warning(
-            f"The link asks for {plain(refused)} as “{label}”, which goes from {low} to {high}; it is set to {value}."
+            f"The link asks for {plain(refused[:QUOTED])} as “{label}”, which goes from {low} to {high}; it is set to {value}."
         )
-    # "min" where that is meant: another default beside a value that a page kept in the session would make Streamlit complain.
-    default = "min" if value == low else value
+    is_bound = asked is None or not math.isinf(_number(asked))
     number = place.number_input(
         label,
         low,
         high,
-        default,
+        # "min" where that is meant: another default beside what a page kept in the session would make Streamlit complain.
+        "min" if value == low else value,
         key=key,
-        bind="query-params",
-        on_change=state.set_refused,
-        args=(key, None),
+        bind="query-params" if is_bound else None,
+        on_change=state.forget_refused,
+        args=(key,),
         **options,
     )
     return int(number)
 
 
-def _is_taken(text: str, low: int, high: int) -> bool:
+def _number(text: str) -> float:
+    """What Streamlit reads; infinite for a number that is too long to be repeated."""
     try:
-        return low <= float(text) <= high
+        return float(text) if len(text) <= QUOTED else math.inf
     except ValueError:
-        return False
+        return math.nan
