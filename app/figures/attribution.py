@@ -22,7 +22,7 @@ def attribution_chart(
     shares, check = result.attribution[:, level], result.attribution_check[:, level]
     order = order_of(np.abs(shares), by_value)
     names = [result.names[i] for i in order]
-    figure = plot("dB of the gain of θ(s) over θ0", "", bar_height(len(names)))
+    figure = plot("dB of the gain of θ(s) over θ0", "layer", bar_height(len(names)))
     figure.add_bar(y=names, x=shares[order], orientation="h", marker_color=THIS, name="integrated gradients")
     if np.isfinite(check).any():
         figure.add_scatter(

@@ -124,7 +124,7 @@ def blend(lam: float) -> str:
 
 def categories(figure: Figure) -> None:
     """Makes the vertical axis a list of names, the first on top."""
-    figure.update_yaxes(autorange="reversed", type="category", tickmode="linear", title=None)
+    figure.update_yaxes(autorange="reversed", type="category", tickmode="linear")
     # At the top, where it stays in sight while a long list scrolls.
     figure.update_xaxes(side="top")
     figure.update_layout(bargap=0.25, margin={"t": 60, "b": 30}, legend={"y": -0.02, "yanchor": "top"})

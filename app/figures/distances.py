@@ -100,7 +100,7 @@ def bars_chart(model: StoredModel, weights: WeightsResult, kind: str, statistic:
     rows = [i for i, row in enumerate(weights.kinds) if row == kind]
     names, values = [weights.names[i] for i in rows], getattr(weights, statistic)[rows]
     order = order_of(values, by_value)
-    figure = plot(axis, "", height=bar_height(len(rows)))
+    figure = plot(axis, kind, height=bar_height(len(rows)))
     figure.add_bar(
         y=[names[i] for i in order],
         x=values[order],
@@ -139,7 +139,7 @@ def _spectrum_chart(model: StoredModel, weights: WeightsResult, statistic: str, 
     values = getattr(weights, statistic)
     shown = (0, values.shape[1] // 2, values.shape[1] - 1)
     order = order_of(values[:, shown[1]], by_value)
-    figure = plot(axis, "", height=bar_height(len(values)))
+    figure = plot(axis, "parameter", height=bar_height(len(values)))
     names = [weights.spectrum_names[i] for i in order]
     for column, colour, symbol in zip(shown, (THETA0, MIDWAY, THETA1), ("circle", "diamond", "square"), strict=True):
         lam = float(weights.spectrum_lam[column])
@@ -258,14 +258,13 @@ def singular_values_chart(model: StoredModel, weights: WeightsResult, name: str,
     )
 
 
-def histogram_chart(model: StoredModel, weights: WeightsResult, name: str) -> Chart:
-    """The entries of θ1 − θ0 of one layer, or of all."""
-    at = weights.histogram_names.index(name)
-    edges, counts = weights.histogram_edges[at], weights.histogram_counts[at]
-    figure = plot("entry of θ1 − θ0", "count (log)", height=380)
+def histogram_chart(model: StoredModel, layer: str, edges: np.ndarray, counts: np.ndarray, height: int = 380) -> Chart:
+    """The entries of θ1 − θ0 of one layer, or of all, as `analysis.weights.histograms` names it."""
+    figure = plot("entry of θ1 − θ0", "count (log)", height)
     figure.add_bar(
-        x=(edges[1:] + edges[:-1]) / 2, y=counts, width=np.diff(edges), marker_color=THIS, marker_line_width=0
-    )
+        x=(edges[1:] + edges[:-1]) / 2, y=counts, width=np.diff(edges), marker_color=THIS, marker_line_width=0,
+        hovertemplate="%{x:.3g}: %{y:,}<extra></extra>",
+    )  # fmt: skip
     figure.update_layout(bargap=0, showlegend=False)
     figure.update_yaxes(type="log", dtick=1)
     lines = [
@@ -273,14 +272,14 @@ def histogram_chart(model: StoredModel, weights: WeightsResult, name: str) -> Ch
         "from dpi_core.analysis.weights import histograms",
         "",
         load_line(model),
-        f'(found,) = [each for each in histograms(model.net) if each.name == "{name}"]',
+        f'(found,) = [each for each in histograms(model.net) if each.name == "{layer}"]',
         "values = found.counts",
     ]
     return Chart(
         "difference-histogram",
         "Entries of θ1 − θ0",
         figure,
-        "A peak at zero with long arms means that few entries carry the difference; counts are on a logarithmic axis.",
+        "How far each number moved; a peak at zero with long arms means that few of them carry the difference.",
         ("low", "high", "count"),
         rows_of(edges[:-1], edges[1:], counts),
         "\n".join(lines),

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from app.figures.chart import CURSOR, THETA0, THETA1, THIS, Chart, plot, rows_of
+from app.figures.chart import CURSOR, THETA0, THETA1, THIS, Chart, plot
 from app.figures.reproduce import COMPARED, judged_imports, judged_lines, load_line
 from app.records import Inputs, LayerDetailResult, LayersResult, StoredModel
 
@@ -16,36 +16,6 @@ if TYPE_CHECKING:
 HEIGHT = 340
 SMALLEST_SHARE = 1e-4
 """Singular values below this share of the largest are numerically nothing."""
-
-
-def histogram_chart(model: StoredModel, detail: LayerDetailResult) -> Chart:
-    """Entries of θ1 − θ0 of all weights of the layer."""
-    edges, counts = detail.histogram_edges, detail.histogram_counts
-    centres = (edges[:-1] + edges[1:]) / 2
-    figure = plot("θ1 − θ0, entry by entry", "count (log)", HEIGHT)
-    figure.add_bar(
-        x=centres, y=counts, width=np.diff(edges), marker={"color": THIS},
-        hovertemplate="%{x:.3g}: %{y:,}<extra></extra>",
-    )  # fmt: skip
-    figure.update_layout(bargap=0, showlegend=False)
-    figure.update_yaxes(type="log", dtick=1)
-    lines = [
-        "import dpi_core",
-        "from dpi_core.analysis.weights import histograms",
-        "",
-        load_line(model),
-        f'(found,) = [each for each in histograms(model.net) if each.name == "{detail.layer}"]',
-        "values = found.counts",
-    ]
-    return Chart(
-        "layer-histogram",
-        "Histogram of θ1 − θ0",
-        figure,
-        "How far each number moved; a peak at zero with long tails means that few numbers do the work.",
-        ("low", "high", "count"),
-        rows_of(edges[:-1], edges[1:], counts),
-        "\n".join(lines),
-    )
 
 
 def spectrum_chart(model: StoredModel, detail: LayerDetailResult) -> Chart | None:

@@ -21,6 +21,7 @@ from app.components.layers import (
 )
 from app.components.scrubber import store
 from app.figures.attribution import attribution_chart, completeness_chart
+from app.figures.distances import histogram_chart
 from app.figures.layers import (
     SAMPLES_TO_CHOOSE,
     detail_lines,
@@ -30,7 +31,7 @@ from app.figures.layers import (
     statistics,
     table_lines,
 )
-from app.figures.one_layer import cka_chart, histogram_chart, spectrum_chart
+from app.figures.one_layer import HEIGHT, cka_chart, spectrum_chart
 from app.figures.pinning import kept_layers_chart, pins_chart
 from app.figures.receptive_field import fields_chart, radius_chart
 from app.figures.reproduce import stored_inputs
@@ -263,8 +264,9 @@ def _remember(now: LayersState) -> None:
 def _one_layer(shown: Shown, detail: LayerDetailResult, s: float) -> None:
     """What does not follow the hand: histogram, spectrum, CKA of the layer."""
     st.markdown(f"#### Layer {detail.layer}")
+    entries = (detail.layer, detail.histogram_edges, detail.histogram_counts)
     charts = [
-        histogram_chart(shown.model, detail) if shown.model.has_two_sets else None,
+        histogram_chart(shown.model, *entries, HEIGHT) if shown.model.has_two_sets else None,
         spectrum_chart(shown.model, detail),
         cka_chart(shown.model, shown.result, detail.layer, shown.judged, shown.device, s),
     ]

@@ -219,7 +219,8 @@ def _distance_tab(model: StoredModel, result: ParametersResult, inputs: Inputs, 
         weight = _choose("Singular values of", weights.spectrum_names, state.WEIGHT)
         show(singular_values_chart(model, weights, weight, lam))
     layer = _choose("Histogram of", weights.histogram_names, state.HISTOGRAM)
-    show(histogram_chart(model, weights, layer))
+    at = weights.histogram_names.index(layer)
+    show(histogram_chart(model, layer, weights.histogram_edges[at], weights.histogram_counts[at]))
 
 
 def _choose(label: str, options: list[str], key: str, name: Callable[[str], str] = str) -> str:

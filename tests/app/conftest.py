@@ -1,8 +1,10 @@
 """What the tests of the app share: the shipped checkpoints, and copies of them that a test may damage."""
 
+import json
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -30,3 +32,20 @@ def copy_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable
         return Path(shutil.copytree(shipped / name, root / (into or name)))
 
     return copy
+
+
+@pytest.fixture
+def axes_without_title() -> Callable[[Any], list[str]]:
+    """Names the axes, of all charts on a page, whose ticks stand for something unnamed."""
+
+    def axes_without_title(app: Any) -> list[str]:
+        layouts = [json.loads(chart.proto.spec)["layout"] for chart in app.get("plotly_chart")]
+        axes = [(name, axis) for layout in layouts for name, axis in layout.items() if name[1:5] == "axis"]
+        assert len(axes) >= 2 * len(layouts) > 0
+        return [
+            name
+            for name, axis in axes
+            if not axis.get("title", {}).get("text") and axis.get("showticklabels", True) and axis.get("visible", True)
+        ]
+
+    return axes_without_title

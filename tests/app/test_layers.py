@@ -9,7 +9,7 @@ from safetensors.numpy import save_file
 from streamlit.testing.v1 import AppTest
 
 from app.components.layers import LayerDetail, LayersState, LayerTable, Statistic, _parse, pack_detail
-from app.figures import attribution, layers, one_layer, pinning, receptive_field
+from app.figures import attribution, distances, layers, one_layer, pinning, receptive_field
 from app.figures.reproduce import stored_inputs
 from app.records import Inputs, LayerDetailRequest, LayersRequest, ReceptiveFieldRequest
 from app.services import stored
@@ -46,6 +46,11 @@ def run(lines):
     names = {}
     exec(lines, names)
     return names
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_every_chart_says_what_its_axes_are(name, axes_without_title):
+    assert axes_without_title(open_page(name)) == []
 
 
 @pytest.mark.parametrize("name", SHIPPED)
@@ -162,6 +167,8 @@ def test_lines_of_a_layer_reproduce_its_figures(model, engine, monkeypatch):
     chart = one_layer.spectrum_chart(model, detail)
     values = np.array([row[1:] for row in chart.rows]).T
     np.testing.assert_allclose(run(chart.lines)["values"], values, rtol=1e-3, atol=1e-5)
+    chart = distances.histogram_chart(model, "head", detail.histogram_edges, detail.histogram_counts)
+    np.testing.assert_array_equal(run(chart.lines)["values"], [row[2] for row in chart.rows])
     shown = layers.layer_detail(model, detail, 0)
     assert shown.lam_s is not None and len(shown.lam_s) == 101
     assert pack_detail(shown)[:4] != b"\0\0\0\0"
