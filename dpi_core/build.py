@@ -22,6 +22,7 @@ from dpi_core.one_set import Blind
 from dpi_core.training import TrainingConfig
 
 RECIPES = Path(__file__).parent / "recipes"
+SWEEPS = RECIPES / "sweeps"
 
 
 @dataclass(frozen=True)
@@ -90,17 +91,49 @@ def recipe_to_dict(recipe: Recipe) -> dict[str, Any]:
 
 
 def load_recipe(name_or_path: str) -> Recipe:
-    """A recipe by file, or by the name of one that comes with the package."""
-    path = Path(name_or_path)
-    if path.suffix != ".json":
-        path = RECIPES / f"{name_or_path}.json"
-    if not path.is_file():
-        known = ", ".join(sorted(file.stem for file in RECIPES.glob("*.json")))
-        raise ValueError(f"there is no recipe {name_or_path!r}; give a JSON file or one of {known}.")
+    """A recipe by file, by the name of one that comes with the package, or of a sweep's method: "digits-vp-embedding".
+
+    Raises:
+        ValueError: there is none, or it is wrong; the message says how.
+    """
+    path = Path(name_or_path) if name_or_path.endswith(".json") else RECIPES / f"{name_or_path}.json"
     try:
-        return recipe_from_dict(json.loads(path.read_text()))
+        data = json.loads(path.read_text()) if path.is_file() else _recipe_of_sweep(name_or_path)
+        if data is not None:
+            return recipe_from_dict(data)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
+    known = ", ".join(sorted(file.stem for file in RECIPES.glob("*.json")))
+    sweeps = ", ".join(sorted(file.stem for file in SWEEPS.glob("*.json")))
+    raise ValueError(
+        f"there is no recipe {name_or_path!r}; give a JSON file, one of {known}, or SWEEP-METHOD for a method of one of the"
+        f" sweeps {sweeps}."
+    )
+
+
+def _recipe_of_sweep(name: str) -> dict[str, Any] | None:
+    for file in SWEEPS.glob("*.json"):
+        sweep = json.loads(file.read_text())
+        for method, changes in sweep["methods"].items():
+            if name == f"{sweep['name']}-{method}":
+                training = {**changes.get("training", {}), "seed": sweep.get("seeds", [0])[0]}
+                return method_recipe(name, sweep["recipe"], changes["conditioning"], training)
+    return None
+
+
+def method_recipe(
+    name: str, recipe: dict[str, Any], conditioning: dict[str, Any], training: dict[str, Any]
+) -> dict[str, Any]:
+    """The recipe of one method of a comparison: that of all, with what the method has for itself.
+
+    Args:
+        name: of the model.
+        recipe: of all methods, without name and conditioning.
+        conditioning: of the method.
+        training: keys of the training that it has otherwise.
+    """
+    training = {**recipe.get("training", {}), **training}
+    return {**recipe, "name": name, "conditioning": conditioning, "training": training}
 
 
 def build_denoiser(recipe: Recipe) -> Denoiser:

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from dpi_core import checkpoint
 from dpi_core.analysis.trajectories import energy_distance
-from dpi_core.build import RECIPES, Recipe, build_denoiser, recipe_from_dict, recipe_to_dict
+from dpi_core.build import SWEEPS, Recipe, build_denoiser, method_recipe, recipe_from_dict, recipe_to_dict
 from dpi_core.classifier import Classifier, features
 from dpi_core.conditioning import ConditioningConfig
 from dpi_core.config import from_dict
@@ -106,14 +106,9 @@ class SweepConfig:
 
     def _recipe(self, name: str, seed: int) -> Recipe:
         method = self.methods[name]
-        return recipe_from_dict(
-            {
-                **self.recipe,
-                "name": f"{self.name}-{name}",
-                "conditioning": asdict(method.conditioning),
-                "training": {**self.recipe.get("training", {}), **method.training, "seed": seed},
-            }
-        )
+        training = {**method.training, "seed": seed}
+        conditioning = asdict(method.conditioning)
+        return recipe_from_dict(method_recipe(f"{self.name}-{name}", self.recipe, conditioning, training))
 
 
 def load_sweep(name_or_path: str) -> SweepConfig:
@@ -122,9 +117,9 @@ def load_sweep(name_or_path: str) -> SweepConfig:
     Raises:
         ValueError: there is none, or it is wrong; the message says how.
     """
-    path = Path(name_or_path) if name_or_path.endswith(".json") else RECIPES / "sweeps" / f"{name_or_path}.json"
+    path = Path(name_or_path) if name_or_path.endswith(".json") else SWEEPS / f"{name_or_path}.json"
     if not path.is_file():
-        known = ", ".join(sorted(file.stem for file in (RECIPES / "sweeps").glob("*.json")))
+        known = ", ".join(sorted(file.stem for file in SWEEPS.glob("*.json")))
         raise ValueError(f"there is no sweep {name_or_path!r}; give a JSON file or one of {known}.")
     try:
         return from_dict(SweepConfig, json.loads(path.read_text()), "sweep")

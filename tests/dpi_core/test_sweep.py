@@ -14,7 +14,7 @@ from torch.testing import assert_close
 
 import dpi_core
 from dpi_core import checkpoint
-from dpi_core.build import RECIPES, build_denoiser
+from dpi_core.build import RECIPES, SWEEPS, build_denoiser, load_recipe
 from dpi_core.classifier import Classifier, ClassifierConfig, features
 from dpi_core.cli import main
 from dpi_core.conditioning import ConditioningConfig
@@ -78,13 +78,15 @@ def test_the_smoke_sweep_runs_every_method_and_goes_on_without_training_again(tm
     assert after["against"] == before["against"]
 
 
-@pytest.mark.parametrize("name", sorted(file.stem for file in (RECIPES / "sweeps").glob("*.json")))
+@pytest.mark.parametrize("name", sorted(file.stem for file in SWEEPS.glob("*.json")))
 def test_every_sweep_that_ships_can_be_built(name):
     config = load_sweep(name)
     first = {}
     for method, seed, recipe in config.runs():
         if seed == config.seeds[0]:
             first[method] = build_denoiser(recipe)
+            named = RECIPES / f"{name}-{method}.json"
+            assert named.is_file() or load_recipe(f"{name}-{method}") == recipe
     assert list(first) and set(first) == set(config.methods) and config.name == name
 
 
