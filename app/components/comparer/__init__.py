@@ -21,6 +21,7 @@ import streamlit as st
 
 from app.components import scrubber
 from app.components.scrubber import last_position, parse_position
+from app.components.sources import read
 
 SHARED_MODULES = (
     "blobs.js",
@@ -33,6 +34,7 @@ SHARED_MODULES = (
     "texts.js",
     "export.js",
     "view.js",
+    "frames.js",
 )
 OWN_MODULES = ("row.js", "comparer.js")
 
@@ -85,15 +87,11 @@ def comparer(key: str, *, rows: Sequence[Row], s: float, shown: int, title: str)
     return s if found is None else found.s
 
 
-def _read(folder: Path, *names: str) -> str:
-    return "\n".join((folder / name).read_text(encoding="utf-8") for name in names)
-
-
 OWN, SHARED = Path(__file__).parent, Path(scrubber.__file__).parent
 
 _view = st.components.v2.component(
     "dpi_comparer",
-    html=_read(OWN, "comparer.html"),
-    css=_read(SHARED, "scrubber.css") + "\n" + _read(OWN, "comparer.css"),
-    js=_read(SHARED, *SHARED_MODULES) + "\n" + _read(OWN, *OWN_MODULES),
+    html=read(OWN, "comparer.html"),
+    css=read(SHARED, "scrubber.css") + "\n" + read(OWN, "comparer.css"),
+    js=read(SHARED, *SHARED_MODULES) + "\n" + read(OWN, *OWN_MODULES),
 )

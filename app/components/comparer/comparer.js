@@ -4,41 +4,15 @@ export default function mountComparer(component) {
   return mount(Comparer, component);
 }
 
-class Comparer extends View {
+class Comparer extends FrameView {
   constructor(root) {
     super(root.querySelector(".comparer"));
     this.template = root.querySelector(".row-template");
-    this.slider = this.find("input");
     this.s = 0;
+    this.levels = [];
     this.rows = [];
     this.held = new Map();
-    this.player = new Player({ show: (k) => this.moveToFrame(k), onChange: (isPlaying) => this.onPlaying(isPlaying) });
-    this.bindControls();
-  }
-
-  dispose() {
-    super.dispose();
-    this.player.stop();
-  }
-
-  bindControls() {
-    const actions = {
-      back: () => this.stepBy(-1),
-      forward: () => this.stepBy(1),
-      play: () => this.togglePlay(),
-      loop: () => this.toggleLoop(),
-      png: () => this.saveRows(),
-    };
-    for (const [name, act] of Object.entries(actions)) this.button(name).onclick = act;
-    this.slider.oninput = () => this.scrubTo(Number(this.slider.value));
-    this.slider.onchange = () => this.commit();
-    this.slider.onpointerdown = () => this.player.stop();
-    this.element.onkeydown = (event) => this.onKey(event);
-    this.enableControls(false);
-  }
-
-  enableControls(isEnabled) {
-    for (const control of this.element.querySelectorAll("button, input")) control.disabled = !isEnabled;
+    this.bindControls({ png: () => this.saveRows() });
   }
 
   // From Python
@@ -73,7 +47,7 @@ class Comparer extends View {
     this.player.stop();
     this.levels = first.arrays.s.values;
     this.native = first.native;
-    this.slider.max = this.levels.length - 1;
+    this.slider.max = this.last;
     // One scale for all rows: colours and distances compare.
     const range = Math.max(...sweeps.map((sweep) => sweep.residual_range ?? 0));
     this.rows = [
@@ -99,55 +73,13 @@ class Comparer extends View {
 
   // Moving
 
-  get frame() {
-    return nearestIndex(this.levels, this.s);
-  }
-
-  scrubTo(k) {
-    this.player.stop();
-    this.moveToFrame(k);
-  }
-
   moveToFrame(k) {
     this.s = this.levels[k];
     this.drawSoon();
   }
 
-  stepBy(frames) {
-    this.scrubTo(clamp(this.frame + frames, 0, this.levels.length - 1));
-    this.commitAfterRest();
-  }
-
   toPython() {
     return { s: clamp(this.s, 0, 1) };
-  }
-
-  onKey(event) {
-    const { key, target } = event;
-    if (!this.rows.length || event.ctrlKey || event.metaKey || event.altKey) return;
-    if (key === " " && target.matches("button")) return;
-    const last = this.levels.length - 1;
-    const steps = { ArrowLeft: -1, ArrowDown: -1, ArrowRight: 1, ArrowUp: 1, PageDown: -8, PageUp: 8, Home: -last, End: last };
-    if (key === " ") this.togglePlay();
-    else if (key in steps) this.stepBy(steps[key]);
-    else return;
-    event.preventDefault();
-  }
-
-  togglePlay() {
-    clearTimeout(this.rest);
-    if (this.player.isPlaying) this.player.stop();
-    else this.player.start(this.frame, this.levels.length);
-  }
-
-  onPlaying(isPlaying) {
-    write(this.button("play"), isPlaying ? "Pause" : "Play");
-    if (!isPlaying) this.commit();
-  }
-
-  toggleLoop() {
-    this.player.isLooping = !this.player.isLooping;
-    this.button("loop").setAttribute("aria-pressed", this.player.isLooping);
   }
 
   // Drawing

@@ -17,6 +17,7 @@ from typing import Any
 import streamlit as st
 
 from app.components.layers.payload import LayerDetail, LayerTable, Statistic, pack_detail, pack_table
+from app.components.sources import read
 
 __all__ = [
     "ORDERS",
@@ -115,13 +116,9 @@ def _is_number(value: object, kind: Any) -> bool:
     return isinstance(value, kind) and not isinstance(value, bool)
 
 
-def _read(folder: Path, names: tuple[str, ...]) -> str:
-    return "\n".join((folder / name).read_text(encoding="utf-8") for name in names)
-
-
 _view = st.components.v2.component(
     "dpi_layers",
-    html=_read(OWN, ("layers.html",)),
-    css=_read(SHARED, ("scrubber.css",)) + _read(OWN, ("layers.css",)),
-    js=_read(SHARED, SHARED_MODULES) + "\n" + _read(OWN, OWN_MODULES),
+    html=read(OWN, "layers.html"),
+    css=read(SHARED, "scrubber.css") + read(OWN, "layers.css"),
+    js=read(SHARED, *SHARED_MODULES) + "\n" + read(OWN, *OWN_MODULES),
 )

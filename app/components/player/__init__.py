@@ -25,6 +25,7 @@ import streamlit as st
 from app.components import scrubber
 from app.components.player.payload import PathPlane, Run, pack_plane, pack_run
 from app.components.scrubber import blob_hash, store
+from app.components.sources import read
 
 __all__ = ["PathPlane", "Run", "pack_plane", "pack_run", "player", "standalone_page", "store"]
 
@@ -108,7 +109,7 @@ def standalone_page(
     data = _data([blob_hash(blob) for blob in blobs], None, None if plane is None else blob_hash(plane), s, 0)
     encoded = json.dumps([base64.b64encode(blob).decode() for blob in shown])
     settings = html.escape(json.dumps(about, ensure_ascii=False), quote=True)
-    return _read(Path(__file__).parent, "standalone.html").format(
+    return read(Path(__file__).parent, "standalone.html").format(
         title=html.escape(title),
         settings=settings,
         css=CSS,
@@ -134,18 +135,13 @@ def _parse(state: object, revision: int) -> float | None:
     return float(s) if is_number and 0 <= s <= 1 else None  # type: ignore[arg-type, operator]
 
 
-def _read(folder: Path, *names: str) -> str:
-    """Return the named files one after the other, for a component is one piece of text."""
-    return "\n".join((folder / name).read_text(encoding="utf-8") for name in names)
-
-
 def _module() -> str:
     shared = Path(scrubber.__file__).parent
-    return _read(shared, *SHARED_MODULE) + "\n" + _read(Path(__file__).parent, *OWN_MODULE)
+    return read(shared, *SHARED_MODULE) + "\n" + read(Path(__file__).parent, *OWN_MODULE)
 
 
-HTML = _read(Path(__file__).parent, "player.html")
-CSS = _read(Path(scrubber.__file__).parent, "scrubber.css") + "\n" + _read(Path(__file__).parent, "player.css")
+HTML = read(Path(__file__).parent, "player.html")
+CSS = read(Path(scrubber.__file__).parent, "scrubber.css") + "\n" + read(Path(__file__).parent, "player.css")
 JS = _module()
 
 _view = st.components.v2.component("dpi_player_view", html=HTML, css=CSS, js=JS)

@@ -55,7 +55,7 @@ class PlayerView extends View {
       png: () => this.saveFigures(),
       csv: () => this.saveTable(),
     };
-    for (const [name, act] of Object.entries(actions)) this.button(name).onclick = act;
+    this.bindButtons(actions);
     this.slider.oninput = () => this.moveByHand(this.levelOf(Number(this.slider.value)));
     this.slider.onchange = () => this.commit();
     this.find('[aria-label="Speed"]').onchange = (event) => (this.clock.speed = Number(event.target.value));
@@ -63,10 +63,6 @@ class PlayerView extends View {
     this.part("compare").onchange = (event) => this.compare(event.target.value);
     this.element.onkeydown = (event) => this.onKey(event);
     this.enableControls(false);
-  }
-
-  enableControls(isEnabled) {
-    for (const control of this.element.querySelectorAll("button, select, input")) control.disabled = !isEnabled;
   }
 
   // From Python

@@ -24,6 +24,7 @@ from typing import Any
 import streamlit as st
 
 from app.components.scrubber.payload import Beside, Chart, Curve, Pad, Sweep, blob_hash, pack
+from app.components.sources import read
 
 __all__ = [
     "Beside",
@@ -53,6 +54,7 @@ VIEW_MODULE = (
     "texts.js",
     "export.js",
     "view.js",
+    "frames.js",
     "scrubber.js",
 )
 
@@ -159,20 +161,16 @@ def _unit(name: str, value: Any) -> float:
     return float(value)
 
 
-def _read(*names: str) -> str:
-    """Return the named files of this folder one after the other, for a component is one piece of text."""
-    folder = Path(__file__).parent
-    return "\n".join((folder / name).read_text(encoding="utf-8") for name in names)
-
+OWN = Path(__file__).parent
 
 # Without style isolation, so that its style reaches the Streamlit element around it and takes that out of the layout.
 _store = st.components.v2.component(
     "dpi_scrubber_store",
-    html=_read("store.html"),
-    css=_read("store.css"),
-    js=_read(*STORE_MODULE),
+    html=read(OWN, "store.html"),
+    css=read(OWN, "store.css"),
+    js=read(OWN, *STORE_MODULE),
     isolate_styles=False,
 )
 _view = st.components.v2.component(
-    "dpi_scrubber_view", html=_read("scrubber.html"), css=_read("scrubber.css"), js=_read(*VIEW_MODULE)
+    "dpi_scrubber_view", html=read(OWN, "scrubber.html"), css=read(OWN, "scrubber.css"), js=read(OWN, *VIEW_MODULE)
 )

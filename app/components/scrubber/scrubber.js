@@ -1,24 +1,21 @@
 // The view: one position, four panels, up to three charts, and the hands that move it.
 
-const BIG_STEP = 8;
-
 export default function (component) {
   return mount(Scrubber, component);
 }
 
-class Scrubber extends View {
+class Scrubber extends FrameView {
   constructor(root) {
     super(root.querySelector(".scrubber"));
-    this.slider = this.find("input");
     this.position = { s: 0, pad: null };
     this.createFigures();
-    this.player = new Player({ show: (k) => this.moveToFrame(k), onChange: (isPlaying) => this.onPlaying(isPlaying) });
-    this.bindControls();
-  }
-
-  dispose() {
-    super.dispose();
-    this.player.stop();
+    this.bindControls({
+      follow: () => this.followCurve(),
+      png: () => this.saveFigures(),
+      csv: () => this.saveTable(),
+    });
+    this.find(".group select").onchange = (event) => (this.player.speed = Number(event.target.value));
+    this.find(".heading select").onchange = (event) => this.chooseChart(Number(event.target.value));
   }
 
   // Setting up
@@ -34,30 +31,6 @@ class Scrubber extends View {
       onMove: (point) => this.moveOffCurve(point),
       onRelease,
     });
-  }
-
-  bindControls() {
-    const actions = {
-      back: () => this.stepBy(-1),
-      forward: () => this.stepBy(1),
-      play: () => this.togglePlay(),
-      loop: () => this.toggleLoop(),
-      follow: () => this.followCurve(),
-      png: () => this.saveFigures(),
-      csv: () => this.saveTable(),
-    };
-    for (const [name, act] of Object.entries(actions)) this.button(name).onclick = act;
-    this.slider.oninput = () => this.scrubTo(Number(this.slider.value));
-    this.slider.onchange = () => this.commit();
-    this.slider.onpointerdown = () => this.player.stop();
-    this.find(".group select").onchange = (event) => (this.player.speed = Number(event.target.value));
-    this.find(".heading select").onchange = (event) => this.chooseChart(Number(event.target.value));
-    this.element.onkeydown = (event) => this.onKey(event);
-    this.enableControls(false);
-  }
-
-  enableControls(isEnabled) {
-    for (const control of this.element.querySelectorAll("button, select, input")) control.disabled = !isEnabled;
   }
 
   // From Python
@@ -96,7 +69,7 @@ class Scrubber extends View {
   takeSweep(sweep) {
     this.sweep = sweep;
     this.player.stop();
-    this.slider.max = sweep.native.length - 1;
+    this.slider.max = this.last;
     if (sweep.arrays.lam) this.lambdaChart.setSweep(sweep);
     this.find('[data-chart="lambda"]').hidden = !sweep.arrays.lam;
     this.find('[data-panel="beside"]').hidden = !sweep.beside;
@@ -137,18 +110,16 @@ class Scrubber extends View {
 
   // Moving
 
-  frameAt(s) {
-    return nearestIndex(this.sweep.arrays.s.values, s);
+  get levels() {
+    return this.sweep?.arrays.s.values ?? [];
   }
 
-  /** The hand takes over from the player. */
-  scrubTo(k) {
-    this.player.stop();
-    this.moveToFrame(k);
+  get s() {
+    return this.position.s;
   }
 
   moveToFrame(k) {
-    this.moveTo({ s: this.sweep.arrays.s.values[k], pad: null });
+    this.moveTo({ s: this.levels[k], pad: null });
   }
 
   /** Holds the parameters at λ whatever the noise level: the two roles of s come apart. */
@@ -158,7 +129,7 @@ class Scrubber extends View {
   }
 
   followCurve() {
-    this.moveToFrame(this.frameAt(this.position.s));
+    this.moveToFrame(this.frame);
     this.commit();
     this.slider.focus({ preventScroll: true });
   }
@@ -168,41 +139,12 @@ class Scrubber extends View {
     this.drawSoon();
   }
 
-  stepBy(frames) {
-    const last = this.sweep.native.length - 1;
-    this.scrubTo(clamp(this.frameAt(this.position.s) + frames, 0, last));
-    this.commitAfterRest();
-  }
-
   toPython() {
     return this.position;
   }
 
-  onKey(event) {
-    if (!this.sweep || event.ctrlKey || event.metaKey || event.altKey) return;
-    const { target } = event;
-    const isHandled = target === this.padChart.surface.canvas && this.onPadKey(event.key);
-    if (isHandled || this.onSweepKey(event.key, target)) event.preventDefault();
-  }
-
-  onSweepKey(key, target) {
-    // Menus need their arrow keys, and Space presses a button that has the focus.
-    if (target.matches("select") || (key === " " && target.matches("button"))) return false;
-    const last = this.sweep.native.length - 1;
-    const steps = {
-      ArrowLeft: -1,
-      ArrowDown: -1,
-      ArrowRight: 1,
-      ArrowUp: 1,
-      PageDown: -BIG_STEP,
-      PageUp: BIG_STEP,
-      Home: -last,
-      End: last,
-    };
-    if (key === " ") this.togglePlay();
-    else if (key in steps) this.stepBy(steps[key]);
-    else return false;
-    return true;
+  onOwnKey({ key, target }) {
+    return target === this.padChart.surface.canvas && this.onPadKey(key);
   }
 
   onPadKey(key) {
@@ -213,24 +155,6 @@ class Scrubber extends View {
     this.moveOffCurve(this.padChart.neighbour(this.moment(), ...step));
     this.commitAfterRest();
     return true;
-  }
-
-  // Playing
-
-  togglePlay() {
-    clearTimeout(this.rest);
-    if (this.player.isPlaying) this.player.stop();
-    else this.player.start(this.frameAt(this.position.s), this.sweep.native.length);
-  }
-
-  onPlaying(isPlaying) {
-    write(this.button("play"), isPlaying ? "Pause" : "Play");
-    if (!isPlaying) this.commit();
-  }
-
-  toggleLoop() {
-    this.player.isLooping = !this.player.isLooping;
-    this.button("loop").setAttribute("aria-pressed", this.player.isLooping);
   }
 
   // Drawing

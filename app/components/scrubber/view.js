@@ -50,6 +50,15 @@ class View {
     return this.find(`[data-action="${name}"]`);
   }
 
+  /** @param {Object<string, () => void>} actions what the buttons do, by their names. */
+  bindButtons(actions) {
+    for (const [name, act] of Object.entries(actions)) this.button(name).onclick = act;
+  }
+
+  enableControls(isEnabled) {
+    for (const control of this.element.querySelectorAll("button, select, input")) control.disabled = !isEnabled;
+  }
+
   /** @returns {Surface} the canvas below an element. */
   surface(selector) {
     return new Surface(this.find(`${selector} canvas`));

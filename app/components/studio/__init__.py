@@ -24,6 +24,7 @@ import numpy as np
 import streamlit as st
 
 from app.components.scrubber.payload import Arrays, seal
+from app.components.sources import read
 from app.records.curves import Curves
 
 __all__ = ["Measured", "StudioLandscape", "StudioState", "pack_landscape", "studio", "studio_state"]
@@ -221,13 +222,9 @@ def _is_unit(value: object) -> bool:
     return is_number and 0 <= value <= 1  # type: ignore[operator]
 
 
-def _read(folder: Path, names: Sequence[str]) -> str:
-    return "\n".join((folder / name).read_text(encoding="utf-8") for name in names)
-
-
 _view = st.components.v2.component(
     "dpi_lambda_studio",
-    html=_read(OWN, ["studio.html"]),
-    css=_read(SHARED, ["scrubber.css"]) + _read(OWN, ["studio.css"]),
-    js=_read(SHARED, SHARED_MODULES) + "\n" + _read(OWN, OWN_MODULES),
+    html=read(OWN, "studio.html"),
+    css=read(SHARED, "scrubber.css") + read(OWN, "studio.css"),
+    js=read(SHARED, *SHARED_MODULES) + "\n" + read(OWN, *OWN_MODULES),
 )
