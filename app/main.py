@@ -10,6 +10,7 @@ import streamlit as st
 from streamlit.navigation.page import StreamlitPage
 
 from app import state
+from app.figures.cards import CONDITIONINGS
 from app.records import StoredModel
 from app.services import cache
 from app.views.numbers import whole_number
@@ -112,7 +113,7 @@ def _choose_model(names: list[str]) -> StoredModel | None:
 def _card(model: StoredModel) -> str:
     """Two lines about a model."""
     data, parameters = model.metrics.get("data", {}), model.metrics.get("parameters")
-    sets = "two parameter sets and λ" if model.has_two_sets else "one parameter set, blind to t"
+    sets = CONDITIONINGS[model.recipe["conditioning"]["kind"]]
     size = "" if parameters is None else f"{parameters / 1e6:.2f} M numbers, "
     origin = plain(f"{data['name'].replace('_', ' ')}, {data['licence']}") if data else ""
     return f"{size}{sets}.  \n{origin}"

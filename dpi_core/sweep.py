@@ -182,6 +182,7 @@ def _judge(model: Model, config: SweepConfig, data: Data, place: Path, judge: Cl
     """Writes the checkpoint with its metrics, and last the scores, whose presence says that the run is done."""
     x0 = _held_out(data, config.judged)
     scores = denoising_scores(model, x0)
+    model.metrics["training"]["command"] = f"python -m dpi_core sweep {config.name}"
     model.metrics["held_out"] = {
         "n": len(x0),
         "s": list(LEVELS),

@@ -19,12 +19,12 @@ PROCESSES = {
 }
 TARGETS = {"x0": "x0", "eps": "ε", "v": "v", "velocity": "velocity", "score": "score"}
 CONDITIONINGS = {
-    "dpi": "DPI, two parameter sets",
-    "none": "none: blind to t",
-    "blind": "none: blind, predicts x0",
-    "input_map": "t as one more input",
-    "embedding": "embedding of t",
-    "rescaling": "rescaled noise prediction",
+    "dpi": "DPI: two parameter sets and λ",
+    "none": "one parameter set, blind to t",
+    "blind": "one parameter set, blind to t, predicts x0",
+    "input_map": "one parameter set, t as one more input",
+    "embedding": "one parameter set, scaled and shifted by t",
+    "rescaling": "one parameter set, blind to t, predicts the noise",
 }
 BACKBONES = {"unet": "U-Net", "mlp": "MLP", "drunet": "DRUNet", "dncnn": "DnCNN"}
 WEIGHTS_LICENCE = "MIT"

@@ -216,18 +216,18 @@ COSTS = {
 
 def cost_table(sweep: Mapping[str, Any]) -> Table:
     """What each method costs, on one machine in one run."""
-    header = ("method", *(title for title, _, _ in COSTS.values()), "steps", "training minutes")
+    header = ("method", *(title for title, _, _ in COSTS.values()), "steps", "minutes at that pace")
     rows = []
     for name, method in sweep["methods"].items():
-        cost, runs = method["cost"], method["training"]
-        minutes = sum(run["wall_seconds"] for run in runs) / len(runs) / 60
-        rows.append((name, *(cost[key] * unit for key, (_, _, unit) in COSTS.items()), runs[0]["steps"], minutes))
+        cost, steps = method["cost"], method["training"][0]["steps"]
+        minutes = steps * cost["step_ms"] / 60_000
+        rows.append((name, *(cost[key] * unit for key, (_, _, unit) in COSTS.items()), steps, minutes))
     cost = next(iter(sweep["methods"].values()))["cost"]
     caption = (
         f"On {sweep['hardware']}, methods measured in turn: a forward takes a batch of {cost['batch']} at one scalar, a step is"
         f" its forward and backward with {cost['scalars']} scalars. FLOPs are those of matrix products and convolutions."
     )
-    formats = {title: form for title, form, _ in COSTS.values()} | {"steps": "%d", "training minutes": "%.1f"}
+    formats = {title: form for title, form, _ in COSTS.values()} | {"steps": "%d", "minutes at that pace": "%.1f"}
     lines = "\n".join(
         [
             "from dpi_core.build import build_denoiser",
@@ -244,19 +244,12 @@ def cost_table(sweep: Mapping[str, Any]) -> Table:
 
 def parameter_table(family: Sequence[StoredModel]) -> Table:
     """What the checkpoints alone say of the cost."""
-    rows = [
-        (
-            method_of(model),
-            model.metrics.get("parameters"),
-            (model.metrics.get("training") or {}).get("wall_seconds", 0) / 60,
-        )
-        for model in family
-    ]
+    rows = [(method_of(model), model.metrics.get("parameters")) for model in family]
     caption = (
         "From the checkpoints; FLOPs and milliseconds are measured by a sweep, all methods in turn on one machine."
     )
     read = 'json.loads(Path("checkpoints", name, "metrics.json").read_text())["parameters"]'
     names = [model.name for model in family]
     lines = f"import json\nfrom pathlib import Path\n\nparameters = {{name: {read} for name in {names}}}"
-    formats = {"parameters": "%d", "training minutes": "%.1f"}
+    formats = {"parameters": "%d"}
     return Table("compare-cost", "Cost", caption, ("method", *formats), rows, formats, lines)

@@ -136,6 +136,16 @@ def error_at(card: StoredModel, s: float) -> float | None:
     return float(np.interp(s, held_out["s"], values))
 
 
+WITHOUT_LAMBDA = {
+    "none": "The network is blind: the same parameters at every t; only the conversion to x̂0 knows t.",
+    "blind": "The network is blind: the same parameters at every t; it predicts x̂0 itself, so that nothing knows t.",
+    "rescaling": "The network is blind: the same parameters at every t; it predicts the noise, and the conversion knows t.",
+    "input_map": "The network has one parameter set; t is one more of its inputs.",
+    "embedding": "The network has one parameter set; t scales and shifts what its layers put out.",
+}
+"""How t reaches the result where there is no λ, by conditioning."""
+
+
 def sentence(model: StoredModel, result: SweepResult, frame: int, lam: float | None) -> str:
     """What is seen at one frame, in words.
 
@@ -153,7 +163,7 @@ def sentence(model: StoredModel, result: SweepResult, frame: int, lam: float | N
     ]
     learned = None if result.lam is None else float(result.lam[frame])
     if learned is None:
-        parts.append("The network is blind: the same parameters at every t; only the conversion to x̂0 knows t.")
+        parts.append(WITHOUT_LAMBDA[model.recipe["conditioning"]["kind"]])
     elif lam is None:
         parts.append(f"The network runs at λ = {learned:.2f}: {_mixture(learned)}.")
     else:

@@ -10,6 +10,7 @@ import streamlit as st
 
 from app import state
 from app.components.scrubber import scrubber, store
+from app.figures.comparisons import method_of
 from app.figures.denoise import Second, error_at, second_sentence, sentence
 from app.figures.reproduce import denoise_lines, stored_inputs
 from app.records import (
@@ -188,14 +189,13 @@ def _seen(cursor: state.Cursor, sweep: SweepResult, pad: PadResult | None) -> st
 def _family_table(model: StoredModel, s: float) -> None:
     """Held-out error of the models trained alike, at the chosen s."""
     family = cache.models_of_family(model.family)
-    rows = [(card.name, error_at(card, s)) for card in family]
-    measured = [(name, value) for name, value in rows if value is not None]
+    rows = [(card, error_at(card, s)) for card in family]
+    measured = [(card, value) for card, value in rows if value is not None]
     if not measured:
         return
-    for column, (name, value) in zip(st.columns(max(3, len(measured))), measured, strict=False):
-        text = f"{value:.2f} dB" if model.is_image else f"{value:.4f}"
-        label = f"{name}, held-out {'PSNR' if model.is_image else 'MSE'} at t = {s:.2f}"
-        column.metric(label, text, border=False)
+    st.caption(f"Held-out {'PSNR' if model.is_image else 'MSE'} of {model.family} at t = {s:.2f}")
+    for column, (card, value) in zip(st.columns(max(3, len(measured))), measured, strict=False):
+        column.metric(method_of(card), f"{value:.2f} dB" if model.is_image else f"{value:.4f}", border=False)
 
 
 def _reproduce(shown: Shown, cursor: state.Cursor) -> None:

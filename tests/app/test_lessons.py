@@ -219,7 +219,7 @@ def test_the_blind_twin_is_the_one_measured_alike(material):
     assert one_set.twin(made).name == "digits-vp-none"
     with_sets, blind = (mean_psnr(name) for name in ("digits-vp-dpi", "digits-vp-none"))
     assert one_set.twin_gap(made) == pytest.approx(with_sets - blind)
-    assert one_set.twin(material("mixture2d-flow-dpi", one_set.LESSON)) is None
+    assert one_set.twin(material("fashion-flow-dpi", one_set.LESSON)) is None
 
 
 def mean_psnr(name):

@@ -50,7 +50,7 @@ def test_every_shipped_model_has_a_card_with_its_facts():
 
 def test_facts_are_those_of_the_files():
     about = dict(facts(stored.read_model("digits-vp-none")))
-    assert about["Data"] == "digits, 1 × 8 × 8" and about["Scalar"] == "none: blind to t"
+    assert about["Data"] == "digits, 1 × 8 × 8" and about["Scalar"] == "one parameter set, blind to t"
     assert about["Licence"] == "data CC BY 4.0; weights MIT" and about["Network"] == "U-Net, 0.33 M numbers"
     held_out = stored.read_model("digits-vp-none").metrics["held_out"]
     right = next(i for i, s in enumerate(held_out["s"]) if s >= 0.35)
