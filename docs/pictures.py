@@ -26,7 +26,7 @@ ROOT = Path(__file__).parents[1]
 FOLDER = Path(__file__).with_name("pictures")
 CHROMIUM = os.environ.get("CHROMIUM", "/usr/bin/chromium")
 ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking"]
-PATIENCE = 300_000
+PATIENCE = 600_000
 """Milliseconds to wait for what is computed: the machine may be slow."""
 
 
@@ -49,8 +49,10 @@ SHOTS = {
     "denoise": Shot("?model=digits-vp-dpi&t=0.3", "[data-panel=denoised] canvas[data-k]"),
     "parameters": Shot("parameters?model=digits-vp-dpi&t=0.3", "[data-part=headline][data-db]"),
     "layers": Shot("layers?model=digits-vp-dpi&t=0.3", ".layers[data-s] .row >> nth=0"),
-    "trajectories": Shot("trajectories?model=mixture2d-flow-dpi", ".column canvas[data-k] >> nth=0", (1280, 900)),
-    "fashion": Shot("trajectories?model=fashion-flow-dpi&runs=1", ".column canvas[data-k] >> nth=0"),
+    "trajectories": Shot(
+        "trajectories?model=mixture2d-flow-dpi&t=0.35&steps_a=8&steps_b=8", ".column canvas[data-k] >> nth=2", (1280, 900)
+    ),
+    "fashion": Shot("trajectories?model=fashion-flow-dpi&t=0&runs=1&steps_a=12", ".column canvas[data-k] >> nth=0"),
     "compare": Shot("compare?model=digits-vp-dpi&t=0.3", ".comparer[data-k]"),
     "models": Shot("models?model=digits-vp-dpi", ".st-key-cards img >> nth=0"),
     "runs": Shot("runs?model=digits-vp-dpi", ".js-plotly-plot .main-svg >> nth=0"),
