@@ -22,7 +22,9 @@ def main() -> None:
     """Renews or checks all pages; exit status 1 where --check finds another number."""
     stale = [page.name for page in sorted(FOLDER.glob("*.md")) if renewed(page.read_text()) != page.read_text()]
     if "--check" in sys.argv:
-        sys.exit(f"Other numbers have been measured for {', '.join(stale)}: run `python docs/measured.py`." if stale else 0)
+        sys.exit(
+            f"Other numbers have been measured for {', '.join(stale)}: run `python docs/measured.py`." if stale else 0
+        )
     for name in stale:
         (FOLDER / name).write_text(renewed((FOLDER / name).read_text()))
 

@@ -50,7 +50,9 @@ SHOTS = {
     "parameters": Shot("parameters?model=digits-vp-dpi&t=0.3", "[data-part=headline][data-db]"),
     "layers": Shot("layers?model=digits-vp-dpi&t=0.3", ".layers[data-s] .row >> nth=0"),
     "trajectories": Shot(
-        "trajectories?model=mixture2d-flow-dpi&t=0.35&steps_a=8&steps_b=8", ".column canvas[data-k] >> nth=2", (1280, 900)
+        "trajectories?model=mixture2d-flow-dpi&t=0.35&steps_a=8&steps_b=8",
+        ".column canvas[data-k] >> nth=2",
+        (1280, 900),
     ),
     "fashion": Shot("trajectories?model=fashion-flow-dpi&t=0&runs=1&steps_a=12", ".column canvas[data-k] >> nth=0"),
     "compare": Shot("compare?model=digits-vp-dpi&t=0.3", ".comparer[data-k]"),

@@ -42,7 +42,9 @@ def test_it_builds_without_a_warning_and_its_pages_fetch_nothing(tmp_path):
     assert built.returncode == 0, built.stdout + built.stderr
     pages = list(tmp_path.glob("*.html"))
     assert {"guide.html", "RESULTS.html", "CHANGELOG.html"} <= {page.name for page in pages}
-    fetched = re.compile(r"""<(?:script|img|link[^>]*rel="?(?:stylesheet|preconnect)"?)[^>]*(?:src|href)="?https?://[^">]*""")
+    fetched = re.compile(
+        r"""<(?:script|img|link[^>]*rel="?(?:stylesheet|preconnect)"?)[^>]*(?:src|href)="?https?://[^">]*"""
+    )
     assert [found for page in pages for found in fetched.findall(page.read_text())] == []
     assert "dpi_core.interpolation.DPI.materialize" in (tmp_path / "api.html").read_text()
 

@@ -23,7 +23,7 @@ OPTIONS = {"resultTypes": ["violations"], "runOnly": ["wcag2a", "wcag2aa", "wcag
 
 
 def serious_findings(page, name):
-    """"rule, selector: what is wrong" of what axe calls serious or critical; nothing of Streamlit's own is excused."""
+    """ "rule, selector: what is wrong" of what axe calls serious or critical; nothing of Streamlit's own is excused."""
     page.locator(PAGES[name]).wait_for()
     expect(page.get_by_test_id("stApp")).to_have_attribute("data-test-script-state", "notRunning")
     found = Axe().run(page, options=OPTIONS).response["violations"]
