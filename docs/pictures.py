@@ -51,7 +51,7 @@ SHOTS = {
     "layers": Shot("layers?model=digits-vp-dpi&t=0.3", ".layers[data-s] .row >> nth=0"),
     "trajectories": Shot(
         "trajectories?model=mixture2d-flow-dpi&t=0.35&steps_a=8&steps_b=8",
-        ".column canvas[data-k] >> nth=2",
+        ".column canvas[data-k] >> nth=0",
         (1280, 900),
     ),
     "fashion": Shot("trajectories?model=fashion-flow-dpi&t=0&runs=1&steps_a=12", ".column canvas[data-k] >> nth=0"),
