@@ -33,6 +33,7 @@ log = logging.getLogger(__name__)
 # Slider, pictures and charts fit a 1280 × 720 screen.
 COMPACT = """<style>
 .stMainBlockContainer { padding: 4.2rem clamp(1rem, 2.5vw, 2rem) 1rem }
+.stMarkdown [data-testid="stCaptionContainer"] { opacity: 0.8 } /* Streamlit's 0.6 is too faint to read on white */
 .st-key-inputs_row { min-height: 2.5rem; margin: -0.25rem 0 } /* as high with a progress bar as without */
 </style>"""
 

@@ -66,7 +66,7 @@ class LayerDetail {
     this.weights.blend.draw(blend(this.theta0, this.theta1, lam ?? 0), reach);
     this.element.querySelector('[data-weights="blend"]').dataset.lam = lam === null ? "" : lam.toFixed(4);
     write(this.part("blend-title"), lam === null ? "Weight" : `θ at t ${s.toFixed(2)}: λ ${lam.toFixed(2)}`);
-    this.part("blend-title").style.color = lam === null ? "" : parameterColor(lam);
+    this.part("blend-title").style.setProperty("--parameters", lam === null ? "" : parameterColor(lam));
     if (!this.theta1) return;
     this.weights.theta0.draw((i) => this.theta0[i], reach);
     this.weights.theta1.draw((i) => this.theta1[i], reach);
