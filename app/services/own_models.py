@@ -204,7 +204,7 @@ def from_folder(text: str, known: Sequence[Source]) -> Source:
             return _checked(folder, "folder", known, str(folder.relative_to(root)), str(folder))
     # The same words whether it exists or not: a stranger learns nothing about other folders.
     raise ValueError(
-        f"{text!r} is no checkpoint folder below {' or '.join(map(str, allowed))}; choose one there, without links that"
+        f"{text[:120]!r} is no checkpoint folder below {' or '.join(map(str, allowed))}; choose one there, without links that"
         " lead out of it."
     )
 

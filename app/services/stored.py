@@ -150,7 +150,7 @@ def _read_json(file: Path, needed: tuple[str, ...] = ()) -> dict[str, Any]:
             f"{file.parent.name}/{file.name} cannot be read ({error.strerror}); restore the file."
         ) from error
     except ValueError as error:
-        raise ValueError(f"{file.parent.name}/{str(error).rstrip('.')}; restore the file.") from error
+        raise ValueError(f"{file.parent.name}/{error}") from error
     if not isinstance(content, dict) or not all(name in content for name in needed):
         holds = f"an object with {', '.join(needed)}" if needed else "an object"
         raise ValueError(f"{file.parent.name}/{file.name} is not {holds}; restore the file.")

@@ -17,7 +17,10 @@ FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", "AVIF", "PPM")
 """Formats that are nothing but data: Pillow hands PostScript to an interpreter."""
 
 TOO_MANY_PIXELS = (Image.DecompressionBombError, Image.DecompressionBombWarning)
-DAMAGE = (OSError, SyntaxError, EOFError, ValueError, LookupError, TypeError, OverflowError, struct.error, Warning)
+DAMAGE = (
+    *(OSError, SyntaxError, EOFError, ValueError, LookupError, TypeError, OverflowError, struct.error, Warning),
+    RuntimeError,  # of the AVIF decoder
+)
 
 
 def read_upload(content: bytes, shape: tuple[int, int, int]) -> Upload:
