@@ -12,6 +12,7 @@ from streamlit.navigation.page import StreamlitPage
 from app import state
 from app.records import StoredModel
 from app.services import cache
+from app.views.numbers import whole_number
 from app.views.plain import plain
 
 VIEWS = ("denoise", "parameters", "layers", "trajectories", "compare", "models", "runs", "learn")
@@ -118,16 +119,8 @@ def _card(model: StoredModel) -> str:
 
 
 def _choose_seed() -> int:
-    return int(
-        st.sidebar.number_input(
-            "Seed",
-            min_value=0,
-            max_value=state.MAX_SEED,
-            key=state.SEED,
-            bind="query-params",
-            help="Of the choice of inputs and of their noise. Stored frames have seed 0; others are computed.",
-        )
-    )
+    help_text = "Of the choice of inputs and of their noise. Stored frames have seed 0; others are computed."
+    return whole_number(st.sidebar, "Seed", 0, state.MAX_SEED, 0, state.SEED, help=help_text)
 
 
 def _choose_device() -> str:

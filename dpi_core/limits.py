@@ -131,7 +131,9 @@ def read_json(file: Path, limits: Limits | None = None) -> Any:
     try:
         return json.loads(file.read_text())
     except RecursionError:
-        raise ValueError(f"{file.name} is not valid JSON that can be read: it is nested too deeply; restore the file.") from None
+        raise ValueError(
+            f"{file.name} is not valid JSON that can be read: it is nested too deeply; restore the file."
+        ) from None
     except ValueError as error:
         raise ValueError(f"{file.name} is not valid JSON ({error}); restore the file.") from error
 
@@ -218,7 +220,9 @@ def _span(file: Path, name: str, entry: Any) -> tuple[int, int]:
     shape = entry.get("shape") if isinstance(entry, dict) else None
     offsets = entry.get("data_offsets") if isinstance(entry, dict) else None
     kind = entry.get("dtype") if isinstance(entry, dict) else None
-    if not (_are_sizes(shape) and _are_sizes(offsets) and len(offsets) == 2 and isinstance(kind, str) and kind in ITEM_BYTES):
+    if not (
+        _are_sizes(shape) and _are_sizes(offsets) and len(offsets) == 2 and isinstance(kind, str) and kind in ITEM_BYTES
+    ):
         raise _unreadable(file, f"the entry of {name[:80]!r} lacks type, shape or place")
     begin, end = offsets
     if end - begin != math.prod(shape) * ITEM_BYTES[kind]:

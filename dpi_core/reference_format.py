@@ -142,7 +142,9 @@ def find_table(tensors: Mapping[str, Tensor]) -> tuple[str, Tensor]:
             " import a file that holds one."
         )
     if not phi.is_floating_point() or not bool(torch.isfinite(phi).all()):
-        raise ValueError(f"{name} is of {phi.dtype} or not finite, but a table of λ is made of real numbers; mend the file.")
+        raise ValueError(
+            f"{name} is of {phi.dtype} or not finite, but a table of λ is made of real numbers; mend the file."
+        )
     for other in found[1:]:
         if tensors[other].shape != phi.shape or not torch.equal(tensors[other], phi):
             raise ValueError(f"{name} and {other} differ, but the whole network shares one λ; import one curve.")

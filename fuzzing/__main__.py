@@ -8,7 +8,7 @@ import sys
 import time
 
 CASES = 100_000
-NAMES = ("config", "weights", "folder", "state_dict", "image", "link", "address")
+NAMES = ("config", "weights", "folder", "state_dict", "image", "link", "address", "page")
 
 
 def main() -> None:

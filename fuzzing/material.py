@@ -175,7 +175,12 @@ def pictures() -> tuple[bytes, ...]:
     wide = [Image.fromarray(gray.astype(kind)) for kind in (np.uint16, np.int32, np.float32)]
     modes = [photo.convert(mode) for mode in ("1", "L", "LA", "P", "RGBA", "CMYK")]
     written = [_saved(photo, kind) for kind in ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", "AVIF", "PPM")]
-    return (*written, *(_saved(image, "TIFF") for image in [*wide, *modes]), _saved(modes[4], "PNG"), _saved(wide[0], "PNG"))
+    return (
+        *written,
+        *(_saved(image, "TIFF") for image in [*wide, *modes]),
+        _saved(modes[4], "PNG"),
+        _saved(wide[0], "PNG"),
+    )
 
 
 def _saved(image: Image.Image, kind: str) -> bytes:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 import resource
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -54,21 +55,23 @@ class Target:
         """Tries one case and checks what became of it."""
         self._before = self._before or peak_megabytes()
         began = time.process_time()
-        try:
+        with sentences_allowed(self._count_refused):
             self.attempt(case)
-        except (ValueError, OSError) as error:
-            self.refused += 1
-            check_sentence(str(error))
         seconds, grown = time.process_time() - began, peak_megabytes() - self._before
         self.tried += 1
         self.slowest = max(self.slowest, seconds)
         assert seconds < MOST_SECONDS, f"it took {seconds:.1f} s"
         assert grown < self.megabytes, f"the process has grown by {grown} MB"
 
+    def _count_refused(self) -> None:
+        self.refused += 1
+
     def run(self, cases: int, start: int = 0) -> None:
         """Tries many cases by hypothesis, the same ones at every call with the same `start`."""
         for first in range(0, cases, CHUNK):
-            test = settings(max_examples=min(CHUNK, cases - first), **OPTIONS)(given(self.cases)(lambda case: self(case)))
+            test = settings(max_examples=min(CHUNK, cases - first), **OPTIONS)(
+                given(self.cases)(lambda case: self(case))
+            )
             seed(start + first)(test)()
 
     def fuzz_one_input(self, content: bytes) -> None:
@@ -83,6 +86,16 @@ OPTIONS: dict[str, Any] = {
     "database": None,
     "suppress_health_check": list(HealthCheck),
 }
+
+
+@contextmanager
+def sentences_allowed(refused: Callable[[], None] = lambda: None) -> Iterator[None]:
+    """What may be raised inside: a ValueError or OSError of one sentence; `refused` hears of it."""
+    try:
+        yield
+    except (ValueError, OSError) as error:
+        refused()
+        check_sentence(str(error))
 
 
 def check_sentence(text: str) -> None:

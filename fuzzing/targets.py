@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 import string
 from functools import cache
 from typing import Any
+from unittest.mock import patch
 
 import torch
 from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
 from safetensors.torch import save as as_safetensors
+from streamlit.testing.v1 import AppTest
+from streamlit.util import calc_hash
 
 import dpi_core
 from app import state
 from app.figures.trajectories import read_table
 from app.records.curves import decode
+from app.services import cache as app_cache
 from app.services import own_models, stored
+from app.services.inference import Engine
 from app.services.own_models import Uploads
 from app.services.uploads import read_upload
 from dpi_core import hub
@@ -25,7 +31,7 @@ from dpi_core.build import build_denoiser, recipe_from_dict
 from dpi_core.reference_format import export_reference, import_reference
 from dpi_core.state_dicts import read_state_dict
 from fuzzing import material
-from fuzzing.target import Target
+from fuzzing.target import Target, check_sentence, sentences_allowed
 
 # Checkpoints -----------------------------------------------------------------------------------------------------
 
@@ -59,8 +65,6 @@ def _uploads() -> Uploads:
 
 def _folders() -> SearchStrategy[dict[str, bytes]]:
     """One or two files of a checkpoint spoilt, dropped or added."""
-    import json
-
     intact = material.files()
     one = st.one_of(
         *(
@@ -174,13 +178,16 @@ KEYS = (
         for setting in (state.RUN_MODEL, state.SAMPLER, state.STEPS, state.GRID, state.RUN_LAM, state.FROZEN_AT, state.TABLE)
         for run in (0, 1)
     ),
+    *("layers_on", "layers_tab", "layers_by_pinning", "layers_by_attribution", "pixel_row", "pixel_column", "runs_shown"),
 )  # fmt: skip
 """The parameters of a URL."""
 
 NUMBERS = st.sampled_from(
     ["", "0", "1", "-1", "0.5", "1e400", "nan", "inf", "-0.0", "1_0", "٣", "²", "9" * 30, "9" * 5000, "0x10", "1e-400"]
 )
-WORDS = st.sampled_from(["digits-vp-dpi", "Upload", "Stored", "true", "layers", "<b>x</b>", "../..", "%00", "a" * 3000, "\x00"])
+WORDS = st.sampled_from(
+    ["digits-vp-dpi", "Upload", "Stored", "true", "layers", "<b>x</b>", "../..", "%00", "a" * 3000, "\x00"]
+)
 VALUES = st.one_of(
     NUMBERS,
     WORDS,
@@ -189,6 +196,8 @@ VALUES = st.one_of(
     st.lists(st.tuples(NUMBERS, NUMBERS).map(":".join), max_size=3).map(",".join),
     st.lists(NUMBERS, max_size=4).map(" ".join),
 )
+LINKS = st.dictionaries(st.sampled_from(KEYS), VALUES, max_size=8)
+VIEWS = ("denoise", "parameters", "layers", "trajectories", "compare", "models", "runs", "learn")
 
 
 def read_link(query: dict[str, str]) -> None:
@@ -198,32 +207,45 @@ def read_link(query: dict[str, str]) -> None:
     assert place.step >= 1 and all(guess is None or abs(guess) < float("inf") for guess in place.answers.values())
     assert state.place_of(state.place_query(place)).step == (place.step if place.lesson else 1)
     for text in query.values():
-        for read in (lambda text: decode(text, 2, 9), read_table):
-            try:
-                curves = read(text)
-            except ValueError as error:
-                from fuzzing.target import check_sentence
-
-                check_sentence(str(error))
-            else:
-                assert all(0 <= lam <= 1 for curve in curves for lam in (curve if isinstance(curve, tuple) else (curve,)))
+        with sentences_allowed():
+            assert all(0 <= lam <= 1 for curve in decode(text, 2, 9) for lam in curve)
+        with sentences_allowed():
+            assert all(0 <= lam <= 1 for lam in read_table(text))
 
 
 def open_address(text: str) -> None:
-    """Names typed on the Models page: a folder below the operator's root, and a repository, which is not fetched."""
+    """Names typed on the Models page: a repository, which is not fetched, and a folder below the operator's root."""
+    with sentences_allowed():
+        hub.parse(f"{hub.SCHEME}{text}")
     root = material.scratch() / "root"
     root.mkdir(exist_ok=True)
-    os.environ["DPI_ROOTS"] = str(root)
-    try:
-        hub.parse(f"{hub.SCHEME}{text}")
-    except ValueError as error:
-        from fuzzing.target import check_sentence
-
-        check_sentence(str(error))
-    own_models.from_folder(text, [])
+    with patch.dict(os.environ, DPI_ROOTS=str(root)):
+        own_models.from_folder(text, [])
 
 
-# ---------------------------------------------------------------------------------------------------------------
+# Pages -----------------------------------------------------------------------------------------------------------
+
+
+def open_page(case: tuple[str, dict[str, str]]) -> None:
+    """A page of the app as a link opens it; the queue of its engine is full, so nothing is computed."""
+    view, query = case
+    app = AppTest.from_file(str(stored.CHECKPOINTS.parent / "app" / "main.py"), default_timeout=60)
+    app._page_hash = "" if view == "denoise" else calc_hash(view)  # as the browser asks for a page
+    for key, value in query.items():
+        app.query_params[key] = value
+    with patch.object(app_cache, "engine", _busy_engine):
+        app.run()
+    assert not app.exception, (app.exception[0].message, app.exception[0].stack_trace)
+    for said in (*app.error, *app.warning):
+        check_sentence(said.value)
+
+
+@cache
+def _busy_engine() -> Engine:
+    return Engine(most_waiting=0)
+
+
+# -----------------------------------------------------------------------------------------------------------------
 
 
 def targets() -> dict[str, Target]:
@@ -234,7 +256,8 @@ def targets() -> dict[str, Target]:
         Target("folder", _folders(), upload_folder, 0.1),
         Target("state_dict", _state_dicts(), import_state_dict, 0.1),
         Target("image", _pictures(), read_picture, 0.2, megabytes=600),
-        Target("link", st.dictionaries(st.sampled_from(KEYS), VALUES, max_size=8), read_link, 0.1),
-        Target("address", st.text(max_size=40) | VALUES, open_address, 0.1),
+        Target("link", LINKS, read_link, 0.1),
+        Target("address", st.text(max_size=40) | VALUES, open_address, 0.095),
+        Target("page", st.tuples(st.sampled_from(VIEWS), LINKS), open_page, 0.005),
     )
     return {target.name: target for target in found}

@@ -46,7 +46,9 @@ from app.records import (
     StoredModel,
 )
 from app.views.charts import show
+from app.views.numbers import whole_number
 from app.views.own_image import choose_upload
+from app.views.plain import plain
 from app.views.progress import computed
 
 JUDGED_IMAGES, JUDGED_POINTS = 64, 512
@@ -206,7 +208,9 @@ def _name_what_is_missing(shown: Shown) -> None:
     asked = state.recall(state.LAYER)
     if asked not in shown.result.names and state.is_from_link(state.LAYER):
         st.warning(
-            f"There is no layer {asked!r} in {shown.model.name}, so {shown.result.most} is shown: choose a row of the table."
+            plain(
+                f"There is no layer {asked!r} in {shown.model.name}, so {shown.result.most} is shown: choose a row of the table."
+            )
         )
 
 
@@ -325,7 +329,7 @@ def _field_tab(shown: Shown) -> None:
     height, width = shown.model.recipe["shape"][1:]
     row = st.container(horizontal=True, vertical_alignment="bottom")
     y, x = (
-        int(row.number_input(f"{name} of the pixel", 0, size - 1, size // 2, key=f"pixel_{name.lower()}", bind="query-params"))
+        whole_number(row, f"{name} of the pixel", 0, size - 1, size // 2, f"pixel_{name.lower()}")
         for name, size in (("Row", height), ("Column", width))
     )  # fmt: skip
     sample = int(state.recall(state.SAMPLE) or 0)

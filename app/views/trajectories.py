@@ -43,6 +43,8 @@ from app.records.curves import decode
 from app.services import cache, exports
 from app.views.awaited import awaited
 from app.views.charts import show
+from app.views.numbers import whole_number
+from app.views.plain import plain
 from app.views.progress import computed
 
 IMAGES, POINTS = 16, 2000
@@ -102,7 +104,7 @@ def page(model: StoredModel, seed: int, device: str) -> None:
     try:
         chosen = _choose(model, seed, device)
     except ValueError as error:
-        st.error(str(error))
+        st.error(plain(str(error)))
         return
     slot = st.container()
     with slot:
@@ -190,12 +192,12 @@ def _choose_start(row: Any, model: StoredModel, seed: int) -> Start:
     if chosen != BETWEEN:
         return Start(Inputs("samples" if chosen == NOISE else cast(InputKind, chosen), count, seed))
     pair = [
-        row.number_input(label, 1, MAX_SAMPLE, default, key=key, bind="query-params", width=110)
+        whole_number(row, label, 1, MAX_SAMPLE, default, key, width=110)
         for label, default, key in (("First sample", 1, state.FIRST), ("Last sample", 2, state.SECOND))
     ]
     if pair[0] == pair[1]:
         raise ValueError("Both ends are the same sample; choose two, so that there is something between them.")
-    return Start(Inputs("samples", count, seed), (int(pair[0]) - 1, int(pair[1]) - 1))
+    return Start(Inputs("samples", count, seed), (pair[0] - 1, pair[1] - 1))
 
 
 def _choose_run(
@@ -229,10 +231,8 @@ def _choose_steps(place: Any, sampler: str, default: int, index: int) -> tuple[i
     if sampler in ADAPTIVE:
         place.caption("Chooses its own steps.")
         return 0, "uniform"
-    steps = place.number_input(
-        "Steps", 1, MAX_STEPS, default, key=state.run_key(state.STEPS, index), bind="query-params"
-    )
-    return int(steps), _select(st, "Steps lie", GRID_NAMES, "uniform", state.GRID, index)
+    steps = whole_number(place, "Steps", 1, MAX_STEPS, default, state.run_key(state.STEPS, index))
+    return steps, _select(st, "Steps lie", GRID_NAMES, "uniform", state.GRID, index)
 
 
 def _choose_curve(curve: str, index: int) -> dict[str, Any]:
