@@ -94,11 +94,15 @@ class Uploads:
             ValueError: a file is missing, unknown, damaged or too large, or does not fit the others; one sentence.
         """
         _check_names(files)
-        with self._lock:
-            folder = self._place(session, sum(len(content) for content in files.values()))
         try:
-            for name, content in files.items():
-                (folder / name).write_bytes(content)
+            with self._lock:
+                folder = self._place(session, sum(len(content) for content in files.values()))
+            _write(folder, files)
+        except OSError as error:
+            raise ValueError(
+                f"the server cannot keep these files now ({error.strerror}); try again later, or run the app yourself."
+            ) from None
+        try:
             return _checked(folder, "upload", known)
         except BaseException:
             shutil.rmtree(folder, ignore_errors=True)
@@ -165,6 +169,16 @@ class Uploads:
     def _watch(self) -> None:
         while not self._closed.wait(SWEEP_SECONDS):
             self.expire()
+
+
+def _write(folder: Path, files: Mapping[str, bytes | memoryview]) -> None:
+    """Writes files; where that fails nothing of them stays."""
+    try:
+        for name, content in files.items():
+            (folder / name).write_bytes(content)
+    except OSError:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
 
 
 def roots() -> tuple[Path, ...]:
