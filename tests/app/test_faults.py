@@ -152,16 +152,7 @@ def test_the_command_line_says_in_one_sentence_that_the_disk_is_full(disk, capsy
     disk.fill()
     with pytest.raises(SystemExit):
         main(
-            [
-                "export",
-                str(folder),
-                "--at",
-                "0.5",
-                "--format",
-                "safetensors",
-                "--out",
-                str(disk.folder / "flat.safetensors"),
-            ]
+            ["export", str(folder), "--to", "safetensors", "--s", "0.5", "--out", str(disk.folder / "flat.safetensors")]
         )
     said = one_sentence(capsys.readouterr().err)
     assert "No space left" in said or "too large" in said
@@ -192,11 +183,14 @@ def test_a_process_killed_while_it_saves_leaves_one_whole_checkpoint(tmp_path):
     models = [made(0), made(1)]
     folder = dpi_core.save(models[0], tmp_path / "ring")
     rng, found = torch.Generator().manual_seed(0), set()
-    for _ in range(20):
-        process = forked(lambda: [dpi_core.save(model, folder) for _ in range(10_000) for model in models[::-1]])
-        time.sleep(0.02 + 0.03 * torch.rand((), generator=rng).item())
+    for _ in range(12):
+        process, saved = forked(lambda: (dpi_core.save(model, folder) for _ in range(10_000) for model in models[::-1]))
+        for _ in range(int(torch.randint(1, 4, (), generator=rng))):
+            os.read(saved, 1)
+        time.sleep(0.005 * torch.rand((), generator=rng).item())
         os.kill(process, signal.SIGKILL)
         os.waitpid(process, 0)
+        os.close(saved)
         left = dpi_core.load(folder)
         which = left.metrics["seed"]
         found.add(which)
@@ -207,17 +201,20 @@ def test_a_process_killed_while_it_saves_leaves_one_whole_checkpoint(tmp_path):
     assert_close(weights(dpi_core.load(dpi_core.save(models[1], folder))), weights(models[1]), **exactly)
 
 
-def forked(work):
-    """A copy of this process that does nothing else."""
+def forked(steps):
+    """A copy of this process that does nothing but take these steps; a byte can be read after each of them."""
+    told, tell = os.pipe()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # the other threads are not needed there
         process = os.fork()
     if process == 0:
         try:
-            work()
+            for _ in steps():
+                os.write(tell, b"x")
         finally:
-            os._exit(0)
-    return process
+            os._exit(1)
+    os.close(tell)
+    return process, told
 
 
 # A lost device ---------------------------------------------------------------------------------------------------
