@@ -127,11 +127,15 @@ def session_id() -> str:
 
 
 def read_cursor() -> Cursor:
-    """The cursor of the URL, or where it was on the page before; what cannot be read counts as absent."""
-    s = _unit_interval(st.query_params.get(T))
-    if s is None:
-        return st.session_state.get(_CURSOR, Cursor())
-    return Cursor(s, _unit_interval(st.query_params.get(LAM)))
+    """The cursor of the URL, or where it was on the page before."""
+    found = cursor_of(st.query_params)
+    return st.session_state.get(_CURSOR, Cursor()) if found is None else found
+
+
+def cursor_of(query: Mapping[str, str]) -> Cursor | None:
+    """The cursor in URL parameters; what cannot be read counts as absent."""
+    s = _unit_interval(query.get(T))
+    return None if s is None else Cursor(s, _unit_interval(query.get(LAM)))
 
 
 def write_cursor(cursor: Cursor) -> None:
@@ -200,15 +204,19 @@ def read_place(model: str) -> Place:
     has_moved = context is not None and context.is_history_navigation
     if _PLACE in st.session_state and not has_moved:
         return known_place(model)
-    place = Place(
-        lesson=st.query_params.get(LESSON, ""),
-        step=_step(st.query_params.get(STEP, "1")),
-        answers=_answers(st.query_params.get(ANSWER, "")),
-        present=st.query_params.get(PRESENT) == "1",
-        done=tuple(key for key in st.query_params.get(DONE, "").split(",") if key),
-    )
-    reading = st.session_state.get(_PLACE)
+    place, reading = place_of(st.query_params), st.session_state.get(_PLACE)
     return place if reading is None or reading.model == model else replace(place, answers={})
+
+
+def place_of(query: Mapping[str, str]) -> Place:
+    """The place in URL parameters; what cannot be read counts as absent."""
+    return Place(
+        lesson=query.get(LESSON, ""),
+        step=_step(query.get(STEP, "1")),
+        answers=_answers(query.get(ANSWER, "")),
+        present=query.get(PRESENT) == "1",
+        done=tuple(key for key in query.get(DONE, "").split(",") if key),
+    )
 
 
 def known_place(model: str) -> Place:
@@ -370,7 +378,8 @@ def _answers(text: str) -> dict[int, float | None]:
             value = float(guess) if guess else None
         except ValueError:
             continue
-        if colon and step.isascii() and step.isdigit() and (value is None or math.isfinite(value)):
+        # Python reads no integer of thousands of digits.
+        if colon and step.isascii() and step.isdigit() and len(step) < 4 and (value is None or math.isfinite(value)):
             found[int(step)] = value
     return found
 

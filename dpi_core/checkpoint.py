@@ -13,7 +13,8 @@ import json
 import math
 import os
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -42,17 +43,21 @@ DTYPES = {torch.float32: "F32", torch.float64: "F64", torch.float16: "F16", torc
 
 
 def save(model: Model, path: str | Path) -> Path:
-    """Writes weights, config and metrics into the folder `path`, each file atomically.
+    """Writes weights, config and metrics into the folder `path`: all of them, or, where that fails, none.
 
     Returns:
         The folder.
+
+    Raises:
+        OSError: the disk is full, or the folder cannot be written; what was there before is untouched.
     """
     folder = Path(path)
     folder.mkdir(parents=True, exist_ok=True)
-    write_json(folder / CONFIG, recipe_to_dict(model.recipe))
-    if model.metrics:
-        write_json(folder / METRICS, model.metrics)
-    write_tensors(folder / WEIGHTS, model.net.state_dict())
+    metrics = {folder / METRICS: _json_writer(model.metrics)} if model.metrics else {}
+    weights = _tensor_writer(model.net.state_dict(), {})
+    _write_atomically(
+        {folder / WEIGHTS: weights, folder / CONFIG: _json_writer(recipe_to_dict(model.recipe)), **metrics}
+    )
     return folder
 
 
@@ -77,12 +82,24 @@ def load(
             message says which and why.
     """
     folder = hub.folder_of(path)
-    with allowing(allow):
+    with allowing(allow), _readable(folder):
         recipe = check(folder, limits)
         denoiser = build_denoiser(recipe)
-    denoiser.net.load_state_dict(_read_weights(folder / WEIGHTS))
+        denoiser.net.load_state_dict(_read_weights(folder / WEIGHTS))
+        metrics = _read_metrics(folder, limits or Limits.from_environment())
     denoiser.to(device).eval()
-    return Model(denoiser, recipe, _read_metrics(folder, limits or Limits.from_environment()))
+    return Model(denoiser, recipe, metrics)
+
+
+@contextmanager
+def _readable(folder: Path) -> Iterator[None]:
+    """Says in a sentence that a file has been taken away, or may not be read."""
+    try:
+        yield
+    except OSError as error:
+        raise ValueError(
+            f"{folder} cannot be read ({in_one_line(error)}); restore its files, or see to their permissions."
+        ) from error
 
 
 def check(path: str | Path, limits: Limits | None = None) -> Recipe:
@@ -156,7 +173,7 @@ def _skeleton(recipe: Recipe, config: Path, found: Mapping[str, tuple[str, tuple
             return build_denoiser(recipe)
     except ValueError as error:
         raise ValueError(f"{config}: {in_one_line(error)}") from error
-    except (RuntimeError, TypeError, OverflowError, ArithmeticError, LookupError) as error:
+    except (RuntimeError, TypeError, ArithmeticError, LookupError, AttributeError) as error:
         raise ValueError(f"{config}: the network cannot be built ({in_one_line(error)}); mend the config.") from error
 
 
@@ -180,7 +197,7 @@ def _check_shape(config: Path, skeleton: Denoiser, shape: tuple[int, ...], limit
     try:
         with layers_within(skeleton.net, limits):
             found = tuple(skeleton(torch.empty(1, *shape, device="meta"), 0.5).shape[1:])
-    except (RuntimeError, ValueError, TypeError, ArithmeticError, LookupError) as error:
+    except (RuntimeError, ValueError, TypeError, ArithmeticError, LookupError, AttributeError) as error:
         raise ValueError(
             f"{config}: the network does not take samples of shape {shape} ({in_one_line(error)}); mend `shape`."
         ) from error
@@ -195,18 +212,30 @@ def _check_shape(config: Path, skeleton: Denoiser, shape: tuple[int, ...], limit
 
 def write_json(file: Path, data: Any) -> None:
     """Writes JSON atomically."""
-    write_text(file, json.dumps(data, indent=1, ensure_ascii=False) + "\n")
+    _write_atomically({file: _json_writer(data)})
 
 
 def write_text(file: Path, text: str) -> None:
     """Writes text atomically."""
-    _write_atomically(file, lambda temporary: Path(temporary).write_text(text))
+    _write_atomically({file: lambda temporary: temporary.write_text(text)})
 
 
 def write_tensors(file: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> None:
     """Writes tensors atomically as safetensors."""
+    _write_atomically({file: _tensor_writer(tensors, metadata or {})})
+
+
+Writer = Callable[[Path], Any]
+
+
+def _json_writer(data: Any) -> Writer:
+    text = json.dumps(data, indent=1, ensure_ascii=False) + "\n"
+    return lambda temporary: temporary.write_text(text)
+
+
+def _tensor_writer(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> Writer:
     owned = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
-    _write_atomically(file, lambda temporary: save_file(owned, temporary, dict(metadata or {})))
+    return lambda temporary: save_file(owned, temporary, dict(metadata))
 
 
 def save_training_state(file: Path, state: TrainingState) -> None:
@@ -225,19 +254,30 @@ def load_training_state(file: Path) -> TrainingState:
         with safe_open(file, framework="pt") as tensors:
             metadata = tensors.metadata() or {}
             return TrainingState(int(metadata["step"]), {name: tensors.get_tensor(name) for name in tensors.keys()})
-    except (SafetensorError, OSError, KeyError) as error:
+    except (SafetensorError, OSError, KeyError, ValueError) as error:
         raise ValueError(f"{file} is not a training state ({error}); remove it to start again.") from error
 
 
-def _write_atomically(file: Path, write: Callable[[str], Any]) -> None:
-    handle, temporary = tempfile.mkstemp(dir=file.parent, prefix=f".{file.name}.")
-    os.close(handle)
+def _write_atomically(writers: Mapping[Path, Writer]) -> None:
+    """Writes files of one folder beside their places and then moves them there: all are written, or none is touched."""
+    temporaries: dict[Path, Path] = {}
     try:
-        write(temporary)
-        with open(temporary, "rb") as written:
-            os.fsync(written.fileno())
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, file)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+        for file, write in writers.items():
+            handle, name = tempfile.mkstemp(dir=file.parent, prefix=f".{file.name}.")
+            os.close(handle)
+            temporaries[file] = Path(name)
+            write(temporaries[file])
+            with temporaries[file].open("rb") as written:
+                os.fsync(written.fileno())
+            temporaries[file].chmod(0o644)
+        for file, temporary in temporaries.items():
+            temporary.replace(file)
+    except (OSError, SafetensorError) as error:
+        # safetensors says of a failed write only what the system said.
+        raise OSError(
+            f"{file} cannot be written ({in_one_line(error)}); free space there or choose another folder, and run the same"
+            " again: nothing that was saved before is lost."
+        ) from error
+    finally:
+        for temporary in temporaries.values():
+            temporary.unlink(missing_ok=True)

@@ -42,8 +42,10 @@ def main(arguments: list[str] | None = None) -> None:
     try:
         with allowing(getattr(options, "allow", ())):
             options.run(options)
-    except (ValueError, FloatingPointError) as error:
-        print(f"dpi_core {options.command}: {error}", file=sys.stderr)
+    except (ValueError, FloatingPointError, OSError) as error:
+        # Those of the system name no remedy; ours have no number.
+        remedy = "; see to the disk, and run the same again" if getattr(error, "errno", None) else ""
+        print(f"dpi_core {options.command}: {error}{remedy}", file=sys.stderr)
         sys.exit(2)
 
 

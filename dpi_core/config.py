@@ -31,7 +31,7 @@ def from_dict(cls: type[T], data: Any, where: str = "config") -> T:
             raise ValueError(f"{where} has the unknown key {key!r}; {_suggestion(key, fields)}")
     for name, field in fields.items():
         if name not in data and field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING:
-            raise ValueError(f"{where} lacks the key {name!r}, which {cls.__name__} needs.")
+            raise ValueError(f"{where} lacks the key {name!r}, which {cls.__name__} needs: write it there.")
     hints = typing.get_type_hints(cls)
     return cls(**{key: _convert(hints[key], value, f"{where}.{key}") for key, value in data.items()})
 

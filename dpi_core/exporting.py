@@ -16,10 +16,10 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import torch
-from safetensors.torch import save_file
 from torch import nn
 from torch.export import Dim, ExportedProgram
 
+from dpi_core.checkpoint import write_tensors
 from dpi_core.interpolation import DPI
 from dpi_core.model import Model
 from dpi_core.one_set import Blind
@@ -64,7 +64,7 @@ def about(model: Model, s: float | None) -> dict[str, str]:
 
 def write_safetensors(file: Path, network: nn.Module, shape: tuple[int, ...], text: About) -> None:
     """The plain state dict; tied parameters stand under each of their names."""
-    save_file({name: value.clone().contiguous() for name, value in network.state_dict().items()}, file, dict(text))
+    write_tensors(file, network.state_dict(), text)
 
 
 def write_program(file: Path, network: nn.Module, shape: tuple[int, ...], text: About) -> None:

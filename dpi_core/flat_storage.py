@@ -158,7 +158,9 @@ def parameters_in_scope(backbone: nn.Module, scope: Patterns) -> tuple[list[list
     chosen = [key for key, aliases in names.items() if any(matches(alias, scope) for alias in aliases)]
     if not chosen:
         known = ", ".join(aliases[0] for aliases in list(names.values())[:6])
-        raise ValueError(f"the scope {scope!r} matches no parameter; names here look like {known}.")
+        raise ValueError(
+            f"the scope {scope!r} matches no parameter; choose of the names here, which look like {known}."
+        )
     dtypes = {as_real(parameters[key]).dtype for key in chosen}
     devices = {parameters[key].device for key in chosen}
     if len(dtypes) > 1 or len(devices) > 1:

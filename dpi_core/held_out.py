@@ -15,6 +15,7 @@ import numpy as np
 import torch
 
 from dpi_core.build import Recipe, build_denoiser
+from dpi_core.checkpoint import write_text
 from dpi_core.config import from_dict
 from dpi_core.data import Data, ImageData
 from dpi_core.denoiser import Denoiser
@@ -64,7 +65,7 @@ class HeldOutScores:
         self.x0 = data.held_out_batch(_count(data), SCORING_SEED)
         self._judged: Denoiser | None = None
         kept = [log for log in read_held_out(self.file) if log.step <= step]
-        self.file.write_text("".join(map(_line, kept)))
+        write_text(self.file, "".join(map(_line, kept)))
 
     def add(self, state: TrainingState) -> None:
         """Scores the averaged weights of a state and writes its line."""

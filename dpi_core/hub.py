@@ -83,7 +83,9 @@ def parse(address: str) -> tuple[str, str | None]:
     """
     found = _ADDRESS.fullmatch(address)
     if found is None:
-        raise ValueError(f"{address!r} is no address on the Hub; write {SCHEME}<owner>/<repo>, @<revision> if need be.")
+        raise ValueError(
+            f"{address[:120]!r} is no address on the Hub; write {SCHEME}<owner>/<repo>, @<revision> if need be."
+        )
     return found["repo"], found["revision"]
 
 

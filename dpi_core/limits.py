@@ -131,9 +131,11 @@ def read_json(file: Path, limits: Limits | None = None) -> Any:
     try:
         return json.loads(file.read_text())
     except RecursionError:
-        raise ValueError(f"{file.name} is not valid JSON that can be read: it is nested too deeply.") from None
+        raise ValueError(
+            f"{file.name} is not valid JSON that can be read: it is nested too deeply; restore the file."
+        ) from None
     except ValueError as error:
-        raise ValueError(f"{file.name} is not valid JSON ({error}).") from error
+        raise ValueError(f"{file.name} is not valid JSON ({error}); restore the file.") from error
 
 
 @contextmanager
@@ -217,10 +219,13 @@ def _span(file: Path, name: str, entry: Any) -> tuple[int, int]:
     """Where a tensor lies in the file, checked against its type and shape."""
     shape = entry.get("shape") if isinstance(entry, dict) else None
     offsets = entry.get("data_offsets") if isinstance(entry, dict) else None
-    if not _are_sizes(shape) or not _are_sizes(offsets) or len(offsets) != 2 or entry.get("dtype") not in ITEM_BYTES:
+    kind = entry.get("dtype") if isinstance(entry, dict) else None
+    if not (
+        _are_sizes(shape) and _are_sizes(offsets) and len(offsets) == 2 and isinstance(kind, str) and kind in ITEM_BYTES
+    ):
         raise _unreadable(file, f"the entry of {name[:80]!r} lacks type, shape or place")
     begin, end = offsets
-    if end - begin != math.prod(shape) * ITEM_BYTES[entry["dtype"]]:
+    if end - begin != math.prod(shape) * ITEM_BYTES[kind]:
         raise _unreadable(file, f"{name[:80]!r} takes {end - begin} bytes, which is not what its shape needs")
     return begin, end
 

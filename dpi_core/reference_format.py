@@ -138,10 +138,13 @@ def find_table(tensors: Mapping[str, Tensor]) -> tuple[str, Tensor]:
     phi = tensors[name]
     if phi.numel() != max(phi.shape, default=0) or not 2 <= phi.numel() <= MAX_KNOTS:
         raise ValueError(
-            f"{name} has shape {tuple(phi.shape)}, but a table of λ is a row of 2 to {MAX_KNOTS:,} numbers."
+            f"{name} has shape {tuple(phi.shape)}, but a table of λ is a row of 2 to {MAX_KNOTS:,} numbers;"
+            " import a file that holds one."
         )
     if not phi.is_floating_point() or not bool(torch.isfinite(phi).all()):
-        raise ValueError(f"{name} is of {phi.dtype} or not finite, but a table of λ is made of real numbers.")
+        raise ValueError(
+            f"{name} is of {phi.dtype} or not finite, but a table of λ is made of real numbers; mend the file."
+        )
     for other in found[1:]:
         if tensors[other].shape != phi.shape or not torch.equal(tensors[other], phi):
             raise ValueError(f"{name} and {other} differ, but the whole network shares one λ; import one curve.")

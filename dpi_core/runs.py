@@ -58,8 +58,8 @@ class Run:
         if not self.leads:
             return [*self.logs, *steps]
         warned = False
-        with self.log_file.open("w") as stream, tqdm(total=self.steps, unit="step") as bar:
-            stream.writelines(_line(log) for log in self.logs)
+        checkpoint.write_text(self.log_file, "".join(map(_line, self.logs)))
+        with self.log_file.open("a") as stream, tqdm(total=self.steps, unit="step") as bar:
             for log in steps:
                 self.logs.append(log)
                 stream.write(_line(log))

@@ -78,7 +78,7 @@ def read_table(text: str) -> tuple[float, ...]:
         except ValueError:
             value = math.nan
         if not 0 <= value <= 1:
-            raise ValueError(f"λ = {word!r} is not a number in [0, 1]; write for example 0, 0.1, 0.9, 1.")
+            raise ValueError(f"λ = {word[:20]!r} is not a number in [0, 1]; write for example 0, 0.1, 0.9, 1.")
         values.append(value)
     if not 2 <= len(values) <= MAX_KNOTS:
         raise ValueError(f"the table of λ has {len(values)} numbers; write 2 to {MAX_KNOTS}, from s = 0 to s = 1.")

@@ -25,7 +25,7 @@ Limit = Callable[[Model], AbstractContextManager[None]]
 def within_memory(
     device: str, answer: Callable[[str, Limit], Result], forget: Callable[[], None]
 ) -> tuple[Result, str]:
-    """Computes; where memory runs out, in smaller and smaller parts, then on the CPU.
+    """Computes; where memory runs out, in smaller and smaller parts, then on the CPU; where the device is lost, there at once.
 
     Args:
         device: where it is to be computed.
@@ -33,7 +33,7 @@ def within_memory(
         forget: drops the models that the device holds, before another attempt.
 
     Returns:
-        The result, and a sentence for the user; empty if memory sufficed.
+        The result, and a sentence for the user; empty if nothing happened.
 
     Raises:
         ValueError: memory does not suffice anywhere.
@@ -41,16 +41,21 @@ def within_memory(
     attempts: list[tuple[str, int | None]] = [(device, None), *((device, rows) for rows in PARTS)]
     if device != "cpu":
         attempts.append(("cpu", None))
+    lost = False
     for where, rows in attempts:
+        if lost and where == device:
+            continue
         try:
             result = answer(where, lambda model, rows=rows: at_most(model.denoiser.net, rows))  # type: ignore[misc]
         except RuntimeError as error:
-            if not is_out_of_memory(error):
+            lost = lost or (where != "cpu" and is_lost(error))
+            if not lost and not is_out_of_memory(error):
                 raise
         else:
-            return result, _note(device, where, rows)
+            return result, _lost(device) if lost else _note(device, where, rows)
         forget()
-        release(device)
+        if not lost:
+            release(device)
     raise ValueError(f"the memory of {device} does not suffice; choose fewer inputs or a smaller model.")
 
 
@@ -60,9 +65,20 @@ def _note(device: str, where: str, rows: int | None) -> str:
     return "" if rows is None else f"The memory of {device} did not suffice for all at once: computed {rows} at a time."
 
 
+def _lost(device: str) -> str:
+    return f"{device} has stopped working: computed on the CPU; start the app again to use {device}."
+
+
+def is_lost(error: RuntimeError) -> bool:
+    """Whether a device has failed: after an error of its own it answers nothing in this process any more."""
+    is_its_own = isinstance(error, torch.AcceleratorError) or str(error).startswith("CUDA error")
+    return is_its_own and not is_out_of_memory(error)
+
+
 def is_out_of_memory(error: RuntimeError) -> bool:
     """Whether a device, or the CPU's allocator, had no more."""
-    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+    texts = "can't allocate memory", "CUDA error: out of memory"
+    return isinstance(error, torch.OutOfMemoryError) or any(text in str(error) for text in texts)
 
 
 def release(device: str) -> None:

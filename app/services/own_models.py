@@ -94,11 +94,15 @@ class Uploads:
             ValueError: a file is missing, unknown, damaged or too large, or does not fit the others; one sentence.
         """
         _check_names(files)
-        with self._lock:
-            folder = self._place(session, sum(len(content) for content in files.values()))
         try:
-            for name, content in files.items():
-                (folder / name).write_bytes(content)
+            with self._lock:
+                folder = self._place(session, sum(len(content) for content in files.values()))
+            _write(folder, files)
+        except OSError as error:
+            raise ValueError(
+                f"the server cannot keep these files now ({error.strerror}); try again later, or run the app yourself."
+            ) from None
+        try:
             return _checked(folder, "upload", known)
         except BaseException:
             shutil.rmtree(folder, ignore_errors=True)
@@ -167,6 +171,16 @@ class Uploads:
             self.expire()
 
 
+def _write(folder: Path, files: Mapping[str, bytes | memoryview]) -> None:
+    """Writes files; where that fails nothing of them stays."""
+    try:
+        for name, content in files.items():
+            (folder / name).write_bytes(content)
+    except OSError:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+
+
 def roots() -> tuple[Path, ...]:
     """Folders of the server whose checkpoints may be loaded: DPI_ROOTS, separated as in PATH; none by default."""
     given = [Path(text) for text in os.environ.get("DPI_ROOTS", "").split(os.pathsep) if text]
@@ -204,7 +218,7 @@ def from_folder(text: str, known: Sequence[Source]) -> Source:
             return _checked(folder, "folder", known, str(folder.relative_to(root)), str(folder))
     # The same words whether it exists or not: a stranger learns nothing about other folders.
     raise ValueError(
-        f"{text!r} is no checkpoint folder below {' or '.join(map(str, allowed))}; choose one there, without links that"
+        f"{text[:120]!r} is no checkpoint folder below {' or '.join(map(str, allowed))}; choose one there, without links that"
         " lead out of it."
     )
 

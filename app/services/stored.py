@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -121,16 +122,23 @@ def digest(folder: Path) -> str:
     """Of weights and config, so that a replaced checkpoint is another model."""
     found = hashlib.sha256()
     for file in ("config.json", "model.safetensors"):
-        if (folder / file).is_file():
-            with (folder / file).open("rb") as content:
-                while block := content.read(2**20):
-                    found.update(block)
+        # A file that is not there, or was taken away this moment, is part of no digest.
+        with suppress(FileNotFoundError), (folder / file).open("rb") as content:
+            while block := content.read(2**20):
+                found.update(block)
     return found.hexdigest()
 
 
 def modification_times(folder: Path) -> tuple[int, ...]:
     """When the files of a checkpoint were last written; part of the key under which it is cached."""
-    return tuple((folder / file).stat().st_mtime_ns if (folder / file).is_file() else 0 for file in FILES)
+    return tuple(_modified(folder / file) for file in FILES)
+
+
+def _modified(file: Path) -> int:
+    try:
+        return file.stat().st_mtime_ns
+    except OSError:  # it is not there, or was taken away this moment
+        return 0
 
 
 def _checked(file: Path, check: Callable[[Mapping[str, Any]], None], needed: tuple[str, ...] = ()) -> dict[str, Any]:
@@ -150,7 +158,7 @@ def _read_json(file: Path, needed: tuple[str, ...] = ()) -> dict[str, Any]:
             f"{file.parent.name}/{file.name} cannot be read ({error.strerror}); restore the file."
         ) from error
     except ValueError as error:
-        raise ValueError(f"{file.parent.name}/{str(error).rstrip('.')}; restore the file.") from error
+        raise ValueError(f"{file.parent.name}/{error}") from error
     if not isinstance(content, dict) or not all(name in content for name in needed):
         holds = f"an object with {', '.join(needed)}" if needed else "an object"
         raise ValueError(f"{file.parent.name}/{file.name} is not {holds}; restore the file.")

@@ -49,6 +49,7 @@ from app.records import (
 from app.views.charts import show
 from app.views.numbers import whole_number
 from app.views.own_image import choose_upload
+from app.views.plain import plain
 from app.views.progress import computed
 
 JUDGED_IMAGES, JUDGED_POINTS = 64, 512
@@ -208,7 +209,9 @@ def _name_what_is_missing(shown: Shown) -> None:
     asked = state.recall(state.LAYER)
     if asked not in shown.result.names and state.is_from_link(state.LAYER):
         st.warning(
-            f"There is no layer {asked!r} in {shown.model.name}, so {shown.result.most} is shown: choose a row of the table."
+            plain(
+                f"There is no layer {asked!r} in {shown.model.name}, so {shown.result.most} is shown: choose a row of the table."
+            )
         )
 
 

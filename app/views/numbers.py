@@ -19,7 +19,7 @@ def whole_number(
 ) -> int:
     """Draws the field and returns its number.
 
-    Streamlit by itself puts the default in the place of a link's bad number without a word, and fails on an infinite one.
+    Streamlit by itself puts the default in the place of a link's bad number without a word.
 
     Args:
         place: to draw it in.
@@ -33,31 +33,24 @@ def whole_number(
     """
     asked = st.query_params.get(key)
     if asked is not None and not low <= _number(asked) <= high:
-        state.refuse(key, asked[: QUOTED + 1])
+        state.refuse(key, asked[:QUOTED])
     refused = state.refused(key)
     if refused is not None:
         say.warning(
-            f"The link asks for {plain(refused[:QUOTED])} as “{label}”, which goes from {low} to {high}; it is set to {value}."
+            f"The link asks for {plain(refused)} as “{label}”, which goes from {low} to {high}; it is set to {value}."
         )
-    is_bound = asked is None or not math.isinf(_number(asked))
+    # The widget takes real numbers: one for integers stops the whole page where a link says "inf". Its default is left out
+    # where it is the lowest: beside what a page kept in the session it would make Streamlit complain.
+    default: Any = "min" if value == low else float(value)
     number = place.number_input(
-        label,
-        low,
-        high,
-        # "min" where that is meant: another default beside what a page kept in the session would make Streamlit complain.
-        "min" if value == low else value,
-        key=key,
-        bind="query-params" if is_bound else None,
-        on_change=state.forget_refused,
-        args=(key,),
-        **options,
-    )
-    return int(number)
+        label, float(low), float(high), default, 1.0, "%.0f",
+        key=key, bind="query-params", on_change=state.forget_refused, args=(key,), **options,
+    )  # fmt: skip
+    return round(number)
 
 
 def _number(text: str) -> float:
-    """What Streamlit reads; infinite for a number that is too long to be repeated."""
     try:
-        return float(text) if len(text) <= QUOTED else math.inf
+        return float(text)
     except ValueError:
         return math.nan

@@ -7,6 +7,7 @@ import streamlit as st
 from app import state
 from app.records import StoredModel, Upload
 from app.services.uploads import MAX_BYTES, read_upload
+from app.views.plain import plain
 
 
 def choose_upload(model: StoredModel) -> Upload | None:
@@ -21,6 +22,6 @@ def choose_upload(model: StoredModel) -> Upload | None:
         try:
             state.set_upload(read_upload(file.getvalue(), (channels, height, width)))
         except ValueError as error:
-            st.error(str(error))
+            st.error(plain(str(error)))
     image = state.upload()
     return image if image is not None and image.shape == (channels, height, width) else None

@@ -26,6 +26,7 @@ from app.records.curves import Curves, decode, encode
 from app.services import cache
 from app.views.charts import show
 from app.views.inputs import STORED, choose_inputs
+from app.views.plain import plain
 from app.views.progress import computed
 
 JUDGED_IMAGES, JUDGED_POINTS = 64, 2048
@@ -158,7 +159,7 @@ def _linked_curves(shape: tuple[int, ...]) -> Curves | None:
     try:
         return None if text is None else decode(text, *shape)
     except ValueError as error:
-        st.warning(f"The learned λ is shown: {error}")
+        st.warning(plain(f"The learned λ is shown: {error}"))
         return None
 
 

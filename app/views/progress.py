@@ -11,6 +11,7 @@ from app import state
 from app.records import Request, Result
 from app.services import cache
 from app.services.inference import Job
+from app.views.plain import plain
 
 T = TypeVar("T", bound=Result)
 
@@ -71,7 +72,7 @@ def _waiting(job: Job) -> str:
 
 
 def _explain(label: str, job: Job) -> None:
-    st.error(f"{label}: {job.error}")
+    st.error(plain(f"{label}: {job.error}"))
     st.button("Try again", key=f"again {label}", on_click=cache.engine().cancel, args=(state.session_id(), job))
 
 

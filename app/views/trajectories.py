@@ -45,6 +45,7 @@ from app.services import cache, exports
 from app.views.awaited import awaited
 from app.views.charts import show
 from app.views.numbers import whole_number
+from app.views.plain import plain
 from app.views.progress import computed
 
 IMAGES, POINTS = 16, 2000
@@ -104,7 +105,7 @@ def page(model: StoredModel, seed: int, device: str) -> None:
     try:
         chosen = _choose(model, seed, device)
     except ValueError as error:
-        st.error(str(error))
+        st.error(plain(str(error)))
         return
     st.html(Path(__file__).with_name("trajectories.css"))
     slot = st.container(key="runs_status")

@@ -2,6 +2,7 @@
 
 import io
 import struct
+import time
 import zlib
 
 import numpy as np
@@ -226,3 +227,22 @@ def test_a_damaged_file_either_gives_a_picture_or_one_sentence(kind):
             assert_one_sentence(str(error))
         else:
             assert pixels.shape == GRAY and np.abs(pixels).max() <= 1
+
+
+# Large ones ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("mode", ["L", "RGB", "RGBA", "I;16", "F"])
+def test_a_large_image_is_the_small_one(mode):
+    large = Image.fromarray(ramp()).resize((28 * 40, 28 * 40), Image.Resampling.NEAREST)
+    deep = {"I;16": np.asarray(large, np.uint16) * 257, "F": np.asarray(large, np.float32)}
+    image = Image.fromarray(deep[mode]) if mode in deep else large.convert(mode)
+    np.testing.assert_allclose(read_ramp(image, "TIFF"), ramp(), atol=1.5)
+
+
+def test_the_largest_images_take_no_two_seconds():
+    content = saved(Image.new("I;16", (7000, 7000), 40_000), "PNG", compress_level=1)
+    began = time.process_time()
+    pixels = read_upload(content, GRAY).array()
+    assert time.process_time() - began < 2
+    np.testing.assert_allclose((pixels + 1) * 127.5, 40_000 / 257, atol=1)

@@ -498,7 +498,11 @@ def test_a_bad_scalar_is_refused_with_its_value(s, message):
 @pytest.mark.parametrize(
     ("backbone", "scope", "message"),
     [
-        (nn.Linear(2, 2), "conv*", "scope 'conv\\*' matches no parameter; names here look like weight, bias"),
+        (
+            nn.Linear(2, 2),
+            "conv*",
+            "scope 'conv\\*' matches no parameter; choose of the names here, which look like weight, bias",
+        ),
         (nn.Linear(2, 2), (), "matches no parameter"),
         (nn.ReLU(), "*", "ReLU has no trainable parameter"),
         (nn.Linear(2, 2).requires_grad_(False), "*", "requires_grad_"),
