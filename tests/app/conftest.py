@@ -1,6 +1,7 @@
 """What the tests of the app share: the shipped checkpoints, and copies of them that a test may damage."""
 
 import json
+import re
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -49,3 +50,9 @@ def axes_without_title() -> Callable[[Any], list[str]]:
         ]
 
     return axes_without_title
+
+
+@pytest.fixture
+def unescaped() -> Callable[[str], str]:
+    """Gives Markdown as it is read, where it shows a text as it is."""
+    return lambda text: re.sub(r"\\(\W)", r"\1", text)

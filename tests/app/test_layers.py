@@ -88,10 +88,10 @@ def test_the_link_chooses_what_exists_and_nothing_else():
     assert in_link(app, "sample") == "0"
 
 
-def test_a_layer_that_a_link_asks_for_in_vain_is_named():
+def test_a_layer_that_a_link_asks_for_in_vain_is_named(unescaped):
     app = open_page("digits-vp-dpi", layer="nowhere")
     (warning,) = app.warning
-    assert warning.value.startswith("There is no layer 'nowhere' in digits-vp-dpi, so tail.2 is shown")
+    assert unescaped(warning.value).startswith("There is no layer 'nowhere' in digits-vp-dpi, so tail.2 is shown")
     assert "\n" not in warning.value and not app.error
     assert not app.run().warning
 

@@ -366,10 +366,10 @@ def test_a_link_shows_its_drawn_curve():
 
 
 @pytest.mark.parametrize("text", ["spoilt!", "AA__.AA__"])
-def test_a_damaged_link_is_said_to_be_so_and_the_page_stays_usable(text):
+def test_a_damaged_link_is_said_to_be_so_and_the_page_stays_usable(text, unescaped):
     app = open_page("digits-vp-dpi", drawn=text)
     (warning,) = app.warning
-    assert warning.value.startswith("The learned λ is shown: ") and "\n" not in warning.value
+    assert unescaped(warning.value).startswith("The learned λ is shown: ") and "\n" not in warning.value
     assert "curve = None  # the learned one" in app.code[0].value and len(app.metric) == 4
     assert "drawn" not in app.query_params
     assert not checked(app.run()).warning

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from playwright.sync_api import expect
 
-from app.components.layers import OWN, OWN_MODULES, SHARED, SHARED_MODULES, LayerTable, Statistic, _read, pack_table
+from app.components.layers import OWN, OWN_MODULES, SHARED, SHARED_MODULES, LayerTable, Statistic, pack_table
+from app.components.sources import read
 
 pytestmark = pytest.mark.e2e
 
@@ -34,15 +35,13 @@ def values():
 
 @pytest.fixture
 def page(browser, values):
-    js = _read(SHARED, (*SHARED_MODULES, "decode.js")) + "\n" + _read(OWN, OWN_MODULES)
+    js = read(SHARED, *SHARED_MODULES, "decode.js") + "\n" + read(OWN, *OWN_MODULES)
     js = js.replace("export default function (component)", "globalThis.mount = function (component)")
-    css = _read(SHARED, ("scrubber.css",)) + _read(OWN, ("layers.css",))
+    css = read(SHARED, "scrubber.css") + read(OWN, "layers.css")
     page = browser.new_page(viewport={"width": 1280, "height": 720})
     errors = []
     page.on("pageerror", lambda error: errors.append(str(error)))
-    page.set_content(
-        PAGE.format(css=css, html=_read(OWN, ("layers.html",)), js=f"{js}\nglobalThis.decode = decodeBlob;")
-    )
+    page.set_content(PAGE.format(css=css, html=read(OWN, "layers.html"), js=f"{js}\nglobalThis.decode = decodeBlob;"))
     one = Statistic("one", "One", "dB", "How to read it.", np.linspace(0, 1, 9), values)
     table = LayerTable(
         "m", NAMES, [name.split(".")[0] for name in NAMES], ["Conv2d"] * len(NAMES), [9] * len(NAMES), (one,)
