@@ -55,4 +55,4 @@ def axes_without_title() -> Callable[[Any], list[str]]:
 @pytest.fixture
 def unescaped() -> Callable[[str], str]:
     """Gives Markdown as it is read, where it shows a text as it is."""
-    return lambda text: re.sub(r"\\(\W)", r"\1", text)
+    return lambda text: re.sub(r"\\([\W_])", r"\1", text)
