@@ -21,11 +21,14 @@ TARGETS = {"x0": "x0", "eps": "ε", "v": "v", "velocity": "velocity", "score": "
 CONDITIONINGS = {
     "dpi": "DPI: two parameter sets and λ",
     "none": "one parameter set, blind to t",
-    "blind": "one parameter set, blind to t, predicts x0",
+    "blind": "one parameter set; nothing knows t",
     "input_map": "one parameter set, t as one more input",
     "embedding": "one parameter set, scaled and shifted by t",
-    "rescaling": "one parameter set, blind to t, predicts the noise",
+    "rescaling": "one parameter set, blind to t",
 }
+OWN_TARGETS = {"blind": "x0", "rescaling": "eps"}
+"""What a network predicts whatever its process says, by conditioning."""
+
 BACKBONES = {"unet": "U-Net", "mlp": "MLP", "drunet": "DRUNet", "dncnn": "DnCNN"}
 WEIGHTS_LICENCE = "MIT"
 """Of the weights that come with the app, like the code."""
@@ -75,7 +78,9 @@ def _data(model: StoredModel) -> str:
 
 def _process(model: StoredModel) -> str:
     process = model.recipe["process"]
+    conditioning = _section(model.recipe, "conditioning").get("kind")
     kind, target = str(process.get("kind")), str(process.get("prediction", "velocity"))
+    target = OWN_TARGETS.get(conditioning, target)
     return f"{PROCESSES.get(kind, kind)}, predicts {TARGETS.get(target, target)}"
 
 

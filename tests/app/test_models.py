@@ -4,6 +4,7 @@ from pathlib import Path
 
 from streamlit.testing.v1 import AppTest
 
+import dpi_core
 from app.figures.cards import facts, matches
 from app.services import stored
 
@@ -64,6 +65,13 @@ def test_the_card_is_shown_as_text(copy_checkpoint):
     app = press(open_models(), "Card", "digits-vp-none")
     assert [code.value for code in app.code] == [hostile]
     assert not any("example.org" in text.value for text in app.markdown)
+
+
+def test_a_card_says_what_the_network_predicts_and_not_its_recipe():
+    for name in stored.model_names():
+        model = stored.read_model(name)
+        target = {"v": "v", "velocity": "velocity", "x0": "x0"}[dpi_core.load(model.key.folder).process.prediction]
+        assert dict(facts(model))["Process"].endswith(f"predicts {target}")
 
 
 def test_forty_models_are_searched(copy_checkpoint):
