@@ -78,7 +78,7 @@ def _data(model: StoredModel) -> str:
 
 def _process(model: StoredModel) -> str:
     process = model.recipe["process"]
-    conditioning = _section(model.recipe, "conditioning").get("kind")
+    conditioning = str(_section(model.recipe, "conditioning").get("kind"))
     kind, target = str(process.get("kind")), str(process.get("prediction", "velocity"))
     target = OWN_TARGETS.get(conditioning, target)
     return f"{PROCESSES.get(kind, kind)}, predicts {TARGETS.get(target, target)}"
