@@ -24,7 +24,9 @@ gradients, their cross-check and the derivatives."""
 
 MEMORY_BOUND_GB = 2.0
 
-REASONS = {"landscape": "nearly all of it is the network itself, 1,089 passes of 64 images, four fifths of them convolutions"}
+REASONS = {
+    "landscape": "nearly all of it is the network itself, 1,089 passes of 64 images, four fifths of them convolutions"
+}
 """Why a part takes longer than it may on the machine whose results are kept."""
 
 
