@@ -10,12 +10,12 @@ PHONE = {"width": 390, "height": 844}
 PAGES = {
     "": "[data-panel=denoised] canvas[data-k]",
     "parameters": "[data-part=headline][data-db]",
-    "layers": ".layers[data-s] .row >> nth=0",
-    "trajectories": ".column canvas[data-k] >> nth=0",
+    "layers": ".layers[data-s] .row",
+    "trajectories": ".column canvas[data-k]",
     "compare": ".comparer[data-k]",
-    "models": ".model-card >> nth=0",
+    "models": ".model-card",
     "runs": "[data-testid=stMain] [data-testid=stAlert], [data-testid=stMain] .js-plotly-plot",
-    "learn": "[data-testid=stMain] button >> nth=0",
+    "learn": "[data-testid=stMain] button",
 }
 """Each page, and what is seen on it once it is drawn."""
 
@@ -24,7 +24,7 @@ OPTIONS = {"resultTypes": ["violations"], "runOnly": ["wcag2a", "wcag2aa", "wcag
 
 def serious_findings(page, name):
     """ "rule, selector: what is wrong" of what axe calls serious or critical; nothing of Streamlit's own is excused."""
-    page.locator(PAGES[name]).wait_for()
+    page.locator(PAGES[name]).first.wait_for()
     expect(page.get_by_test_id("stApp")).to_have_attribute("data-test-script-state", "notRunning")
     found = Axe().run(page, options=OPTIONS).response["violations"]
     return [
