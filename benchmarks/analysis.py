@@ -54,8 +54,10 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     import torch
 
     import dpi_core
+    from dpi_core.allocator import keep_freed_memory
     from dpi_core.reports import hardware
 
+    keep_freed_memory()
     torch.set_num_threads(options.threads)
     model = dpi_core.load(ROOT / "checkpoints" / options.model)
     x0, origin = samples(model, options.data)
@@ -74,10 +76,10 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
 
 def samples(model: Any, folder: Path | None) -> tuple[Any, str]:
     """As many as the app judges on, and what they are."""
-    from dpi_core.data import load_data
+    from dpi_core.data import FOLDER_KINDS, load_data
 
     count = 64 if len(model.recipe.shape) == 3 else 2048
-    if folder is None and model.recipe.data.kind in ("idx", "image_folder"):
+    if folder is None and model.recipe.data.kind in FOLDER_KINDS:
         return model.sample(count, steps=4, seed=0).x.float().clamp(-1, 1), f"{count} of the model's own samples"
     return load_data(model.recipe.data, folder).held_out_batch(count, 0), f"{count} held-out samples"
 

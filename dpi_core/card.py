@@ -24,7 +24,10 @@ def model_card(model: Model) -> str:
 
 
 def _licence(model: Model) -> str:
-    ours = model.recipe.data.kind != "image_folder" and "imported" not in model.metrics
+    licence = model.metrics.get("data", {}).get("licence", "")
+    if licence.startswith("non-commercial"):
+        return f"Weights: for {licence}, like the images they were trained on."
+    ours = model.recipe.data.kind not in ("image_folder", "patches") and "imported" not in model.metrics
     return "Weights: MIT licence, like the code." if ours else "Weights: the licence is for their owner to state."
 
 

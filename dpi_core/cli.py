@@ -15,6 +15,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from dpi_core import checkpoint, hub
+from dpi_core.allocator import keep_freed_memory
 from dpi_core.backbones.foreign import VARIABLE, allowing
 from dpi_core.build import Recipe, load_recipe, recipe_to_dict
 from dpi_core.card import model_card
@@ -39,6 +40,7 @@ RESULTS = Path("results")
 def main(arguments: list[str] | None = None) -> None:
     """Runs one command; a ValueError becomes one sentence and exit status 2."""
     options = _parser().parse_args(arguments)
+    keep_freed_memory()
     try:
         with allowing(getattr(options, "allow", ())):
             options.run(options)
@@ -179,7 +181,9 @@ def _parser() -> argparse.ArgumentParser:
     device = argparse.ArgumentParser(add_help=False, parents=[foreign])
     device.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1, mps (default: cpu)")
     data = argparse.ArgumentParser(add_help=False)
-    data.add_argument("--data", type=Path, help="folder with the data set's files (kinds idx and image_folder)")
+    data.add_argument(
+        "--data", type=Path, help="folder with the data set's files (kinds idx, image_folder and patches)"
+    )
     data.add_argument("--download", action="store_true", help="fetch Fashion-MNIST into the folder of --data first")
 
     training = commands.add_parser("train", parents=[device, data], help="train a recipe; goes on where a run stopped")

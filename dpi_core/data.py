@@ -14,8 +14,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from dpi_core.idx_files import FASHION_MNIST_PAGE, Labels, download_fashion_mnist, idx_labels
-from dpi_core.images import ImageData, digits, fit_images, idx, image_folder, photos
+from dpi_core.images import HeldOutImages, ImageData, digits, fit_images, idx, image_folder, photos
 from dpi_core.mixtures import GaussianMixture, ring_mixture
+from dpi_core.patches import PatchData, patches
 from dpi_core.planar import Checkerboard, Distribution, Moons, Spirals
 from dpi_core.seeds import held_out_generator
 
@@ -27,9 +28,11 @@ __all__ = [
     "Distribution",
     "DistributionData",
     "GaussianMixture",
+    "HeldOutImages",
     "ImageData",
     "Labels",
     "Moons",
+    "PatchData",
     "Spirals",
     "digits",
     "download_fashion_mnist",
@@ -38,6 +41,7 @@ __all__ = [
     "idx_labels",
     "image_folder",
     "load_data",
+    "patches",
     "photos",
     "ring_mixture",
 ]
@@ -91,7 +95,7 @@ class DataConfig:
     Attributes:
         kind: one of the keys of `DATA_KINDS`.
         seed: of the split, or of the crops of photos.
-        size: side in pixels of photos and of images from a folder, 8 to 512.
+        size: side in pixels of photos, of images from a folder, and of patches cut from them, 8 to 512.
         gray: whether photos and images from a folder have one channel instead of three.
 
     Raises:
@@ -121,8 +125,12 @@ DATA_KINDS: dict[str, Callable[[DataConfig, Path | None], Data]] = {
     "image_folder": lambda config, path: image_folder(
         _existing(config, path), config.size, config.gray, seed=config.seed
     ),
+    "patches": lambda config, path: patches(_existing(config, path), config.size, config.gray, seed=config.seed),
 }
 """Kind in a saved config -> how to load it."""
+
+FOLDER_KINDS = ("idx", "image_folder", "patches")
+"""Kinds whose files the user has: they neither come with the package, nor may their pictures be passed on."""
 
 
 def load_data(config: DataConfig, data_path: Path | None = None) -> Data:
@@ -130,7 +138,7 @@ def load_data(config: DataConfig, data_path: Path | None = None) -> Data:
 
     Args:
         config: which one.
-        data_path: the folder with its files, for the kinds "idx" and "image_folder".
+        data_path: the folder with its files, for the kinds "idx", "image_folder" and "patches".
 
     Raises:
         ValueError: the folder is needed and missing, or its files are damaged.

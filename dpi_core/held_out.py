@@ -17,7 +17,7 @@ import torch
 from dpi_core.build import Recipe, build_denoiser
 from dpi_core.checkpoint import write_text
 from dpi_core.config import from_dict
-from dpi_core.data import Data, ImageData
+from dpi_core.data import Data, HeldOutImages
 from dpi_core.denoiser import Denoiser
 from dpi_core.evaluation import LEVELS, denoising_errors, psnr
 from dpi_core.training import TrainingState
@@ -117,7 +117,7 @@ def samples_at(logs: list[HeldOutLog], step: float) -> np.ndarray:
 
 
 def _count(data: Data) -> int:
-    return min(SCORED_IMAGES, len(data.held_out)) if isinstance(data, ImageData) else SCORED_POINTS
+    return min(SCORED_IMAGES, len(data.held_out)) if isinstance(data, HeldOutImages) else SCORED_POINTS
 
 
 def _line(log: HeldOutLog) -> str:

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from einops import rearrange
-from jaxtyping import Float, UInt8
+from jaxtyping import Float, Shaped, UInt8
 from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
@@ -21,19 +21,17 @@ IMAGE_FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "GIF", "PPM")
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".pgm", ".ppm")
 
 
-@dataclass(frozen=True, eq=False)
-class ImageData:
-    """Images in [-1, 1], split into those to train on and those to measure on.
+@dataclass(frozen=True, eq=False, kw_only=True)
+class HeldOutImages:
+    """Images in [-1, 1] to measure on, and what is known of the data set.
 
     Attributes:
-        train: (n, c, h, w), float32.
         held_out: (m, c, h, w), float32.
         name: what the data set is called.
         licence: under which licence the images are.
         source: where they come from.
     """
 
-    train: Float[Tensor, "n c h w"]
     held_out: Float[Tensor, "m c h w"]
     name: str
     licence: str
@@ -42,11 +40,7 @@ class ImageData:
     @property
     def shape(self) -> tuple[int, ...]:
         """(c, h, w)."""
-        return tuple(self.train.shape[1:])
-
-    def batch(self, n: int, generator: torch.Generator) -> Float[Tensor, "n c h w"]:
-        """Draws n training images with replacement."""
-        return self.train[torch.randint(len(self.train), (n,), generator=generator)]
+        return tuple(self.held_out.shape[1:])
 
     def held_out_batch(self, n: int, seed: int) -> Float[Tensor, "n c h w"]:
         """Draws n different held-out images.
@@ -59,6 +53,21 @@ class ImageData:
                 f"{n} held-out images were asked for, but {self.name} has {len(self.held_out)}; ask for fewer."
             )
         return self.held_out[torch.randperm(len(self.held_out), generator=held_out_generator(seed))[:n]]
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class ImageData(HeldOutImages):
+    """Images of one size, split once.
+
+    Attributes:
+        train: (n, c, h, w), float32 in [-1, 1].
+    """
+
+    train: Float[Tensor, "n c h w"]
+
+    def batch(self, n: int, generator: torch.Generator) -> Float[Tensor, "n c h w"]:
+        """Draws n training images with replacement."""
+        return self.train[torch.randint(len(self.train), (n,), generator=generator)]
 
 
 def digits(seed: int = 0) -> ImageData:
@@ -125,8 +134,8 @@ def idx(folder: Path) -> ImageData:
         )
     known = is_fashion_mnist(folder)
     return ImageData(
-        train=_to_unit_range(rearrange(train, "n h w -> n 1 h w")),
-        held_out=_to_unit_range(rearrange(held_out, "m h w -> m 1 h w")),
+        train=to_unit_range(rearrange(train, "n h w -> n 1 h w")),
+        held_out=to_unit_range(rearrange(held_out, "m h w -> m 1 h w")),
         name="Fashion-MNIST" if known else folder.name,
         licence="MIT" if known else "not stated in idx files",
         source=FASHION_MNIST_PAGE if known else "idx files of the user",
@@ -148,11 +157,7 @@ def image_folder(
     Raises:
         ValueError: there are fewer than two images, too many to hold in memory, or one is damaged or too large.
     """
-    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES)
-    if len(paths) < 2:
-        raise ValueError(
-            f"{folder} has {len(paths)} images; pass a folder with at least 2 of {', '.join(IMAGE_SUFFIXES)}."
-        )
+    paths = image_paths(folder)
     needed = 4 * len(paths) * size**2 * (1 if gray else 3)
     if needed > MAX_DATA_BYTES:
         raise ValueError(
@@ -170,7 +175,18 @@ def image_folder(
     )
 
 
-def _to_unit_range(pixels: UInt8[Tensor, "..."]) -> Float[Tensor, "..."]:
+def image_paths(folder: Path) -> list[Path]:
+    """All images below a folder, at least two."""
+    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES)
+    if len(paths) < 2:
+        raise ValueError(
+            f"{folder} has {len(paths)} images; pass a folder with at least 2 of {', '.join(IMAGE_SUFFIXES)}."
+        )
+    return paths
+
+
+def to_unit_range(pixels: UInt8[Tensor, "..."]) -> Float[Tensor, "..."]:
+    """0..255 -> [-1, 1]."""
     return pixels.float() / 127.5 - 1
 
 
@@ -189,10 +205,11 @@ def _random_crops(
     scales = [image for image in (photo, halved) if min(image.shape[1:]) >= size]
     if not scales:
         raise ValueError(f"size is {size}, but a photo has {tuple(photo.shape[1:])} pixels; choose a smaller size.")
-    return torch.stack([_random_crop(scales[i % len(scales)], size, generator) for i in range(n)])
+    return torch.stack([random_crop(scales[i % len(scales)], size, generator) for i in range(n)])
 
 
-def _random_crop(image: Float[Tensor, "c h w"], size: int, generator: torch.Generator) -> Float[Tensor, "c size size"]:
+def random_crop(image: Shaped[Tensor, "c h w"], size: int, generator: torch.Generator) -> Shaped[Tensor, "c size size"]:
+    """A square of an image, all places alike."""
     top, left = (int(torch.randint(side - size + 1, (), generator=generator)) for side in image.shape[1:])
     return image[:, top : top + size, left : left + size]
 
@@ -231,7 +248,7 @@ def _read(path: Path, gray: bool, size: int | None) -> Float[Tensor, "c h w"]:
 
 def _pixels(image: Image.Image) -> Float[Tensor, "c h w"]:
     values = np.atleast_3d(np.asarray(image))
-    return _to_unit_range(rearrange(torch.from_numpy(values.copy()), "h w c -> c h w"))
+    return to_unit_range(rearrange(torch.from_numpy(values.copy()), "h w c -> c h w"))
 
 
 def fit_images(images: Float[Tensor, "n c h w"], shape: tuple[int, ...]) -> Float[Tensor, "n c2 h2 w2"]:

@@ -45,7 +45,18 @@ from dpi_core.classifier import (
     save_classifier,
     train_classifier,
 )
-from dpi_core.data import Data, DistributionData, GaussianMixture, ImageData, Labels, idx_labels
+from dpi_core.data import (
+    FOLDER_KINDS,
+    Data,
+    DistributionData,
+    GaussianMixture,
+    HeldOutImages,
+    ImageData,
+    Labels,
+    fit_images,
+    idx_labels,
+    photos,
+)
 from dpi_core.distances import ssim
 from dpi_core.evaluation import (
     LEVELS,
@@ -117,7 +128,7 @@ def evaluate(
         judges: where trained judges are kept for the next model; None trains one each time.
         progress: shows how far it is.
     """
-    images = isinstance(data, ImageData)
+    images = isinstance(data, HeldOutImages)
     x0 = _held_out(data, JUDGED_IMAGES if images else JUDGED_POINTS)
     levels = progress(denoised(model.denoiser, x0, LEVELS, SEED), len(LEVELS), "error against s")
     errors, similarities = [], []
@@ -150,7 +161,7 @@ def evaluate(
 
 def about_data(data: Data, kind: str) -> dict[str, str]:
     """Name, licence and source of a data set."""
-    if isinstance(data, ImageData):
+    if isinstance(data, HeldOutImages):
         return {"name": data.name, "licence": data.licence, "source": data.source}
     return {"name": kind, "licence": "synthetic", "source": "drawn from its formula"}
 
@@ -203,7 +214,7 @@ def _judge(data: ImageData, labels: Labels, folder: Path | None) -> Classifier:
 
 
 def _held_out(data: Data, n: int) -> Tensor:
-    if isinstance(data, ImageData):
+    if isinstance(data, HeldOutImages):
         n = min(n, len(data.held_out))
     return data.held_out_batch(n, SEED)
 
@@ -220,7 +231,7 @@ def analyse_frames(model: Model, data: Data, progress: Progress = silent) -> Fou
 
     Pictures of data that may not be passed on are never stored: the inputs are then the model's own samples.
     """
-    points = not isinstance(data, ImageData)
+    points = not isinstance(data, HeldOutImages)
     inputs, eps, sentence = _shown(model, data)
     grid = np.linspace(0, 1, SWEEP_FRAMES).tolist()
     frames = list(progress(sweep(model.denoiser, inputs, eps, grid), len(grid), "frames along s"))
@@ -253,7 +264,7 @@ def analyse_held_out_parameters(model: Model, data: Data, progress: Progress = s
     """What the Parameters page shows, judged on held-out data; nothing for a model with one parameter set."""
     if not isinstance(model.net, DPI):
         return {}, {}
-    points = not isinstance(data, ImageData)
+    points = not isinstance(data, HeldOutImages)
     inputs, eps, _ = _shown(model, data)
     count = PAD_POINTS if points else PAD_IMAGES
     judged = _held_out(data, PARAMETER_POINTS if points else PARAMETER_IMAGES)
@@ -295,7 +306,7 @@ PARTS = {
 
 def _shown(model: Model, data: Data) -> tuple[Tensor, Tensor, str]:
     """The samples whose pictures may be stored, their noise, and what they are in one sentence."""
-    inputs, sentence = _shown_inputs(model, data, SHOWN_IMAGES if isinstance(data, ImageData) else SHOWN_POINTS)
+    inputs, sentence = _shown_inputs(model, data, SHOWN_IMAGES if isinstance(data, HeldOutImages) else SHOWN_POINTS)
     return inputs, torch.randn(inputs.shape, generator=seeded_generator(SEED)), sentence
 
 
@@ -303,7 +314,7 @@ def _pad(
     model: Model, data: Data, inputs: Tensor, eps: Tensor, progress: Progress
 ) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Frames of a few inputs over (noise level, λ), and the error there on held-out data."""
-    points = not isinstance(data, ImageData)
+    points = not isinstance(data, HeldOutImages)
     shown = PAD_POINTS if points else PAD_IMAGES
     judged = _held_out(data, PAD_JUDGED_POINTS if points else PAD_JUDGED_IMAGES)
     together = torch.cat([inputs[:shown], judged])
@@ -519,10 +530,13 @@ def _pictures_section(pictures: Tensor) -> dict[str, Any]:
 
 def _shown_inputs(model: Model, data: Data, n: int) -> tuple[Tensor, str]:
     """Inputs that may be stored, and the sentence that says what they are."""
-    if model.recipe.data.kind in ("idx", "image_folder"):
+    if model.recipe.data.kind in FOLDER_KINDS and not model.process.generative:
+        bundled = photos(gray=model.recipe.data.gray).held_out_batch(n, SEED)
+        return fit_images(bundled, model.recipe.shape), f"{n} parts of photos that come with scikit-image (seed {SEED})"
+    if model.recipe.data.kind in FOLDER_KINDS:
         samples = model.sample(n, seed=SEED).x.float().cpu().clamp(-1, 1)
         return samples, f"{n} samples of the model itself (seed {SEED})"
-    if isinstance(data, ImageData):
+    if isinstance(data, HeldOutImages):
         return data.held_out_batch(n, SEED), f"{n} held-out images of {data.name} (seed {SEED})"
     return data.held_out_batch(n, SEED), f"{n} fresh points of the {model.recipe.data.kind.replace('_', ' ')}"
 

@@ -25,7 +25,7 @@ from dpi_core.classifier import Classifier, features
 from dpi_core.conditioning import ConditioningConfig
 from dpi_core.config import from_dict
 from dpi_core.cost import Cost, measure_cost
-from dpi_core.data import Data, ImageData
+from dpi_core.data import Data, HeldOutImages
 from dpi_core.distances import frechet_distance, precision_recall, sliced_wasserstein, ssim
 from dpi_core.equal_time import equal_time
 from dpi_core.evaluation import LEVELS, bootstrap_intervals, compare, denoised, psnr
@@ -213,7 +213,7 @@ def _floor(config: SweepConfig, data: Data, judge: Classifier | None) -> dict[st
 
 
 def _held_out(data: Data, n: int) -> Tensor:
-    return data.held_out_batch(min(n, len(data.held_out)) if isinstance(data, ImageData) else n, JUDGING_SEED)
+    return data.held_out_batch(min(n, len(data.held_out)) if isinstance(data, HeldOutImages) else n, JUDGING_SEED)
 
 
 def denoising_scores(model: Model, x0: Tensor) -> dict[str, np.ndarray]:

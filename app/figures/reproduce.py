@@ -57,10 +57,9 @@ def denoise_lines(
 
 
 def stored_inputs(model: StoredModel) -> Inputs:
-    """What a checkpoint's stored frames show: held-out data, or samples where data may not be passed on."""
+    """What a checkpoint's stored frames show."""
     assert model.sweep is not None
-    unstored = model.recipe["data"]["kind"] in UNSTORED_DATA
-    return Inputs("samples" if unstored else "held-out", len(model.sweep.clean), 0)
+    return Inputs(model.own_inputs, len(model.sweep.clean), 0)
 
 
 def data_imports(inputs: Inputs) -> list[str]:

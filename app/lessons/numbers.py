@@ -8,7 +8,7 @@ import numpy as np
 
 from app.figures.chart import CURSOR, GUIDE, plot
 from app.figures.parameters import judged_levels
-from app.records import UNSTORED_DATA, Inputs, StoredModel
+from app.records import Inputs, StoredModel
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
@@ -43,9 +43,8 @@ def things(model: StoredModel) -> str:
 
 
 def look_inputs(model: StoredModel, images: int, points: int) -> Inputs:
-    """Samples a lesson computes on: held-out data, or the model's own where data may not be passed on."""
-    kind = model.recipe["data"]["kind"]
-    return Inputs("samples" if kind in UNSTORED_DATA else "held-out", images if model.is_image else points, 0)
+    """Samples a lesson computes on."""
+    return Inputs(model.own_inputs, images if model.is_image else points, 0)
 
 
 def mean_error(model: StoredModel) -> np.ndarray:

@@ -40,7 +40,7 @@ CLOSE = 1.1
 
 def lack(model: StoredModel) -> str | None:
     """What is missing."""
-    if model.recipe["process"]["kind"] == "awgn":
+    if not model.is_generative:
         return "This model's process never drowns the sample in noise, so there is no noise end to start sampling from."
     return None
 

@@ -233,7 +233,7 @@ def _table(material: Material) -> Pictures:
 
 def real_page(material: Material) -> Look:
     """Velocity along a run."""
-    if material.model.recipe["process"]["kind"] == "awgn":
+    if not material.model.is_generative:
         text = (
             f"The Denoise page opens at $t={LITTLE:g}$. There $x_s-\\hat x_0$ is $\\sigma\\hat\\varepsilon$, what the network"
             " takes for noise."

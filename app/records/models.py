@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from app.records.denoise import PadResult, SweepResult
-from app.records.inputs import ModelKey
+from app.records.inputs import UNSTORED_DATA, InputKind, ModelKey
 from app.records.layers import LayerDetailResult, LayersResult
 from app.records.parameters import ParametersResult
 
@@ -81,6 +81,18 @@ class StoredModel:
     def is_image(self) -> bool:
         """Whether samples are images (c, h, w) and not points."""
         return len(self.recipe["shape"]) == 3
+
+    @property
+    def is_generative(self) -> bool:
+        """Whether its noise drowns the sample, so that there is an end to start sampling from."""
+        return bool(self.recipe["process"]["kind"] != "awgn")
+
+    @property
+    def own_inputs(self) -> InputKind:
+        """What it is shown with: held-out data, or, where those may not be passed on, its own samples or bundled photos."""
+        if self.recipe["data"]["kind"] not in UNSTORED_DATA:
+            return "held-out"
+        return "samples" if self.is_generative else "photos"
 
     @property
     def has_two_sets(self) -> bool:

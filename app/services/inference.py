@@ -172,7 +172,9 @@ class Engine:
     def _find_devices(self) -> None:
         try:
             from app.services import compute
+            from dpi_core.allocator import keep_freed_memory
 
+            keep_freed_memory()
             # What is alive now stays: without this every script run pays for a full collection over torch's objects.
             gc.collect()
             gc.freeze()

@@ -281,6 +281,8 @@ def _costs(family: Sequence[StoredModel], sweep: Mapping[str, Any] | None) -> No
 
 def _samples(family: Sequence[StoredModel], seed: int, device: str) -> None:
     """Samples of every model from the same noise; computed when they are asked for."""
+    if not family[0].is_generative:
+        return
     section = st.expander("Samples from the same noise", key="compare_samples", on_change="rerun")
     if not section.open:
         return

@@ -37,6 +37,7 @@ def choose_inputs(
         unstored: without stored results and without a choice nothing is computed, and this is said; None computes the first kind.
     """
     kinds: tuple[InputKind, ...] = INPUT_KINDS if model.is_image else ("held-out", "samples")
+    kinds = tuple(kind for kind in kinds if kind != "samples" or model.is_generative)
     options = [*([STORED] if stored is not None else []), *(kind.capitalize() for kind in kinds)]
     must = stored is not None or unstored is None
     chosen = row.segmented_control(

@@ -102,6 +102,12 @@ class Start:
 
 def page(model: StoredModel, seed: int, device: str) -> None:
     """Draws the page for one model."""
+    if not model.is_generative:
+        st.info(
+            "This model takes noise of known strength out of images; its process never drowns them, so there is no noise to"
+            " start a trajectory from. Choose another model in the sidebar."
+        )
+        return
     try:
         chosen = _choose(model, seed, device)
     except ValueError as error:

@@ -15,6 +15,7 @@ from PIL import Image
 from dpi_core import idx_files
 from dpi_core.data import (
     DATA_KINDS,
+    FOLDER_KINDS,
     Checkerboard,
     DataConfig,
     DistributionData,
@@ -268,7 +269,7 @@ def test_colour_photos_have_three_channels_and_too_large_crops_are_refused():
 
 def test_image_batches_are_training_images_and_held_out_batches_are_distinct():
     values = torch.arange(30.0).reshape(30, 1, 1, 1)
-    data = ImageData(values[:20], values[20:], "numbers", "CC0", "here")
+    data = ImageData(train=values[:20], held_out=values[20:], name="numbers", licence="CC0", source="here")
     assert set(data.batch(500, rng()).flatten().tolist()) == set(range(20))
     assert sorted(data.held_out_batch(10, 0).flatten().tolist()) == list(range(20, 30))
     with pytest.raises(ValueError, match="11 held-out images were asked for, but numbers has 10; ask for fewer"):
@@ -426,7 +427,7 @@ def test_image_folder_refuses_bombs_junk_and_too_few(gray_folder, monkeypatch):
 # --- configs and imports
 
 
-@pytest.mark.parametrize("kind", [kind for kind in DATA_KINDS if kind not in ("idx", "image_folder", "photos")])
+@pytest.mark.parametrize("kind", [kind for kind in DATA_KINDS if kind not in (*FOLDER_KINDS, "photos")])
 def test_every_kind_loads_by_its_name(kind):
     data = load_data(DataConfig(kind))
     assert isinstance(data, DistributionData | ImageData) and data.name == kind

@@ -1,0 +1,33 @@
+"""Memory that tensors free on a CPU is kept for the next ones.
+
+glibc gives large blocks back to the system when they are freed, and the system clears every page that it hands out
+again: a seventh of the time of a small network is spent there. The thresholds are those of mallopt(3).
+"""
+
+from __future__ import annotations
+
+import ctypes
+import sys
+
+KEPT_BYTES = 2**29
+"""Freed memory that stays with the process."""
+
+_TRIM_THRESHOLD, _TOP_PAD, _MMAP_THRESHOLD = -1, -2, -3
+_LARGEST_MMAP_THRESHOLD = 2**25
+"""glibc takes no larger one on a machine of 64 bits."""
+
+_STEP_BYTES = 2**26
+"""By how much the process grows at a time."""
+
+
+def keep_freed_memory() -> bool:
+    """Makes this process keep up to `KEPT_BYTES` of freed memory; call it before large tensors are made.
+
+    Returns:
+        Whether it does: only glibc knows how, so on systems without it nothing changes.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
+    if mallopt is None:
+        return False
+    chosen = ((_TRIM_THRESHOLD, KEPT_BYTES), (_TOP_PAD, _STEP_BYTES), (_MMAP_THRESHOLD, _LARGEST_MMAP_THRESHOLD))
+    return all(mallopt(option, value) == 1 for option, value in chosen)
