@@ -3,12 +3,13 @@
 import base64
 import csv
 import io
+import math
 import re
 from urllib.parse import parse_qs, urlparse
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageFilter
 from playwright.sync_api import expect
 
 from app.services import stored
@@ -576,6 +577,35 @@ def test_the_picture_that_is_saved_is_the_one_on_show(denoise):
     tiles = [tile for row in np.array_split(pixels, 3) for tile in np.array_split(row, 3, axis=1)]
     assert all(tile.std() > 5 for tile in tiles), "no part of it is empty"
     page.expect_frame(35)
+
+
+@pytest.mark.parametrize("model", ["digits-vp-dpi", "mixture2d-flow-dpi"])
+def test_saved_pixels_and_vectors_are_one_picture(denoise, browser, model, tmp_path):
+    page = denoise(f"?model={model}")
+    saved = {}
+    for kind in ("png", "svg"):
+        with page.page.expect_download() as download:
+            page.button(kind).click()
+        saved[kind] = tmp_path / download.value.suggested_filename
+        download.value.save_as(saved[kind])
+    pixels = Image.open(saved["png"]).convert("RGB")
+    viewer = browser.new_page()
+    viewer.goto(saved["svg"].as_uri())
+    box = viewer.locator("svg").first.bounding_box()
+    viewer.set_viewport_size({"width": math.ceil(box["width"]), "height": math.ceil(box["height"])})
+    vectors = Image.open(io.BytesIO(viewer.screenshot())).convert("RGB")
+    assert abs(pixels.width / 2 - vectors.width) <= 1
+    # Texts have another font and break elsewhere; blurred, they weigh little beside a curve or a picture that is missing.
+    height = min(pixels.height // 2, vectors.height)
+    one, other = (
+        np.asarray(image.resize((vectors.width, size)).filter(ImageFilter.GaussianBlur(6)), float)[50 : height - 60]
+        for image, size in ((pixels, pixels.height // 2), (vectors, vectors.height))
+    )
+    tiles = [
+        [tile for row in np.array_split(image, 4) for tile in np.array_split(row, 8, axis=1)] for image in (one, other)
+    ]
+    differences = [np.abs(a - b).mean() / max(a.std(), 10) for a, b in zip(*tiles, strict=True)]
+    assert max(differences) < 0.4, np.round(differences, 2)
 
 
 def test_the_table_that_is_saved_holds_the_curves(denoise):

@@ -3,6 +3,7 @@
 import csv
 import io
 import re
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ pytestmark = pytest.mark.e2e
 
 MARGIN = {"left": 36, "right": 12, "top": 24, "bottom": 40}
 PAD_RIGHT = 62
+SVG = "{http://www.w3.org/2000/svg}"
 
 
 class Parameters:
@@ -211,6 +213,29 @@ def test_the_table_holds_the_curves(open_page, plane):
     with page.page.expect_download() as download:
         page.page.locator(".studio [data-action=png]").click()
     assert download.value.path().read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_saved_vectors_are_the_curves(open_page, plane):
+    page = Parameters(open_page("?model=digits-vp-dpi"))
+    page.choose("linear")
+    with page.page.expect_download() as download:
+        page.page.locator(".studio [data-action=svg]").click()
+    drawing = ElementTree.parse(download.value.path()).getroot()
+    chart = next(
+        part for part in drawing.findall(f"{SVG}svg") if "λ: 0 at θ0, 1 at θ1" in map(text_of, part.iter(f"{SVG}text"))
+    )
+    width, height = map(float, chart.get("viewBox").split()[2:])
+    for color, curve in (("rgb(204, 121, 167)", plane.learned), ("#e69f00", plane.s)):
+        path = next(part for part in chart.iter(f"{SVG}path") if part.get("stroke") == color)
+        points = np.array(re.findall(r"([\d.]+),([\d.]+)", path.get("d")), dtype=float)
+        s = (points[:, 0] - MARGIN["left"]) / (width - MARGIN["left"] - MARGIN["right"])
+        lam = (height - MARGIN["bottom"] - points[:, 1]) / (height - MARGIN["top"] - MARGIN["bottom"])
+        np.testing.assert_allclose(np.column_stack([s, lam]), np.column_stack([plane.s, curve]), atol=1e-3)
+    assert len(list(drawing.iter(f"{SVG}image"))) == 4, "the four pictures"
+
+
+def text_of(element):
+    return element.text
 
 
 def test_an_analysis_is_cancelled_and_the_page_stays_usable(open_page):

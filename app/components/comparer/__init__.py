@@ -28,6 +28,7 @@ SHARED_MODULES = (
     "decode.js",
     "color.js",
     "plot.js",
+    "svg.js",
     "moment.js",
     "panels.js",
     "player.js",

@@ -12,7 +12,7 @@ class Comparer extends FrameView {
     this.levels = [];
     this.rows = [];
     this.held = new Map();
-    this.bindControls({ png: () => this.saveRows() });
+    this.bindControls({ png: () => this.saveRows("png"), svg: () => this.saveRows("svg") });
   }
 
   // From Python
@@ -108,7 +108,7 @@ class Comparer extends FrameView {
 
   // Saving
 
-  saveRows() {
+  saveRows(format) {
     const width = this.element.classList.contains("image") ? 2 * EXPORT.panel : EXPORT.panel;
     const cells = this.rows.map(({ element }, i) =>
       [...element.querySelectorAll("figure")].map((figure) => {
@@ -117,6 +117,6 @@ class Comparer extends FrameView {
       }),
     );
     const s = this.levels[this.frame].toFixed(2);
-    this.savePicture(`${this.data.title}  ·  s ${s}`, cells, `compare-s${s}.png`);
+    this.savePicture(`${this.data.title}  ·  s ${s}`, cells, `compare-s${s}`, format);
   }
 }

@@ -346,7 +346,7 @@ class Layers {
     const picture = this.exported();
     const context = new SvgContext(picture.width, picture.height);
     paintTable(context, picture);
-    download(new Blob([String(context)], { type: "image/svg+xml" }), `${this.fileName(`layers-${this.statistic.key}`)}.svg`);
+    download(context.toBlob(), `${this.fileName(`layers-${this.statistic.key}`)}.svg`);
   }
 
   saveTable() {

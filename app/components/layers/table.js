@@ -249,38 +249,6 @@ function tableSize(rows) {
   return { width: 2 * margin + label + strip + bar, height: top + Math.max(rows.length * ROW, 180) + bottom };
 }
 
-/** What of a canvas's drawing the table needs, written as SVG. */
-class SvgContext {
-  constructor(width, height) {
-    this.parts = [];
-    this.size = [width, height];
-    this.x = 0;
-  }
-
-  translate(x) {
-    this.x += x;
-  }
-
-  fillRect(x, y, width, height) {
-    const box = [x + this.x, y, width, height].map((value) => Number(value.toFixed(2)));
-    this.parts.push(`<rect x="${box[0]}" y="${box[1]}" width="${box[2]}" height="${box[3]}" fill="${this.fillStyle}"/>`);
-  }
-
-  fillText(text, x, y) {
-    const anchor = { left: "start", center: "middle", right: "end" }[this.textAlign];
-    const escaped = text.replace(/[&<>"]/g, (found) => `&#${found.charCodeAt(0)};`);
-    const font = this.font.replaceAll('"', "'");
-    const at = `x="${(x + this.x).toFixed(1)}" y="${y}" text-anchor="${anchor}" dominant-baseline="hanging"`;
-    this.parts.push(`<text ${at} fill="${this.fillStyle}" style="font: ${font}">${escaped}</text>`);
-  }
-
-  toString() {
-    const [width, height] = this.size;
-    const open = `<svg xmlns="http://www.w3.org/2000/svg" width="${width}" height="${height}" viewBox="0 0 ${width} ${height}">`;
-    return `${open}${this.parts.join("")}</svg>`;
-  }
-}
-
 /** @returns {string} 412, 36.9 k, 1.2 M. */
 function formatCount(count) {
   if (count < 1000) return String(count);

@@ -34,6 +34,7 @@ SHARED_MODULE = (
     "decode.js",
     "color.js",
     "plot.js",
+    "svg.js",
     "panels.js",
     "charts.js",
     "texts.js",

@@ -52,7 +52,8 @@ class PlayerView extends View {
       play: () => this.togglePlay(),
       reverse: () => this.toggle("reverse", "isReversed"),
       loop: () => this.toggle("loop", "isLooping"),
-      png: () => this.saveFigures(),
+      png: () => this.saveFigures("png"),
+      svg: () => this.saveFigures("svg"),
       csv: () => this.saveTable(),
     };
     this.bindButtons(actions);
@@ -333,14 +334,14 @@ class PlayerView extends View {
 
   // Saving
 
-  saveFigures() {
+  saveFigures(format) {
     const figures = (element, selector) => [...element.querySelectorAll(`${selector} figure:not([hidden])`)];
     const rows = [
       ...this.columns.map(({ element }) => figures(element, ".panels").map((figure) => figureCell(figure, EXPORT.panel))),
       figures(this.element, ".charts").map((figure) => figureCell(figure, EXPORT.chart.width)),
     ].filter((row) => row.length);
     const names = this.runs.map((run, i) => `${LETTERS[i]} ${run.name}`).join("  ·  ");
-    this.savePicture(`s ${this.s.toFixed(2)}  ·  ${names}`, rows, `trajectories-s${this.s.toFixed(2)}.png`);
+    this.savePicture(`s ${this.s.toFixed(2)}  ·  ${names}`, rows, `trajectories-s${this.s.toFixed(2)}`, format);
   }
 
   saveTable() {

@@ -46,6 +46,7 @@ VIEW_MODULE = (
     "blobs.js",
     "color.js",
     "plot.js",
+    "svg.js",
     "moment.js",
     "panels.js",
     "charts.js",

@@ -18,7 +18,7 @@ function figureCell(figure, width) {
   return {
     title: texts(".title, .value"),
     canvas,
-    caption: texts(".legend li, .scale:not([hidden]), figcaption"),
+    caption: texts(".legend li:not([hidden]), .scale:not([hidden]), figcaption"),
     width,
     height: (width * canvas.clientHeight) / canvas.clientWidth,
   };
@@ -34,19 +34,37 @@ function plainText(element) {
 }
 
 /**
- * Composes rows of figures under one heading.
+ * Composes rows of figures under one heading, in pixels.
  *
- * @param {{heading: string, rows: Cell[][], theme: object}} options
+ * @param {{heading: string, rows: Cell[][], theme: object}} picture
  * @returns {HTMLCanvasElement}
  */
-function composePicture({ heading, rows, theme }) {
-  const measure = newCanvas(1, 1).getContext("2d");
-  const rowWidth = (row) => row.reduce((sum, cell) => sum + cell.width + EXPORT.gap, -EXPORT.gap);
-  const width = Math.max(...rows.map(rowWidth)) + 2 * EXPORT.margin;
-  const height = rows.reduce((sum, row) => sum + rowHeight(measure, row, theme), 2 * EXPORT.margin + 2 * EXPORT.line);
+function composePicture(picture) {
+  const [width, height] = pictureSize(picture);
   const canvas = newCanvas(Math.ceil(width * EXPORT.scale), Math.ceil(height * EXPORT.scale));
   const context = canvas.getContext("2d");
   context.scale(EXPORT.scale, EXPORT.scale);
+  paintPicture(context, picture, [width, height]);
+  return canvas;
+}
+
+/** @returns {SvgContext} the same in vectors. */
+function composeVectors(picture) {
+  const size = pictureSize(picture);
+  const context = new SvgContext(...size);
+  paintPicture(context, picture, size);
+  return context;
+}
+
+/** @returns {number[]} width and height of a picture. */
+function pictureSize({ rows, theme }) {
+  const measure = newCanvas(1, 1).getContext("2d");
+  const rowWidth = (row) => row.reduce((sum, cell) => sum + cell.width + EXPORT.gap, -EXPORT.gap);
+  const width = Math.max(...rows.map(rowWidth)) + 2 * EXPORT.margin;
+  return [width, rows.reduce((sum, row) => sum + rowHeight(measure, row, theme), 2 * EXPORT.margin + 2 * EXPORT.line)];
+}
+
+function paintPicture(context, { heading, rows, theme }, [width, height]) {
   context.fillStyle = theme.background;
   context.fillRect(0, 0, width, height);
   context.textBaseline = "top";
@@ -56,9 +74,8 @@ function composePicture({ heading, rows, theme }) {
   let top = EXPORT.margin + 2 * EXPORT.line;
   for (const row of rows) {
     drawRow(context, row, top, theme);
-    top += rowHeight(measure, row, theme);
+    top += rowHeight(context, row, theme);
   }
-  return canvas;
 }
 
 function drawRow(context, row, top, theme) {

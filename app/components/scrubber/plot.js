@@ -11,9 +11,13 @@ function newCanvas(width, height) {
 
 /** A canvas that is sharp on every screen; its context counts in CSS pixels. */
 class Surface {
+  /** While set, surfaces that are fitted are drawn in vectors and leave their canvases empty. */
+  static inVectors = false;
+
   constructor(canvas) {
     this.canvas = canvas;
-    this.context = canvas.getContext("2d");
+    this.pixels = canvas.getContext("2d");
+    this.context = this.pixels;
     this.width = 0;
     this.height = 0;
   }
@@ -22,13 +26,16 @@ class Surface {
   fit(ratio) {
     const { clientWidth, clientHeight } = this.canvas;
     this.ratio = ratio;
+    this.width = clientWidth;
+    this.height = clientHeight;
+    if (Surface.inVectors) VECTORS.set(this.canvas, new SvgContext(clientWidth, clientHeight));
+    else VECTORS.delete(this.canvas);
+    this.context = VECTORS.get(this.canvas) ?? this.pixels;
     const width = Math.max(1, Math.round(clientWidth * this.ratio));
     const height = Math.max(1, Math.round(clientHeight * this.ratio));
     if (this.canvas.width !== width) this.canvas.width = width;
     if (this.canvas.height !== height) this.canvas.height = height;
-    this.width = clientWidth;
-    this.height = clientHeight;
-    this.context.setTransform(this.ratio, 0, 0, this.ratio, 0, 0);
+    this.pixels.setTransform(this.ratio, 0, 0, this.ratio, 0, 0);
   }
 
   clear() {
@@ -37,6 +44,8 @@ class Surface {
 
   /** Paints once what only changes with the size, the theme or the data. */
   paintLayer(paint) {
+    this.paint = paint;
+    if (Surface.inVectors) return;
     this.layer = newCanvas(this.canvas.width, this.canvas.height);
     const context = this.layer.getContext("2d");
     context.setTransform(this.ratio, 0, 0, this.ratio, 0, 0);
@@ -45,7 +54,8 @@ class Surface {
 
   drawLayer() {
     this.clear();
-    this.context.drawImage(this.layer, 0, 0, this.width, this.height);
+    if (Surface.inVectors) this.paint(this.context);
+    else this.context.drawImage(this.layer, 0, 0, this.width, this.height);
   }
 }
 

@@ -11,7 +11,8 @@ class Scrubber extends FrameView {
     this.createFigures();
     this.bindControls({
       follow: () => this.followCurve(),
-      png: () => this.saveFigures(),
+      png: () => this.saveFigures("png"),
+      svg: () => this.saveFigures("svg"),
       csv: () => this.saveTable(),
     });
     this.find(".group select").onchange = (event) => (this.player.speed = Number(event.target.value));
@@ -276,14 +277,14 @@ class Scrubber extends FrameView {
 
   // Saving
 
-  saveFigures() {
+  saveFigures(format) {
     const figures = (selector) => [...this.element.querySelectorAll(`${selector} figure:not([hidden])`)];
     const rows = [
       figures(".panels").map((figure) => figureCell(figure, EXPORT.panel)),
       figures(".charts").map((figure) => figureCell(figure, EXPORT.chart.width)),
     ];
     const heading = [this.sweep.title, this.readout(this.moment())].filter(Boolean).join("  ·  ");
-    this.savePicture(heading, rows, `${this.fileStem()}.png`);
+    this.savePicture(heading, rows, this.fileStem(), format);
   }
 
   saveTable() {

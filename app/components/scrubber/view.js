@@ -88,12 +88,20 @@ class View {
     this.rest = setTimeout(() => this.commit(), KEY_REST);
   }
 
-  /** Saves rows of cells under one heading. */
-  savePicture(heading, rows, name) {
+  /** Saves rows of cells under one heading, as "png" or "svg". */
+  savePicture(heading, rows, stem, format) {
+    const save = (blob) => download(blob, `${stem}.${format}`);
+    const { theme } = this;
+    Surface.inVectors = format === "svg";
+    // A file opened elsewhere finds another font than the page's, and texts are broken by the width that they have.
+    if (Surface.inVectors) this.theme = { ...theme, font: COMMON_FONT };
     // The canvases are as fine as the picture only for as long as it is composed, so the screen never shows that.
     this.relayout(EXPORT.fineness);
-    const picture = composePicture({ heading, rows, theme: this.theme });
+    const picture = { heading, rows, theme: this.theme };
+    if (Surface.inVectors) save(composeVectors(picture).toBlob());
+    else composePicture(picture).toBlob(save);
+    Surface.inVectors = false;
+    this.theme = theme;
     this.relayout();
-    picture.toBlob((blob) => download(blob, name));
   }
 }

@@ -35,6 +35,7 @@ SHARED_MODULES = (
     "blobs.js",
     "color.js",
     "plot.js",
+    "svg.js",
     "moment.js",
     "panels.js",
     "charts.js",

@@ -51,7 +51,8 @@ class Studio extends View {
     for (const button of this.element.querySelectorAll("[data-preset]")) {
       button.onclick = () => this.choose(button.dataset.preset);
     }
-    this.button("png").onclick = () => this.saveFigures();
+    this.button("png").onclick = () => this.saveFigures("png");
+    this.button("svg").onclick = () => this.saveFigures("svg");
     this.button("csv").onclick = () => this.saveTable();
     this.button("csv-landscape").onclick = () => this.saveLandscape();
     this.slider.oninput = () => this.moveCursor(this.landscape.s[Number(this.slider.value)]);
@@ -305,13 +306,13 @@ class Studio extends View {
 
   // Saving
 
-  saveFigures() {
+  saveFigures(format) {
     const figures = (selector) => [...this.element.querySelectorAll(`${selector} figure`)];
     const charts = figures(".charts").map((figure) => figureCell(figure, CHART_WIDTH));
     const rows = [charts.slice(0, 2), charts.slice(2)];
     if (this.pad) rows.push(figures(".panels").map((figure) => figureCell(figure, EXPORT.panel)));
     const texts = [this.landscape.title, ...["headline", "interval"].map((name) => this.part(name).textContent.trim())];
-    this.savePicture(texts.filter(Boolean).join("  ·  "), rows, `${this.landscape.title}-studio.png`);
+    this.savePicture(texts.filter(Boolean).join("  ·  "), rows, `${this.landscape.title}-studio`, format);
   }
 
   saveTable() {
