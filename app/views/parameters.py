@@ -8,7 +8,7 @@ import numpy as np
 import streamlit as st
 
 from app import state
-from app.components.scrubber import store
+from app.components.scrubber import blob_hash, store
 from app.components.studio import Measured, StudioLandscape, StudioState, pack_landscape, studio, studio_state
 from app.figures.distances import (
     ALONG,
@@ -115,10 +115,14 @@ def _open_studio(
     # The stored pictures have every layer at the same λ.
     if model.sweep is not None and model.pad is not None and len(landscape.groups) == 1:
         pictures = {
-            "sweep_hash": store("sweep", cache.packed_sweep(model, model.sweep, None)),
-            "pad_hash": store("pad", cache.packed_pad(model, model.pad, None)),
+            "sweep": cache.packed_sweep(model, model.sweep, None),
+            "pad": cache.packed_pad(model, model.pad, None),
         }
-    _studio(model, result, landscape_hash, pictures, inputs, device)
+    hashes = {f"{name}_hash": blob_hash(blob) for name, blob in pictures.items()}
+    _studio(model, result, landscape_hash, hashes, inputs, device)
+    # The studio is on show before its pictures, the most of what is sent, have come.
+    for name, blob in pictures.items():
+        store(name, blob)
 
 
 @st.fragment

@@ -149,7 +149,7 @@ class Studio extends View {
       this.sweep = sweep;
     }
     this.pad = sweep && pad ? pad : null;
-    this.find(".panels").hidden = !this.pad;
+    this.find(".panels").hidden = !this.data.pad;  // their place is kept while they are on their way
   }
 
   // Moving
