@@ -6,16 +6,13 @@ first row says what was judged on, "view" when the view under it has drawn, "fig
 
 import argparse
 import os
-import socket
 import statistics
-import subprocess
-import sys
 import urllib.parse
 
 from playwright.sync_api import Browser, Page, sync_playwright
 
-from benchmarks.measure import ROOT, Row, write
-from benchmarks.start_up import FLAGS, wait_for
+from benchmarks.measure import Row, write
+from benchmarks.start_up import FLAGS, serving
 
 BOUND = 0.3
 """Seconds between "page" and "view"."""
@@ -53,35 +50,16 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--models", nargs="+", default=MODELS)
     options = parser.parse_args()
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    command = [
-        sys.executable,
-        "-m",
-        "streamlit",
-        "run",
-        "app/main.py",
-        f"--server.port={port}",
-        "--server.headless=true",
-    ]
-    server = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    try:
-        url = f"http://127.0.0.1:{port}"
-        wait_for(f"{url}/_stcore/health")
-        with sync_playwright() as playwright:
-            browser = playwright.chromium.launch(
-                executable_path=os.environ.get("CHROMIUM", "/usr/bin/chromium"), args=FLAGS
-            )
-            found = {
-                f"{page}, {model}": [opened(browser, url, page, model) for _ in range(options.runs + 1)][1:]
-                for page in VIEWS
-                for model in options.models
-            }
-            browser.close()
-    finally:
-        server.terminate()
-        server.wait(10)
+    with serving("app/main.py") as url, sync_playwright() as playwright:
+        browser = playwright.chromium.launch(
+            executable_path=os.environ.get("CHROMIUM", "/usr/bin/chromium"), args=FLAGS
+        )
+        found = {
+            f"{page}, {model}": [opened(browser, url, page, model) for _ in range(options.runs + 1)][1:]
+            for page in VIEWS
+            for model in options.models
+        }
+        browser.close()
     report(found)
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import streamlit as st
 
 from app import state
-from app.components.scrubber import scrubber, store
+from app.components.scrubber import blob_hash, scrubber, store
 from app.figures.comparisons import method_of
 from app.figures.denoise import Second, error_at, second_sentence, sentence
 from app.figures.reproduce import denoise_lines, stored_inputs
@@ -87,11 +87,13 @@ def page(model: StoredModel, seed: int, device: str) -> None:
                 shown = replace(shown, second=_second(shown, other))
         try:
             sweep_hash = store("sweep", cache.packed_sweep(model, sweep, source, shown.second))
-            pad_hash = None if pad is None else store("pad", cache.packed_pad(model, pad, source))
+            plane = None if pad is None else cache.packed_pad(model, pad, source)
         except ValueError as error:
             st.error(f"These frames cannot be drawn: {error}.")
             return
-    _figure(shown, sweep_hash, pad_hash)
+    _figure(shown, sweep_hash, None if plane is None else blob_hash(plane))
+    if plane is not None:
+        store("pad", plane)  # the most of what is sent; the pictures are on show before it has come
 
 
 def _choose_second(model: StoredModel) -> StoredModel | None:
