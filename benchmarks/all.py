@@ -11,6 +11,7 @@ PARTS = {
     "forward": [],
     "training": [],
     "sweep": [],
+    "memory": [],
     "start_up": ["--runs", "3"],
     "gpu": [],
     "load": ["--seconds", "300"],
