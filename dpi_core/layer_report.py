@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -28,10 +28,8 @@ from dpi_core.analysis.weights import weight_distances
 from dpi_core.data import Data
 from dpi_core.interpolation import DPI
 from dpi_core.model import Model
+from dpi_core.progress import Progress, silent
 from dpi_core.seeds import seeded_generator
-
-Progress = Callable[[Iterable[Any], int, str], Iterable[Any]]
-"""Wraps an iterable of known length to show how far it is: (steps, total, label)."""
 
 SEED = 0
 LEVELS = tuple(np.linspace(0, 1, 9).tolist())
@@ -72,7 +70,7 @@ def analyse_layers(
     x0: Tensor,
     seed: int = SEED,
     sparing: bool = False,
-    progress: Progress | None = None,
+    progress: Progress = silent,
 ) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """What the Layers page shows of all layers.
 
@@ -94,7 +92,7 @@ def analyse_layers(
     eps = torch.randn(x0.shape, generator=seeded_generator(seed, 1))
     parts = _parts(model, x0)
     work, total = _steps(model, x0, eps, parts, seed, sparing), _count_steps(model, parts, sparing)
-    steps = list(work if progress is None else progress(work, total, "layers"))
+    steps = list(progress(work, total, "layers"))
     (compared,) = [step for step in steps if isinstance(step, LayerActivations)]
     section = _layer_fields(model) | _compared_fields(compared)
     section |= _two_set_fields(steps, sparing) if isinstance(model.net, DPI) else _no_fields(len(section["names"]))
@@ -108,9 +106,7 @@ def analyse_layers(
     return tensors, {name: value for name, value in section.items() if not isinstance(value, np.ndarray)}
 
 
-def held_out_layers(
-    model: Model, data: Data, progress: Progress | None = None
-) -> tuple[dict[str, Tensor], dict[str, Any]]:
+def held_out_layers(model: Model, data: Data, progress: Progress = silent) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """`analyse_layers` on held-out data, all noise levels; what is stored with a checkpoint."""
     wanted = max(asdict(IMAGES if len(model.recipe.shape) == 3 else POINTS).values())
     return analyse_layers(model, data.held_out_batch(wanted, SEED), SEED, progress=progress)

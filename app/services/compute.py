@@ -47,7 +47,7 @@ from dpi_core.analysis.landscape import curve_errors, loss, measure_of
 from dpi_core.data import Data, digits, fit_images, load_data, photos
 from dpi_core.evaluation import psnr
 from dpi_core.model import Model
-from dpi_core.reports import analyse_parameters
+from dpi_core.parameter_report import analyse_parameters
 from dpi_core.seeds import seeded_generator
 
 DATA_ROOT = Path(os.environ.get("DPI_DATA", Path(__file__).parents[2] / "data"))

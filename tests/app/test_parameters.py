@@ -23,7 +23,7 @@ from app.records.curves import ALPHABET, decode, encode
 from app.services import stored
 from dpi_core.analysis.landscape import lookup
 from dpi_core.analysis.weights import weight_distances
-from dpi_core.reports import analyse_parameters
+from dpi_core.parameter_report import analyse_parameters
 
 MODELS = ["digits-vp-dpi", "mixture2d-flow-dpi"]
 HELD_OUT = Inputs("held-out", 16, 0)
