@@ -19,9 +19,9 @@ ROOT = Path(dpi_core.__file__).parents[1]
 
 # A module may import the rows above its own, and its own row where nothing forbids it.
 ROWS = (
-    {"types", "config", "precision", "parallel", "verdicts", "limits"},
+    {"types", "config", "precision", "parallel", "verdicts", "limits", "allocator", "progress"},
     {"lambda_schedules", "noise_processes", "backbones", "data"}
-    | {"seeds", "idx_files", "images", "planar", "mixtures", "classifier", "distances"},
+    | {"seeds", "idx_files", "images", "patches", "planar", "mixtures", "classifier", "distances"},
     {"flat_storage", "linearity", "sample_batches", "operators", "interpolation", "one_set", "conditioning"},
     {"denoiser"},
     {"samplers", "training", "evaluation", "analysis"},
@@ -33,6 +33,7 @@ ROWS = (
         "own_images",
         "layer_detail",
         "layer_report",
+        "parameter_report",
         "reports",
         "card",
         "runs",
