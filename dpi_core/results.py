@@ -18,6 +18,9 @@ method; "better" and "worse" mean that the interval leaves out zero, which of 17
 intervals do not hold what another seed of training changes; it stands beside them."""
 
 
+PUBLISHED = "published"
+"""Folder of published numbers, below that of our results."""
+
 SHOWN_S = (0.25, 0.5, 0.75)
 """Where the page gives λ; its curve is stored on an even grid."""
 
@@ -39,6 +42,7 @@ def results_page(checkpoints: Path, results: Path) -> str:
     sections = [HEADER]
     if models:
         sections.append("## Models that ship\n\n" + models_table(models))
+        sections += [photos_section(name, models, results / PUBLISHED) for name in _photo_sets(models)]
     sections += [sweep_section(each) for each in sweeps]
     return "\n\n".join(sections) + "\n"
 
@@ -57,6 +61,44 @@ def models_table(models: list[tuple[Mapping[str, Any], Mapping[str, Any]]]) -> s
         for config, metrics in models
     ]
     return _table(["model", "conditioning", "parameters", "held-out average", "trained (minutes)", "beyond"], rows)
+
+
+def photos_section(name: str, models: list[tuple[Mapping[str, Any], Mapping[str, Any]]], published: Path) -> str:
+    """Whole photos under white noise: our models that were judged on a set of them, and what others have published.
+
+    Args:
+        name: of the set, as `evaluate --record` was told.
+        models: (config, metrics) of each.
+        published: folder with a `<name>.json` of published numbers, where there are any.
+    """
+    judged = {
+        config["name"]: metrics["images"][name] for config, metrics in models if name in metrics.get("images", {})
+    }
+    sigmas = sorted({sigma for scores in judged.values() for sigma in scores["sigma"]}, key=float)
+    rows = [
+        [model, *(_photos_cell(scores["sigma"].get(sigma)) for sigma in sigmas), "measured here"]
+        for model, scores in judged.items()
+    ]
+    file = published / f"{name}.json"
+    theirs = read_json(file) if file.is_file() else {"about": "", "rows": []}
+    for row in theirs["rows"]:
+        rows.append(
+            [row["method"], *(f"{row['psnr'][s]:.2f}" if s in row["psnr"] else "" for s in sigmas), row["source"]]
+        )
+    titles = ["PSNR (dB)", *(f"σ = {sigma} of 255" for sigma in sigmas), "from"]
+    opening = f"{theirs['about']} Intervals hold 95 % of bootstrap draws over images.".strip()
+    return f"## {name}: whole photos\n\n{opening}\n\n{_table(titles, rows)}"
+
+
+def _photo_sets(models: list[tuple[Mapping[str, Any], Mapping[str, Any]]]) -> list[str]:
+    return sorted({name for _, metrics in models for name in metrics.get("images", {})})
+
+
+def _photos_cell(found: Mapping[str, Any] | None) -> str:
+    if found is None:
+        return ""
+    low, high = found["ci95"]
+    return f"{found['psnr_mean']:.2f} ({low:.2f} to {high:.2f})"
 
 
 def sweep_section(sweep: Mapping[str, Any]) -> str:
@@ -186,7 +228,4 @@ def _judged(metrics: Mapping[str, Any]) -> str:
             f"{100 * scores['samples']['frac_confident']:.1f} % of samples recognised, data"
             f" {100 * scores['real_held_out']['frac_confident']:.1f} %"
         )
-    for name, scores in metrics.get("images", {}).items():
-        means = [f"{found['psnr_mean']:.2f} dB at σ = {sigma}" for sigma, found in scores["sigma"].items()]
-        parts.append(f"{name}: {', '.join(means)}")
     return "; ".join(parts)

@@ -15,7 +15,7 @@ from dpi_core.cli import main
 from dpi_core.model import Model
 from dpi_core.noise_processes import AWGN, VPDiffusion
 from dpi_core.own_images import denoise_folder, denoise_noisy, psnr_by_sigma
-from dpi_core.results import models_table
+from dpi_core.results import photos_section
 
 RECIPE = recipe_from_dict(
     {
@@ -109,7 +109,16 @@ def test_the_command_prints_json_alone_and_keeps_means_on_request(folder, tmp_pa
     assert f"σ = 25: {mean:.2f} dB" in capsys.readouterr().out
     kept = checkpoint.read_json(place / "metrics.json")
     assert kept["images"]["four"]["sigma"]["25"]["psnr_mean"] == mean
-    assert f"four: {mean:.2f} dB at σ = 25" in models_table([(checkpoint.read_json(place / "config.json"), kept)])
+    models = [(checkpoint.read_json(place / "config.json"), kept)]
+    low, high = kept["images"]["four"]["sigma"]["25"]["ci95"]
+    row = f"| photos-drunet-none | {mean:.2f} ({low:.2f} to {high:.2f}) | measured here |"
+    assert row in photos_section("four", models, tmp_path)
+    published = {
+        "about": "Four.",
+        "rows": [{"method": "another", "psnr": {"25": 30.125, "50": 1.0}, "source": "a paper"}],
+    }
+    checkpoint.write_json(tmp_path / "four.json", published)
+    assert "| another | 30.12 | a paper |" in photos_section("four", models, tmp_path)
 
 
 @pytest.mark.parametrize("sigma", [0.0, 76.0, -5.0])
