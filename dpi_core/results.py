@@ -80,7 +80,7 @@ def photos_section(name: str, models: list[tuple[Mapping[str, Any], Mapping[str,
         for model, scores in judged.items()
     ]
     file = published / f"{name}.json"
-    theirs = read_json(file) if file.is_file() else {"about": "", "rows": []}
+    theirs: dict[str, Any] = read_json(file) if file.is_file() else {"about": "", "rows": []}
     for row in theirs["rows"]:
         rows.append(
             [row["method"], *(f"{row['psnr'][s]:.2f}" if s in row["psnr"] else "" for s in sigmas), row["source"]]
