@@ -17,8 +17,8 @@ EVERY = 5.0
 MOST = 7
 CHOSEN = "runs_shown"
 NOTHING = (
-    "No run has left a log below `{root}` yet. `python -m dpi_core train digits-vp-dpi` or `python -m dpi_core sweep digits-vp`"
-    " starts some; set the environment variable `DPI_RUNS` to look elsewhere."
+    "No run has left a log yet. `python -m dpi_core train digits-vp-dpi` or `python -m dpi_core sweep digits-vp`"
+    " starts some; they are looked for in `runs/`, or where the environment variable `DPI_RUNS` points."
 )
 
 
@@ -32,7 +32,7 @@ def _live() -> None:
     """Only this part runs again and again."""
     names = runs.run_names()
     if not names:
-        st.info(NOTHING.format(root=runs.ROOT))
+        st.info(NOTHING)
         return
     chosen = st.multiselect(
         "Runs",

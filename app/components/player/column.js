@@ -5,7 +5,7 @@ const DIFFERENCE_SHARE = 0.98;
 
 /** What the panel that changes its meaning shows: its title and how to read it. */
 const MEANINGS = {
-  velocity: ["Velocity −d<i>x</i>/d<i>s</i>", "Over the next step. Red: brighter, blue: darker."],
+  velocity: ["Velocity −d<i>x</i>/d<i>s</i>", "Over the next step; after the last there is none. Red: brighter, blue: darker."],
   x: ["<i>x</i><sub>s</sub> − A’s", "At equal s. Red: brighter than in A, blue: darker."],
   x0: ["<i>x̂</i><sub>0</sub> − A’s", "At equal s. Red: brighter than in A, blue: darker."],
   origin: ["<i>x̂</i><sub>0</sub> − data", "Red: brighter than the data, blue: darker."],
