@@ -37,7 +37,7 @@ SHOWN = ("value", "change")
 
 SHARED = Path(__file__).parents[1] / "scrubber"
 OWN = Path(__file__).parent
-SHARED_MODULES = ("blobs.js", "color.js", "plot.js", "svg.js", "moment.js", "texts.js", "export.js")
+SHARED_MODULES = ("blobs.js", "color.js", "plot.js", "svg.js", "moment.js", "texts.js", "export.js", "view.js")
 OWN_MODULES = ("outline.js", "statistics.js", "tiles.js", "table.js", "detail.js", "layers.js")
 
 

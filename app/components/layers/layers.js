@@ -1,28 +1,15 @@
 // Outline, strips over s and the selected layer under one cursor.
 
-/** How long after the last key press Python hears of the choice, in milliseconds. */
-const KEY_REST = 250;
 const DETAIL_WIDTH = 280;
 
-const INSTANCES = new WeakMap();
-
-/** Mounts the view, or brings it up to date: Streamlit calls this for new data and for a new theme. */
 export default function (component) {
-  const { parentElement } = component;
-  if (!INSTANCES.has(parentElement)) INSTANCES.set(parentElement, new Layers(parentElement));
-  INSTANCES.get(parentElement).update(component);
-  return () => {
-    INSTANCES.get(parentElement)?.dispose();
-    INSTANCES.delete(parentElement);
-  };
+  return mount(Layers, component);
 }
 
-class Layers {
+class Layers extends View {
   constructor(root) {
-    this.element = root.querySelector(".layers");
+    super(root.querySelector(".layers"));
     this.slider = this.find("input[type=range]");
-    this.revision = null;
-    this.request = 0;
     this.hovered = null;
     this.table = new LayerTable(this.element, {
       onPick: (node, s) => this.pick(node, s),
@@ -34,27 +21,6 @@ class Layers {
     this.detail = new LayerDetail(this.part("detail"));
     this.samples = new Samples(this.find(".samples"), (sample) => this.choose({ sample }));
     this.bindControls();
-    this.onBlob = () => this.receive();
-    globalThis.addEventListener(BLOB_EVENT, this.onBlob);
-    this.resizes = new ResizeObserver(() => this.relayout());
-    this.resizes.observe(this.element);
-  }
-
-  find(selector) {
-    return this.element.querySelector(selector);
-  }
-
-  part(name) {
-    return this.find(`[data-part="${name}"]`);
-  }
-
-  dispose() {
-    // Python must not hear from a component that has left the page.
-    this.setStateValue = () => {};
-    clearTimeout(this.rest);
-    cancelAnimationFrame(this.request);
-    this.resizes.disconnect();
-    globalThis.removeEventListener(BLOB_EVENT, this.onBlob);
   }
 
   bindControls() {
@@ -67,15 +33,15 @@ class Layers {
     for (const button of this.element.querySelectorAll("[data-activations]")) {
       button.onclick = () => this.choose({ shown: button.dataset.activations });
     }
-    const actions = {
+    this.bindButtons({
       fold: () => this.foldAll(),
-      png: () => this.savePicture(),
-      svg: () => this.saveVector(),
+      png: () => this.savePixels(),
+      svg: () => this.saveVectors(),
       csv: () => this.saveTable(),
-      "detail-png": () => this.saveDetailPicture(),
+      "detail-png": () => this.saveDetail("png"),
+      "detail-svg": () => this.saveDetail("svg"),
       "detail-csv": () => this.saveDetailTable(),
-    };
-    for (const [name, act] of Object.entries(actions)) this.find(`[data-action="${name}"]`).onclick = act;
+    });
   }
 
   // From Python
@@ -90,8 +56,7 @@ class Layers {
       this.sent = JSON.stringify(this.state);
       this.blob = null;
     }
-    this.theme = readTheme(this.element);
-    this.element.style.colorScheme = this.theme.dark ? "dark" : "light";
+    this.takeTheme();
     this.receive();
   }
 
@@ -162,7 +127,7 @@ class Layers {
     this.activate(node);
     if (s !== null) this.state.s = roundS(s);
     else if (node.layer === null) return this.toggle(node);
-    this.change();
+    this.drawSoon();
     this.commit();
   }
 
@@ -186,12 +151,12 @@ class Layers {
   /** The pointer takes the cursor along over the strips; it goes back when the pointer leaves without a click. */
   hover(node, s) {
     this.hovered = node && { node, s: roundS(s) };
-    this.change();
+    this.drawSoon();
   }
 
   moveCursor(s) {
     this.state.s = roundS(s);
-    this.change();
+    this.drawSoon();
   }
 
   onKey(event) {
@@ -209,22 +174,12 @@ class Layers {
       if (event.key === "Enter" || isFolded === (event.key === "ArrowRight")) this.toggle(node);
     } else return;
     event.preventDefault();
-    this.change();
-    clearTimeout(this.rest);
-    this.rest = setTimeout(() => this.commit(), KEY_REST);
+    this.drawSoon();
+    this.commitAfterRest();
   }
 
-  /** Tells Python once where the hand has let go. */
-  commit() {
-    clearTimeout(this.rest);
-    const position = JSON.stringify(this.state);
-    if (position === this.sent) return;
-    this.sent = position;
-    this.setStateValue("position", { ...this.state, revision: this.revision });
-  }
-
-  change() {
-    if (!this.request) this.request = requestAnimationFrame(() => this.draw());
+  toPython() {
+    return this.state;
   }
 
   // Drawing
@@ -333,7 +288,7 @@ class Layers {
     return { rows, statistic: this.statistic, theme: this.theme, title, caption: this.statistic.caption, ...tableSize(rows) };
   }
 
-  savePicture() {
+  savePixels() {
     const picture = this.exported();
     const canvas = newCanvas(picture.width * EXPORT.scale, picture.height * EXPORT.scale);
     const context = canvas.getContext("2d");
@@ -342,7 +297,7 @@ class Layers {
     canvas.toBlob((blob) => download(blob, `${this.fileName(`layers-${this.statistic.key}`)}.png`));
   }
 
-  saveVector() {
+  saveVectors() {
     const picture = this.exported();
     const context = new SvgContext(picture.width, picture.height);
     paintTable(context, picture);
@@ -365,9 +320,8 @@ class Layers {
     downloadCsv(rows, `${this.fileName("layers")}.csv`);
   }
 
-  saveDetailPicture() {
+  saveDetail(format) {
     if (!this.detail.blob) return;
-    this.relayout(EXPORT.fineness);
     const cells = (selector) =>
       [...this.element.querySelectorAll(selector)]
         .filter((figure) => !figure.hidden)
@@ -381,9 +335,7 @@ class Layers {
     }));
     const rows = [cells("[data-weights]"), activations].filter((row) => row.length);
     const heading = `${this.blob.title}: ${this.part("layer-name").textContent}`;
-    const picture = composePicture({ heading, rows, theme: this.theme });
-    this.relayout();
-    picture.toBlob((blob) => download(blob, `${this.fileName(this.state.layer)}.png`));
+    this.savePicture(heading, rows, this.fileName(this.state.layer), format);
   }
 
   saveDetailTable() {
