@@ -1,6 +1,8 @@
 """The Layers page in a real browser: scrubbing, the strips, the order of rows, the link."""
 
+import base64
 import re
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -9,6 +11,8 @@ from playwright.sync_api import expect
 from app.services import stored
 
 pytestmark = pytest.mark.e2e
+
+SVG = "{http://www.w3.org/2000/svg}"
 
 
 class Layers:
@@ -95,6 +99,23 @@ def test_the_table_is_saved_as_svg_with_a_row_for_each_layer(open_page, result):
         page.page.locator(".layers [data-action=svg]").click()
     text = download.value.path().read_text()
     assert all(f">{name}</text>" in text for name in result.names)
+
+
+def test_the_layer_is_saved_as_pixels_and_as_vectors(open_page, result):
+    page = Layers(open_page("?model=digits-vp-dpi"))
+    shown = page.detail.get_attribute("data-layer")
+    saved = {}
+    for kind in ("png", "svg"):
+        with page.page.expect_download() as download:
+            page.page.locator(f".layers [data-action=detail-{kind}]").click()
+        assert download.value.suggested_filename == f"digits-vp-dpi-{shown}.{kind}"
+        saved[kind] = download.value.path().read_bytes()
+    drawing = ElementTree.fromstring(saved["svg"])
+    texts = [text.text for text in drawing.iter(f"{SVG}text")]
+    assert texts[0].startswith(f"digits-vp-dpi: {shown}")
+    pictures = [base64.b64decode(each.get("href").split(",")[1]) for each in drawing.iter(f"{SVG}image")]
+    assert len(pictures) == len(drawing.findall(f"{SVG}svg")) >= 4, "θ0, θ(s), θ1 and the activations"
+    assert all(content.startswith(b"\x89PNG") for content in [saved["png"], *pictures])
 
 
 @pytest.mark.parametrize("size", [(1280, 720), (390, 844)])
