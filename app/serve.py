@@ -42,7 +42,9 @@ def main() -> None:
 
 
 def _options() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m app.serve", description="Computes for DPI Explorer on a Ray cluster.")
+    parser = argparse.ArgumentParser(
+        prog="python -m app.serve", description="Computes for DPI Explorer on a Ray cluster."
+    )
     parser.add_argument("--replicas", type=int, default=1, help="processes that compute, each with models of its own")
     parser.add_argument("--max-replicas", type=int, help="as many when requests wait, --replicas when none do")
     parser.add_argument("--cpus", type=float, default=1, help="cores of a replica")

@@ -92,7 +92,9 @@ class Cluster:
             return Outcome("cancelled")
         except ValueError as error:
             return Outcome("failed", error=str(error))
-        return Outcome("failed", error=f"the cluster at {self.address} has lost this computation; try again in a minute.")
+        return Outcome(
+            "failed", error=f"the cluster at {self.address} has lost this computation; try again in a minute."
+        )
 
     def _attempt(self, message: bytes, report: Report, check: Check) -> Outcome:
         with closing(self._connection()) as connection:

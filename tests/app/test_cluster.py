@@ -11,6 +11,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from contextlib import closing, contextmanager
@@ -105,16 +106,20 @@ def ray_server():
         pytest.skip('Ray is not installed: pip install -e ".[cluster]"')
     port = free_port()
     command = [sys.executable, "-m", "app.serve", "--replicas", "2", "--port", str(port)]
-    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    log = tempfile.TemporaryFile("w+")
+    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=log, text=True)
     try:
         assert process.stdout is not None
-        assert any(f"ray://127.0.0.1:{port}" in line for line in process.stdout), process.wait()
+        if not any(f"ray://127.0.0.1:{port}" in line for line in process.stdout):
+            log.seek(0)
+            pytest.fail(log.read())
         yield port
     finally:
         started = descendants(process.pid)
         process.send_signal(signal.SIGTERM)
         process.wait(60)
         process.stdout.close()
+        log.close()
         deadline = time.monotonic() + 30
         while left := [pid for pid in started if Path(f"/proc/{pid}").exists()]:
             assert time.monotonic() < deadline, left
@@ -262,15 +267,15 @@ def cutting(port, after):
 
 
 def descendants(pid):
-    children = [int(child) for task in Path(f"/proc/{pid}/task").glob("*/children") for child in task.read_text().split()]
+    children = [
+        int(child) for task in Path(f"/proc/{pid}/task").glob("*/children") for child in task.read_text().split()
+    ]
     return [*children, *(each for child in children for each in descendants(child))]
 
 
 def replicas():
     """The replicas that this test has started."""
-    return [
-        pid for pid in descendants(os.getpid()) if "ServeReplica" in Path(f"/proc/{pid}/cmdline").read_text()
-    ]
+    return [pid for pid in descendants(os.getpid()) if "ServeReplica" in Path(f"/proc/{pid}/cmdline").read_text()]
 
 
 def busiest(processes):
@@ -295,7 +300,9 @@ def test_a_cluster_that_is_not_there_gives_a_sentence(monkeypatch):
     assert job.error.startswith("the cluster at ray://127.0.0.1:") and job.error.endswith(".")
 
 
-@pytest.mark.parametrize("address", ["localhost:8000", "http://host:8000", "ray://", "ray://host:port", "ray://host:8000/x"])
+@pytest.mark.parametrize(
+    "address", ["localhost:8000", "http://host:8000", "ray://", "ray://host:port", "ray://host:8000/x"]
+)
 def test_another_address_is_refused(address):
     with pytest.raises(ValueError, match="give ray://HOST:8000"):
         cluster.chosen(["--engine", address])
@@ -304,7 +311,10 @@ def test_another_address_is_refused(address):
 def test_the_command_line_goes_before_the_environment(monkeypatch):
     monkeypatch.setenv(cluster.ENVIRONMENT, "ray://there:1")
     assert cluster.chosen(["--unknown"]).port == 1
-    assert (cluster.chosen(["--engine", "ray://here"]).host, cluster.chosen(["--engine", "ray://here"]).port) == ("here", 8000)
+    assert (cluster.chosen(["--engine", "ray://here"]).host, cluster.chosen(["--engine", "ray://here"]).port) == (
+        "here",
+        8000,
+    )
     monkeypatch.delenv(cluster.ENVIRONMENT)
     assert cluster.chosen([]) is None
 
@@ -336,7 +346,13 @@ def foreign_messages():
     inside = io.BytesIO()
     np.savez(inside, text=np.array([Trap()], dtype=object))
     unknown = wire.pack(REQUESTS["sweep"]).replace(b"SweepRequest", b"WeepRequests")
-    return {"pickle": pickle.dumps(Trap()), "npy": pickled.getvalue(), "npz": inside.getvalue(), "kind": unknown, "": b""}
+    return {
+        "pickle": pickle.dumps(Trap()),
+        "npy": pickled.getvalue(),
+        "npz": inside.getvalue(),
+        "kind": unknown,
+        "": b"",
+    }
 
 
 @pytest.mark.parametrize("kind", foreign_messages())
