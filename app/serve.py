@@ -27,7 +27,7 @@ def main() -> None:
     ray, serve = _ray()
     # Nothing leaves the machines: no statistics about the cluster.
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    _join(ray, chosen)
+    _join(ray, chosen, most)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         _serve(ray, serve, chosen, most)
@@ -64,12 +64,11 @@ def _ray() -> tuple[Any, Any]:
     return ray, serve
 
 
-def _join(ray: Any, chosen: argparse.Namespace) -> None:
+def _join(ray: Any, chosen: argparse.Namespace, most: int) -> None:
     """Joins the cluster, or makes one of this machine."""
     if chosen.address:
         ray.init(address=chosen.address)
         return
-    most = chosen.max_replicas or chosen.replicas
     # A core or more for each replica even where there are fewer: then they take turns.
     cores = max(os.cpu_count() or 1, int(most * chosen.cpus))
     ray.init("local", num_cpus=cores, include_dashboard=False, object_store_memory=MEMORY)

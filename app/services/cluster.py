@@ -34,6 +34,9 @@ ENVIRONMENT = "DPI_ENGINE"
 PAUSES = (0.0, 1.0, 3.0, 6.0)
 """Seconds before each attempt to have a request computed."""
 
+CONNECTING = 3.0
+"""Seconds that the other machine may take to accept a connection; meanwhile nothing can be cancelled."""
+
 SILENCE = 30.0
 """Seconds without a message after which a replica counts as lost; it sends several a second."""
 
@@ -117,8 +120,9 @@ class Cluster:
             return json.loads(_opened(connection.getresponse()).read())
 
     def _connection(self) -> http.client.HTTPConnection:
-        connection = http.client.HTTPConnection(self.host, self.port, timeout=SILENCE)
+        connection = http.client.HTTPConnection(self.host, self.port, timeout=CONNECTING)
         connection.connect()
+        connection.sock.settimeout(SILENCE)
         # Waiting for a free replica may take long: the kernel finds out whether the other machine is still there.
         connection.sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         for name, value in (("TCP_KEEPIDLE", 10), ("TCP_KEEPINTVL", 5), ("TCP_KEEPCNT", 3)):

@@ -69,7 +69,7 @@ class Replica:
         work = loop.run_in_executor(self.thread, self.computer.outcome, request, report, check)
         try:
             while not work.done():
-                yield wire.frame(Progress(*seen, partial=found.pop() if found else None))
+                yield wire.frame(Progress(seen[0], seen[1], found.pop() if found else None))
                 await asyncio.wait({work}, timeout=HEARTBEAT)
             yield wire.frame(work.result())
         finally:

@@ -39,7 +39,9 @@ class Readable(Protocol):
 
 
 RECORDS: dict[str, type] = {
-    kind.__name__: kind for kind in (*vars(records).values(), Progress, Outcome) if is_dataclass(kind)
+    kind.__name__: kind
+    for kind in (*vars(records).values(), Progress, Outcome)
+    if isinstance(kind, type) and is_dataclass(kind)
 }
 """What may travel, by name."""
 
