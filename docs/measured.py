@@ -6,6 +6,7 @@ A number stands between `<!-- NAME MODEL -->` and `<!-- -->`, and NAME is one of
 from __future__ import annotations
 
 import json
+import math
 import re
 import statistics
 import sys
@@ -53,10 +54,27 @@ def _average(metrics: dict[str, Any]) -> str:
     return f"{statistics.fmean(level['mean'] for level in metrics['held_out']['psnr']):.2f}"
 
 
+def _benchmark(name: str, row: str) -> float:
+    """The median of the row that begins so."""
+    rows = json.loads((ROOT / "benchmarks" / "results" / f"{name}.json").read_text())["rows"]
+    return statistics.median(next(each["values"] for each in rows if each["what"].startswith(row)))
+
+
 def _blend(_: dict[str, Any]) -> str:
-    rows = json.loads((ROOT / "benchmarks/results/sampling.json").read_text())["rows"]
-    shares = next(row["values"] for row in rows if row["what"].startswith("θ(s) / an evaluation"))
-    return f"{100 * statistics.median(shares):.1f} %"
+    return f"{100 * _benchmark('sampling', 'θ(s) / an evaluation'):.1f} %"
+
+
+CLASS_RATE = 200 / 30
+"""Computations a second for 200 people who ask every 30 s."""
+
+
+def _replica() -> float:
+    return _benchmark("cluster", "1 replica: small")
+
+
+def _class_replicas(_: dict[str, Any]) -> str:
+    """Replicas that a class keeps busy for half of the time."""
+    return f"{math.ceil(2 * CLASS_RATE / _replica())}"
 
 
 def _step(_: dict[str, Any]) -> str:
@@ -69,6 +87,11 @@ NUMBERS: dict[str, Callable[[dict[str, Any]], str]] = {
     "rise": _rise,
     "average": _average,
     "blend": _blend,
+    "class_rate": lambda _: f"{CLASS_RATE:.1f}",
+    "class_replicas": _class_replicas,
+    "one_replica": lambda _: f"{_replica():.1f}",
+    "two_replicas": lambda _: f"{_benchmark('cluster', '2 replicas: small'):.1f}",
+    "replica_memory": lambda _: f"{_benchmark('cluster', '1 replica: memory'):.0f} MB",
     "parameters": lambda metrics: f"{metrics['parameters']:,}",
     "step": _step,
 }

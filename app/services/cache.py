@@ -25,15 +25,15 @@ from app.records import (
     TrajectoryRequest,
     TrajectoryResult,
 )
-from app.services import stored
+from app.services import cluster, stored
 from app.services.inference import Engine
 from app.services.own_models import Uploads
 
 
 @st.cache_resource(show_spinner=False)
 def engine() -> Engine:
-    """The one owner of the models."""
-    engine = Engine()
+    """The one owner of the models; `--engine` or DPI_ENGINE has another machine compute."""
+    engine = Engine(computers=cluster.chosen())
     atexit.register(engine.close)
     return engine
 

@@ -27,11 +27,12 @@ def readiness(engine: Engine) -> tuple[dict[str, Any], int]:
 
 
 def _has_answered(engine: Engine) -> bool:
-    """Whether a model has answered; asks the smallest one, on the CPU, when nobody has asked yet."""
+    """Whether a model has answered; asks the smallest one, on the last device, when nobody has asked yet."""
     if engine.observe().outcomes.get("done", 0):
         return True
     weights = {name: (stored.CHECKPOINTS / name / "model.safetensors").stat().st_size for name in stored.model_names()}
     if not weights:
         return False
     key = stored.read_model(min(weights, key=lambda name: weights[name])).key
-    return engine.submit(PROBE, SweepRequest(key, Inputs("samples", 1, 0), (0.5,), "cpu")).status == "done"
+    device = (engine.devices() or ("cpu",))[-1]
+    return engine.submit(PROBE, SweepRequest(key, Inputs("samples", 1, 0), (0.5,), device)).status == "done"

@@ -15,6 +15,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 
 from app.records import Inputs, ModelKey, Request, Result, SweepRequest
+from app.services.computer import Computers, ThisMachine
 from app.services.jobs import Job as Job
 from app.services.jobs import Outcome
 from app.services.jobs import ResultCache as ResultCache
@@ -60,16 +61,23 @@ class Engine:
     Args:
         cache_bytes: bound of the result cache.
         most_waiting: jobs that may wait for a device.
+        computers: what computes; this machine by default.
 
     Attributes:
         cache: the results.
         partials: what computations have found so far; kept when one is cancelled.
     """
 
-    def __init__(self, cache_bytes: int = CACHE_BYTES, most_waiting: int = MOST_WAITING) -> None:
+    def __init__(
+        self,
+        cache_bytes: int = CACHE_BYTES,
+        most_waiting: int = MOST_WAITING,
+        computers: Computers | None = None,
+    ) -> None:
         self.cache = ResultCache(cache_bytes)
         self.partials = ResultCache(PARTIAL_BYTES)
         self.lock = threading.Lock()
+        self._computers = computers or ThisMachine()
         self._most_waiting = most_waiting
         self._outcomes: dict[str, int] = {}
         self._jobs: dict[Request, Job] = {}
@@ -123,14 +131,14 @@ class Engine:
         """How many jobs are computed or wait for the same device, apart from this one."""
         with self.lock:
             worker = self._workers.get(job.request.device)
-            return 0 if worker is None else len({*worker.turns.waiting, worker.running} - {job, None})
+            return 0 if worker is None else len({*worker.turns.waiting, *worker.running} - {job})
 
     def observe(self) -> Observation:
         """Counts and bytes, for whoever looks after the server."""
         with self.lock:
             workers, outcomes = list(self._workers.values()), dict(self._outcomes)
             waiting = sum(len(worker.turns.waiting) for worker in workers)
-            running = sum(worker.running is not None for worker in workers)
+            running = sum(len(worker.running) for worker in workers)
         return Observation(
             ready=self._is_ready() and all(worker.alive for worker in workers),
             waiting=waiting,
@@ -154,7 +162,7 @@ class Engine:
             worker.close()
 
     def warm_up(self) -> None:
-        """Imports torch and finds the devices, in the background; once."""
+        """Finds the devices, in the background; once. Those of this machine take torch's import."""
         with self.lock:
             if not self._warming:
                 self._warming = True
@@ -171,15 +179,12 @@ class Engine:
 
     def _find_devices(self) -> None:
         try:
-            from app.services import compute
-            from dpi_core.allocator import keep_freed_memory
-
-            keep_freed_memory()
+            devices = self._computers.devices()
             # What is alive now stays: without this every script run pays for a full collection over torch's objects.
             gc.collect()
             gc.freeze()
-            self._devices.set_result(compute.devices())
-            event("warmed up", devices=", ".join(compute.devices()))
+            self._devices.set_result(devices)
+            event("warmed up", devices=", ".join(devices))
         except Exception as error:  # whoever waits for the devices has to hear of it
             self._devices.set_exception(error)
             raise
@@ -189,7 +194,7 @@ class Engine:
 
     def _worker(self, device: str) -> Worker:
         if device not in self._workers:
-            self._workers[device] = Worker(self, device)
+            self._workers[device] = Worker(self, device, self._computers.on(device))
         return self._workers[device]
 
     def _drop_superseded(self, session: str, request: Request) -> None:

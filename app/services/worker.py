@@ -1,19 +1,17 @@
-"""The thread that computes on one device, and the order in which sessions are served."""
+"""The threads that have one device compute, and the order in which sessions are served."""
 
 from __future__ import annotations
 
 import threading
 import time
 from collections import OrderedDict
-from typing import Any, Protocol
+from typing import Protocol
 
-from app.records import ModelKey, Result
+from app.records import Result
+from app.services.computer import Computer
 from app.services.jobs import Cancelled, Job, Outcome
 from app.services.logs import event, stack_of
 from app.services.reporting import Report
-
-MODEL_BYTES = 2 * 2**30
-"""Bound of the weights that stay loaded on a device; the model at hand stays in any case."""
 
 REMEMBERED_SESSIONS = 1000
 
@@ -61,34 +59,34 @@ class Turns:
 
 
 class Worker:
-    """Owner of the models of one device; its thread is the only one that touches them.
+    """The threads of one device: as many as it computes requests at once; nothing else has it compute.
 
-    The thread outlives whatever a request does. Should it end all the same, it is replaced, its models are loaded
-    anew, and the job at hand fails.
+    A thread outlives whatever a request does. Should it end all the same, it is replaced, the models are loaded anew,
+    and the job at hand fails.
 
     Args:
-        engine: whose jobs it computes.
+        engine: whose jobs are computed.
         device: where.
+        computer: of that device.
     """
 
-    def __init__(self, engine: Owner, device: str) -> None:
-        self.engine, self.device = engine, device
-        self.models: OrderedDict[ModelKey, Any] = OrderedDict()
+    def __init__(self, engine: Owner, device: str, computer: Computer) -> None:
+        self.engine, self.device, self.computer = engine, device, computer
         self.turns = Turns()
-        self.running: Job | None = None
+        self.running: set[Job] = set()
         self._closed = False
         self._changed = threading.Condition(engine.lock)
-        self._thread = self._start()
+        self._threads: list[threading.Thread] = []
+        self._start()
 
     @property
     def alive(self) -> bool:
         """Whether there is a thread that computes."""
-        return self._thread.is_alive()
+        return any(thread.is_alive() for thread in self._threads)
 
     def enqueue(self, job: Job) -> None:
         """Takes a job; the caller holds the engine's lock."""
-        if not self.alive and not self._closed:
-            self._thread = self._start()
+        self._start()
         self.turns.waiting.append(job)
         self._changed.notify()
 
@@ -98,47 +96,53 @@ class Worker:
             self.turns.waiting.remove(job)
 
     def close(self) -> None:
-        """Ends after the job at hand; waits for a few seconds."""
+        """Ends after the jobs at hand; waits for a few seconds."""
         with self._changed:
             self._closed = True
-            self._changed.notify()
-        self._thread.join(timeout=5)
+            self._changed.notify_all()
+        for thread in self._threads:
+            thread.join(timeout=5)
 
-    def _start(self) -> threading.Thread:
-        thread = threading.Thread(target=self._run, name=f"engine-{self.device}", daemon=True)
-        thread.start()
-        return thread
+    def _start(self) -> None:
+        """Starts the threads that are missing: those that ended, and those of a device that has grown."""
+        self._threads = [thread for thread in self._threads if thread.is_alive()]
+        while len(self._threads) < self.computer.at_once and not self._closed:
+            self._threads.append(threading.Thread(target=self._run, name=f"engine-{self.device}", daemon=True))
+            self._threads[-1].start()
 
     def _run(self) -> None:
+        job = None
         try:
-            while (job := self._next()) is not None:
+            while (job := self._next(job)) is not None:
                 self._answer(job)
         except BaseException as error:
             event("worker died", device=self.device, error=type(error).__name__, where=stack_of(error))
-            self._replace()
+            self._replace(job)
 
-    def _replace(self) -> None:
-        self.models.clear()  # whatever state they were left in
-        if self.running is not None:
-            self.engine.complete(self.running, Outcome("failed", error="the engine was interrupted; try again."))
+    def _replace(self, job: Job | None) -> None:
+        """Leaves another thread behind; called by one that ends."""
+        self.computer.forget()  # whatever state the models were left in
+        if job is not None:
+            self.engine.complete(job, Outcome("failed", error="the engine was interrupted; try again."))
         with self._changed:
-            self.running = None
-            if not self._closed:
-                self._thread = self._start()
+            self.running -= {job}
+            self._threads.remove(threading.current_thread())
+            self._start()
 
-    def _next(self) -> Job | None:
+    def _next(self, last: Job | None) -> Job | None:
         with self._changed:
-            self.running = None
+            self.running -= {last}
             self._changed.wait_for(lambda: self.turns.waiting or self._closed)
             if not self.turns.waiting:
                 return None
-            self.running = self.turns.take()
-            self.running.status = "running"
-            return self.running
+            job = self.turns.take()
+            self.running.add(job)
+            job.status = "running"
+            return job
 
     def _answer(self, job: Job) -> None:
         began = time.perf_counter()
-        outcome = self._outcome(job)
+        outcome = self.computer.outcome(job.request, self._reporter(job), lambda: self._check(job))
         event(
             "request",
             kind=type(job.request).__name__,
@@ -149,42 +153,6 @@ class Worker:
             waiting=len(self.turns.waiting),
         )
         self.engine.complete(job, outcome)
-
-    def _outcome(self, job: Job) -> Outcome:
-        try:
-            return Outcome("done", *self._compute(job))
-        except Cancelled:
-            return Outcome("cancelled")
-        except (ValueError, FloatingPointError) as error:
-            return Outcome("failed", error=str(error))
-        except Exception as error:  # the worker has to outlive whatever one request does
-            event("request failed", kind=type(job.request).__name__, error=type(error).__name__, where=stack_of(error))
-            return Outcome("failed", error=f"the computation stopped ({error!r}); choose other inputs.")
-
-    def _compute(self, job: Job) -> tuple[Result, str]:
-        from app.services import compute, memory
-
-        key, report = job.request.model, self._reporter(job)
-
-        def answer(device: str, limit: memory.Limit) -> Result:
-            def load(key: ModelKey) -> Any:
-                return self._model(key) if device == self.device else compute.load_model(key, device)
-
-            model = load(key)
-            with limit(model), memory.interruptible(lambda: self._check(job)):
-                return compute.answer(model, job.request, report, load)
-
-        return memory.within_memory(self.device, answer, self.models.clear)
-
-    def _model(self, key: ModelKey) -> Any:
-        from app.services import compute
-
-        if key not in self.models:
-            self.models[key] = compute.load_model(key, self.device)
-            while len(self.models) > 1 and sum(map(weight_bytes, self.models.values())) > MODEL_BYTES:
-                self.models.popitem(last=False)
-        self.models.move_to_end(key)
-        return self.models[key]
 
     def _check(self, job: Job) -> None:
         if not self.engine.wanted(job):
@@ -198,8 +166,3 @@ class Worker:
             job.done, job.total = done, total
 
         return report
-
-
-def weight_bytes(model: Any) -> int:
-    """Bytes of a model's parameters."""
-    return sum(p.numel() * p.element_size() for p in model.denoiser.parameters())
