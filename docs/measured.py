@@ -35,7 +35,10 @@ def renewed(text: str) -> str:
 
     def replace(match: re.Match) -> str:
         name, model, old = match.groups()
-        value = NUMBERS[name](_metrics(model) if model else {})
+        try:
+            value = NUMBERS[name](_metrics(model) if model else {})
+        except FileNotFoundError:
+            value = "(not measured yet)"
         return match.group().replace(f"-->{old}<!--", f"-->{value}<!--")
 
     return NUMBER.sub(replace, text)

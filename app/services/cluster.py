@@ -64,11 +64,14 @@ class Cluster:
 
     def devices(self) -> tuple[str, ...]:
         """The device of the replicas; waits until one of them answers."""
+        is_said = False
         while True:
             try:
                 about = self._about()
             except LOST as error:
-                event("cluster does not answer", error=type(error).__name__)
+                if not is_said:
+                    event("cluster does not answer yet", error=type(error).__name__)
+                is_said = True
                 time.sleep(1)
             else:
                 self.at_once = about["replicas"]

@@ -68,9 +68,11 @@ class Replica:
         loop = asyncio.get_running_loop()
         work = loop.run_in_executor(self.thread, self.computer.outcome, request, report, check)
         try:
-            while not work.done():
-                yield wire.frame(Progress(seen[0], seen[1], found.pop() if found else None))
+            is_done = False
+            while not is_done:
                 await asyncio.wait({work}, timeout=HEARTBEAT)
+                is_done = work.done()  # before the progress is looked at: the last message counts to the end
+                yield wire.frame(Progress(seen[0], seen[1], found.pop() if found else None))
             yield wire.frame(work.result())
         finally:
             left.set()
