@@ -1,8 +1,8 @@
 """Every session key and URL parameter, typed, in one place.
 
 The URL holds all that is chosen, so a link shows the same screen. Widgets named here are bound to the parameter of the
-same name; the cursor lives in the browser and is written to the URL when the hand lets go. An uploaded image is private
-and stays out of the link.
+same name; the cursor lives in the browser and is written to the URL when the hand lets go. Uploaded images are private
+and stay out of the link.
 """
 
 from __future__ import annotations
@@ -66,6 +66,7 @@ DEFAULT_T = 0.35
 MAX_SEED = 9999
 
 _SESSION, _UPLOAD, _CURSOR, _PAGE, _CANCELLED = "_session", "_upload", "_cursor", "_page", "_cancelled"
+_UPLOAD_LEASE, _REFUSED_IMAGES = "_upload_lease", "_refused_images"
 _REMEMBERED, _REFUSED = "_remembered", "_refused"
 _PLACE, _PAGES = "_place", "_pages"
 _OWN_MODELS, _LEASE, _ROUND, _NEWS, _CHOSEN = "_own_models", "_lease", "_round", "_news", "_chosen"
@@ -311,13 +312,23 @@ def choose_on_next_page(model: str) -> None:
 
 
 def upload() -> Upload | None:
-    """This session's own image."""
+    """This session's own images."""
     return st.session_state.get(_UPLOAD)
 
 
-def set_upload(image: Upload | None) -> None:
-    """Keeps this session's own image."""
-    st.session_state[_UPLOAD] = image
+def set_upload(images: Upload | None, lease: object) -> None:
+    """Keeps this session's own images, and an object that is let go together with them."""
+    st.session_state[_UPLOAD], st.session_state[_UPLOAD_LEASE] = images, lease
+
+
+def refused_images() -> tuple[str, ...]:
+    """What was wrong with the images that were handed over last, in sentences."""
+    return st.session_state.get(_REFUSED_IMAGES, ())
+
+
+def set_refused_images(sentences: tuple[str, ...]) -> None:
+    """Keeps what was wrong with the images that were handed over last."""
+    st.session_state[_REFUSED_IMAGES] = sentences
 
 
 def own_models() -> tuple[Source, ...]:
@@ -343,6 +354,15 @@ def upload_round() -> int:
 def next_upload_round() -> None:
     """Empties the form that takes files when it is next drawn."""
     st.session_state[_ROUND] = upload_round() + 1
+
+
+def let_go_of_files(file_ids: Iterable[str]) -> None:
+    """Deletes files that a form has taken, and empties the form when it is next drawn."""
+    context = get_script_run_ctx()
+    if context is not None:
+        for file_id in file_ids:
+            context.uploaded_file_mgr.remove_file(context.session_id, file_id)
+    next_upload_round()
 
 
 def set_news(text: str) -> None:

@@ -80,12 +80,14 @@ def packed_sweep(
     """The bytes of a sweep for the browser, with a second model's beside it; `source` is None for the stored frames."""
     written = tuple((card.key, _times(card)) for card in models_of_family(model.family))
     beside = () if second is None else (second[0].name, second[0].key)
-    return _packed_sweep((model.key, written, source, beside), model, result, second)
+    pack_it = _own_packed_sweep if _is_private(source) else _packed_sweep
+    return pack_it((model.key, written, source, beside), model, result, second)
 
 
 def packed_pad(model: StoredModel, result: PadResult, source: Request | None) -> bytes:
     """The bytes of a pad for the browser; `source` is None for the stored frames."""
-    return _packed_pad((model.key, _times(model), source), model, result)
+    pack_it = _own_packed_pad if _is_private(source) else _packed_pad
+    return pack_it((model.key, _times(model), source), model, result)
 
 
 def packed_run(name: str, request: TrajectoryRequest, result: TrajectoryResult) -> bytes:
@@ -143,15 +145,28 @@ def _model(source: Source, times: tuple[int, ...]) -> StoredModel:
     return stored.read(source)
 
 
+def _is_private(source: Request | None) -> bool:
+    """Whether pictures of a request show what a reader has uploaded: they end with the session."""
+    return source is not None and source.inputs.upload is not None
+
+
 # Streamlit leaves underscored arguments out of the key, so `key` names everything the bytes depend on.
-@st.cache_resource(max_entries=32, show_spinner=False, hash_funcs={tuple: hash})
-def _packed_sweep(key: tuple, _model: StoredModel, _result: SweepResult, _second: Second | None) -> bytes:
+def _pack_sweep(key: tuple, _model: StoredModel, _result: SweepResult, _second: Second | None) -> bytes:
     return pack(sweep_figure(_model, models_of_family(_model.family), _result, _second))
 
 
-@st.cache_resource(max_entries=16, show_spinner=False, hash_funcs={tuple: hash})
-def _packed_pad(key: tuple, _model: StoredModel, _result: PadResult) -> bytes:
+def _pack_pad(key: tuple, _model: StoredModel, _result: PadResult) -> bytes:
     return pack(pad_figure(_model, _result))
+
+
+_packed_sweep = st.cache_resource(_pack_sweep, max_entries=32, show_spinner=False, hash_funcs={tuple: hash})
+_packed_pad = st.cache_resource(_pack_pad, max_entries=16, show_spinner=False, hash_funcs={tuple: hash})
+_own_packed_sweep = st.cache_resource(
+    _pack_sweep, max_entries=8, show_spinner=False, hash_funcs={tuple: hash}, scope="session"
+)
+_own_packed_pad = st.cache_resource(
+    _pack_pad, max_entries=4, show_spinner=False, hash_funcs={tuple: hash}, scope="session"
+)
 
 
 @st.cache_resource(max_entries=32, show_spinner=False, hash_funcs={tuple: hash})

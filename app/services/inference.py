@@ -14,7 +14,7 @@ from collections.abc import Hashable
 from concurrent.futures import Future
 from dataclasses import dataclass
 
-from app.records import Inputs, ModelKey, Request, Result, SweepRequest
+from app.records import Inputs, ModelKey, Request, Result, SweepRequest, Upload
 from app.services.jobs import Job as Job
 from app.services.jobs import Outcome
 from app.services.jobs import ResultCache as ResultCache
@@ -118,6 +118,11 @@ class Engine:
             if self._latest.get((session, _kind(job.request))) is job:
                 del self._latest[session, _kind(job.request)]
             self._leave(session, job)
+
+    def forget(self, upload: Upload) -> None:
+        """Lets go of all that was computed of a reader's own images."""
+        for kept in (self.cache, self.partials):
+            kept.drop(lambda request: request.inputs.upload == upload)
 
     def ahead_of(self, job: Job) -> int:
         """How many jobs are computed or wait for the same device, apart from this one."""

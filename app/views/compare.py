@@ -58,7 +58,7 @@ from dpi_core.verdicts import UNITS
 
 JUDGED_IMAGES, JUDGED_POINTS = 64, 2048
 NOISE_DRAWS = 16
-"""An upload is judged under that many draws of noise."""
+"""An upload is judged on so many samples at least: fewer images get several draws of noise each."""
 
 SHOWN_IMAGES, SHOWN_POINTS = 8, 512
 SAMPLE_IMAGES, SAMPLE_POINTS = 16, 1000
@@ -173,7 +173,7 @@ def _choose_inputs(row: DeltaGenerator, model: StoredModel, seed: int, compariso
         seed,
         key=state.COMPARED_ON,
         count=JUDGED_IMAGES if model.is_image else JUDGED_POINTS,
-        upload_count=NOISE_DRAWS,
+        upload_least=NOISE_DRAWS,
         stored=stored_in_words,
         unstored="Nothing is stored for this family: choose inputs, and its models are compared on them.",
     )

@@ -207,7 +207,7 @@ def _reproduce(shown: Shown, cursor: state.Cursor) -> None:
         st.code(lines, language="python")
         st.download_button(
             "Config, seed, versions and these lines (zip)",
-            lambda: archive(shown.model, shown.inputs.seed, shown.device, lines),
+            lambda: archive(shown.model, shown.inputs, shown.device, lines),
             f"{shown.model.source.recipe_name}-reproduce.zip",
             "application/zip",
             on_click="ignore",
@@ -215,4 +215,5 @@ def _reproduce(shown: Shown, cursor: state.Cursor) -> None:
     with right.expander("Link to this screen"):
         st.code(state.link(), language=None, wrap_lines=True)
         if shown.inputs.kind == "upload":
-            st.caption("Your image is private and not part of the link.")
+            whose = "Your image is" if shown.inputs.taken == 1 else "Your images are"
+            st.caption(f"{whose} private and not part of the link.")

@@ -48,11 +48,18 @@ from app.records import (
 )
 from app.views.charts import show
 from app.views.numbers import whole_number
-from app.views.own_image import choose_upload
+from app.views.own_images import choose_upload
 from app.views.plain import plain
 from app.views.progress import computed
 
 JUDGED_IMAGES, JUDGED_POINTS = 64, 512
+FEWEST_JUDGED = 16
+"""An upload of several images is judged on so many samples at least: fewer images get several draws of noise each."""
+
+ONE_IMAGE = (
+    "One image says nothing about averages: the table stays as stored, the activations are your image's; of several images"
+    " all is computed."
+)
 STORED, UPLOAD = "Stored", "Upload"
 NOTHING_STORED = (
     "Nothing is stored for this model: choose the samples to judge on, and the page is computed (minutes on a CPU)."
@@ -99,7 +106,7 @@ def page(model: StoredModel, seed: int, device: str) -> None:
     row = st.container(horizontal=True, vertical_alignment="center")
     inputs = _choose_inputs(row, model, seed)
     result, judged = model.layers, _stored_judges(model)
-    own = inputs is not None and inputs.kind == "upload"
+    own = inputs is not None and inputs.kind == "upload" and inputs.n == 1
     if inputs is not None and not own:
         with row:
             request = LayersRequest(model.key, inputs, device)
@@ -127,7 +134,7 @@ def _choose_inputs(row: DeltaGenerator, model: StoredModel, seed: int) -> Inputs
     """The samples to look at, or None for what is stored."""
     has_stored = model.layers is not None
     kinds = ["Held-out", *(["Digits", "Photos"] if model.is_image else []), "Samples"]
-    options = [*([STORED] if has_stored else []), *kinds, *([UPLOAD] if model.is_image and has_stored else [])]
+    options = [*([STORED] if has_stored else []), *kinds, *([UPLOAD] if model.is_image else [])]
     chosen = row.segmented_control(
         "Judged on",
         options,
@@ -138,11 +145,13 @@ def _choose_inputs(row: DeltaGenerator, model: StoredModel, seed: int) -> Inputs
         label_visibility="collapsed",
     )
     if chosen == UPLOAD:
-        image = choose_upload(model)
-        row.caption(
-            "One image says nothing about averages: the table stays as stored, the activations are your image's."
-        )
-        return None if image is None else Inputs("upload", 1, seed, image)
+        images = choose_upload(model)
+        if images is None or images.count == 1:
+            row.caption(ONE_IMAGE if has_stored else f"{ONE_IMAGE} Nothing is stored for this model: choose several.")
+            return None if images is None else Inputs("upload", 1, seed, images)
+        inputs = Inputs.of_upload(images, seed, least=FEWEST_JUDGED, most=JUDGED_IMAGES)
+        row.caption(f"Judged on {inputs.upload_in_words}.")
+        return inputs
     if chosen is None or chosen == STORED:
         row.caption(_judged_in_words(model) if has_stored else NOTHING_STORED)
         return None

@@ -31,7 +31,7 @@ from app.views.progress import computed
 
 JUDGED_IMAGES, JUDGED_POINTS = 64, 2048
 NOISE_DRAWS = 16
-"""An upload is judged under that many draws of noise: intervals are then over these."""
+"""An upload is judged on so many samples at least: fewer images get several draws of noise each."""
 
 NOTHING_STORED = (
     "Nothing is stored for this model: choose the samples to judge on, and the page is computed (minutes on a CPU)."
@@ -63,7 +63,7 @@ def page(model: StoredModel, seed: int, device: str) -> None:
         seed,
         key=state.JUDGED_ON,
         count=JUDGED_IMAGES if model.is_image else JUDGED_POINTS,
-        upload_count=NOISE_DRAWS,
+        upload_least=NOISE_DRAWS,
         stored=None if result is None else f"{used.n} held-out samples (seed {used.seed}), which errors are judged on",
         unstored=NOTHING_STORED,
     )
@@ -77,7 +77,7 @@ def page(model: StoredModel, seed: int, device: str) -> None:
     if result is None:
         st.markdown(TO_COME)
         return
-    _headline(model, result)
+    _headline(model, result, used)
     try:
         landscape = studio_landscape(model, result)
     except ValueError as error:
@@ -101,8 +101,8 @@ def _back(model: StoredModel) -> Callable[[], None]:
     return back
 
 
-def _headline(model: StoredModel, result: ParametersResult) -> None:
-    for column, number in zip(st.columns(4), headlines(model, result), strict=True):
+def _headline(model: StoredModel, result: ParametersResult, used: Inputs) -> None:
+    for column, number in zip(st.columns(4), headlines(model, result, used), strict=True):
         column.metric(number.label, number.value)
         column.caption(number.remark)
 
