@@ -15,6 +15,7 @@ from urllib.parse import urlencode
 
 import streamlit as st
 from streamlit.navigation.page import StreamlitPage
+from streamlit.runtime.memory_uploaded_file_manager import MemoryUploadedFileManager
 from streamlit.runtime.scriptrunner import get_script_run_ctx
 
 from app.records import Request, Source, Upload
@@ -57,7 +58,7 @@ LESSON, STEP, ANSWER, PRESENT, DONE = "lesson", "step", "answer", "present", "do
 """The Learn page: which lesson, where in it, the guesses so far, whether for a projector, and the lessons finished."""
 
 BESIDE = "beside"
-"""The Denoise page: a second model under the same cursor."""
+"""The Denoise and Parameters pages: a second model under the same cursor."""
 
 SEARCH, LOADING, LOAD_FROM, FOLDER, HUB = "search", "loading", "load_from", "folder", "hub"
 """The Models page: what its cards are searched for, and how a model is loaded."""
@@ -298,7 +299,7 @@ def link() -> str:
 def keep_choices(page: str) -> None:
     """Carries the sidebar's choices to another page: the browser forgets them with the URL of the page before."""
     if st.session_state.get(_PAGE, page) != page:
-        for key in (MODEL, SEED, DEVICE):
+        for key in (MODEL, SEED, DEVICE, BESIDE):
             if key in st.session_state:
                 st.session_state[key] = st.session_state[key]
         if _CHOSEN in st.session_state:
@@ -359,7 +360,7 @@ def next_upload_round() -> None:
 def let_go_of_files(file_ids: Iterable[str]) -> None:
     """Deletes files that a form has taken, and empties the form when it is next drawn."""
     context = get_script_run_ctx()
-    if context is not None:
+    if context is not None and isinstance(context.uploaded_file_mgr, MemoryUploadedFileManager):
         for file_id in file_ids:
             context.uploaded_file_mgr.remove_file(context.session_id, file_id)
     next_upload_round()

@@ -107,6 +107,12 @@ def sources_of_data(model: StoredModel) -> list[Source]:
     return [each for each in sources() if each.name != model.name and _may_be_compared(each, model.source)]
 
 
+def sources_with_two_sets(model: StoredModel) -> list[Source]:
+    """Other checkpoints with a λ, unread: of those that come with the app by their name, and all of one's own."""
+    others = (each for each in sources() if each.name != model.name)
+    return [each for each in others if each.origin != "zoo" or each.recipe_name.endswith("-dpi")]
+
+
 def models_of_data(model: StoredModel) -> list[StoredModel]:
     """All checkpoints that can be shown the same samples, the given one first."""
     others = readable(sources_of_data(model))

@@ -95,7 +95,7 @@ def answer(model: Model, request: Request, report: Report, load: Callable[[Model
     if isinstance(request, TrajectoryRequest) and request.inputs.kind == "samples":
         return trajectory(model, request, report)
     whose = model
-    if isinstance(request, SweepRequest) and request.inputs_of is not None:
+    if isinstance(request, SweepRequest | ParametersRequest) and request.inputs_of is not None:
         assert load is not None
         whose = load(request.inputs_of)
     x0 = _clean_inputs(whose, request.inputs, report)

@@ -14,7 +14,7 @@ from collections.abc import Hashable
 from concurrent.futures import Future
 from dataclasses import dataclass
 
-from app.records import Inputs, ModelKey, Request, Result, SweepRequest, Upload
+from app.records import Inputs, ModelKey, ParametersRequest, Request, Result, SweepRequest, Upload
 from app.services.jobs import Job as Job
 from app.services.jobs import Outcome
 from app.services.jobs import ResultCache as ResultCache
@@ -249,10 +249,14 @@ class Engine:
 
 def _kind(request: Request) -> Hashable:
     """What part of a picture is asked for: of each a session waits for one at a time."""
-    return type(request), isinstance(request, SweepRequest) and request.inputs_of is not None
+    return type(request), _whose_inputs(request) is not None
 
 
 def _picture(request: Request) -> tuple[ModelKey, Inputs]:
     """The picture that an answer is part of: the model on show, and its inputs."""
-    whose = request.inputs_of if isinstance(request, SweepRequest) else None
-    return whose or request.model, request.inputs
+    return _whose_inputs(request) or request.model, request.inputs
+
+
+def _whose_inputs(request: Request) -> ModelKey | None:
+    """The model that stands on show beside the request's own, if there is one."""
+    return request.inputs_of if isinstance(request, SweepRequest | ParametersRequest) else None

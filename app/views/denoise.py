@@ -26,13 +26,12 @@ from app.services.reproduction import archive
 from app.views.inputs import STORED, choose_inputs
 from app.views.plain import plain
 from app.views.progress import computed
+from app.views.second_model import choose_second
 
 SWEEP_GRID = tuple(np.linspace(0, 1, 101).tolist())
 PAD_GRID = tuple(np.linspace(0, 1, 33).tolist())
 SHOWN_IMAGES, SHOWN_POINTS = 16, 512
 PAD_IMAGES, PAD_POINTS = 4, 256
-ALONE = "none"
-"""The choice of no second model."""
 
 
 @dataclass(frozen=True)
@@ -96,25 +95,8 @@ def page(model: StoredModel, seed: int, device: str) -> None:
 
 def _choose_second(model: StoredModel) -> StoredModel | None:
     """Another model that takes the same samples, to stand beside this one."""
-    # Their names alone: reading them all would delay the first picture.
-    names = [source.name for source in cache.sources_of_data(model)]
-    if not names:
-        return None
-    chosen = st.sidebar.selectbox(
-        "Second model",
-        [ALONE, *names],
-        key=state.BESIDE,
-        bind="query-params",
-        help="Under the same cursor, on the same inputs and noise. Your own models are in this list.",
-    )
-    if chosen not in names:
-        return None
-    try:
-        other = cache.model(str(chosen))
-    except ValueError as error:
-        st.sidebar.error(plain(str(error)))
-        return None
-    if other.recipe["shape"] != model.recipe["shape"]:
+    other = choose_second(cache.sources_of_data(model), "Under the same cursor, on the same inputs and noise.")
+    if other is not None and other.recipe["shape"] != model.recipe["shape"]:
         st.sidebar.caption(f"{plain(other.name)} takes samples of another shape.")
         return None
     return other

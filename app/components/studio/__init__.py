@@ -27,7 +27,7 @@ from app.components.scrubber.payload import Arrays, seal
 from app.components.sources import read
 from app.records.curves import Curves
 
-__all__ = ["Measured", "StudioLandscape", "StudioState", "pack_landscape", "studio", "studio_state"]
+__all__ = ["BesideCurve", "Measured", "StudioLandscape", "StudioState", "pack_landscape", "studio", "studio_state"]
 
 SHARED = Path(__file__).parents[1] / "scrubber"
 OWN = Path(__file__).parent
@@ -146,6 +146,19 @@ class Measured:
     total: Sequence[float]
 
 
+@dataclass(frozen=True, eq=False)
+class BesideCurve:
+    """Another model's λ(s) under the same cursor.
+
+    Attributes:
+        name: of the model.
+        lam: (p,) on the landscape's noise levels.
+    """
+
+    name: str
+    lam: np.ndarray
+
+
 def studio_state(key: str, landscape_hash: str, shape: tuple[int, ...], start: StudioState) -> StudioState:
     """What the view under `key` sent last; `start` if that belongs to another landscape.
 
@@ -166,6 +179,7 @@ def studio(
     state: StudioState,
     *,
     measured: Measured | None = None,
+    beside: BesideCurve | None = None,
     sweep_hash: str | None = None,
     pad_hash: str | None = None,
 ) -> None:
@@ -176,6 +190,7 @@ def studio(
         landscape_hash: what `store` returned for the landscape.
         state: what `studio_state` returned.
         measured: of the drawn curves, where they cannot be looked up.
+        beside: another model's curve.
         sweep_hash: what the scrubber's `store` returned for a sweep; its pictures are shown together with the pad's.
         pad_hash: what `store` returned for the pad.
     """
@@ -185,6 +200,7 @@ def studio(
         "measured": None
         if measured is None
         else {"curves": _lists(measured.curves), "gain": measured.gain.tolist(), "total": list(measured.total)},
+        "beside": None if beside is None else {"name": beside.name, "lam": beside.lam.tolist()},
         "sweep": sweep_hash,
         "pad": pad_hash,
         "revision": landscape_hash,

@@ -73,7 +73,10 @@ class Studio extends View {
   receive() {
     const blob = getBlob(this.data.landscape);
     if (blob && this.data.revision !== this.revision) this.takeLandscape(blob);
-    if (this.landscape) this.takePictures();
+    if (this.landscape) {
+      this.takePictures();
+      this.takeBeside();
+    }
     this.relayout();
   }
 
@@ -130,6 +133,17 @@ class Studio extends View {
     this.slopeChart.learnedSlope = slopesOf(learned[g], s);
     this.slopeChart.setRange();
     this.part("groups").childNodes.forEach((button, i) => button.setAttribute("aria-pressed", i === g));
+  }
+
+  /** Another model's curve, under the same cursor. */
+  takeBeside() {
+    const { beside } = this.data;
+    this.beside = beside;
+    this.editor.beside = beside?.lam;
+    this.slopeChart.besideSlope = beside && slopesOf(beside.lam, this.landscape.s);
+    this.slopeChart.setRange();
+    this.part("beside").hidden = !beside;
+    write(this.part("beside"), beside ? `learned λ(s) of ${beside.name}` : "");
   }
 
   /** The stored pictures of the Denoise page, over (λ, s), once they have arrived. */
@@ -267,7 +281,8 @@ class Studio extends View {
     const { landscape, hover } = this;
     const learned = landscape.learned[this.group][k];
     this.writeHeadline(total);
-    const here = `At t ${s.toFixed(2)}: λ ${lam.toFixed(2)} (learned ${learned.toFixed(2)})`;
+    const other = this.beside ? `, ${this.beside.name} ${this.beside.lam[k].toFixed(2)}` : "";
+    const here = `At t ${s.toFixed(2)}: λ ${lam.toFixed(2)} (learned ${learned.toFixed(2)}${other})`;
     const known = landscape.isShared ? `  ·  ${(landscape.base[k] + gain[k]).toFixed(2)} dB` : "";
     write(this.part("readout"), Number.isNaN(gain[k]) ? here : `${here}${known}, ${formatGain(gain[k])} dB`);
     write(this.part("lambda-value"), `λ ${lam.toFixed(2)}`);
@@ -317,10 +332,12 @@ class Studio extends View {
   saveTable() {
     const { s, learned, valley, groups, isShared } = this.landscape;
     const { gain } = this.gains();
+    const { beside } = this;
     const named = (name) => groups.map((group) => (isShared ? name : `${name}_${group}`));
-    const header = ["s", ...named("lambda_drawn"), ...named("lambda_learned"), "lambda_best", "gain_db"];
+    const other = beside ? [`lambda_of_${beside.name}`] : [];
+    const header = ["s", ...named("lambda_drawn"), ...named("lambda_learned"), "lambda_best", "gain_db", ...other];
     const at = (curves, i) => curves.map((curve) => curve[i]);
-    const rows = Array.from(s, (value, i) => [value, ...at(this.curves, i), ...at(learned, i), valley[i], gain[i]]);
+    const rows = Array.from(s, (value, i) => [value, ...at(this.curves, i), ...at(learned, i), valley[i], gain[i], ...(beside ? [beside.lam[i]] : [])]);
     this.saveRows([header, ...rows], "studio");
   }
 
