@@ -165,14 +165,10 @@ def _pack_pad(key: tuple, _model: StoredModel, _result: PadResult) -> bytes:
     return pack(pad_figure(_model, _result))
 
 
-_packed_sweep = st.cache_resource(_pack_sweep, max_entries=32, show_spinner=False, hash_funcs={tuple: hash})
-_packed_pad = st.cache_resource(_pack_pad, max_entries=16, show_spinner=False, hash_funcs={tuple: hash})
-_own_packed_sweep = st.cache_resource(
-    _pack_sweep, max_entries=8, show_spinner=False, hash_funcs={tuple: hash}, scope="session"
-)
-_own_packed_pad = st.cache_resource(
-    _pack_pad, max_entries=4, show_spinner=False, hash_funcs={tuple: hash}, scope="session"
-)
+_PACKED = st.cache_resource(max_entries=32, show_spinner=False, hash_funcs={tuple: hash})
+_OWN_PACKED = st.cache_resource(max_entries=8, show_spinner=False, hash_funcs={tuple: hash}, scope="session")
+_packed_sweep, _own_packed_sweep = _PACKED(_pack_sweep), _OWN_PACKED(_pack_sweep)
+_packed_pad, _own_packed_pad = _PACKED(_pack_pad), _OWN_PACKED(_pack_pad)
 
 
 @st.cache_resource(max_entries=32, show_spinner=False, hash_funcs={tuple: hash})

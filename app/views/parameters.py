@@ -3,40 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any
 
-import numpy as np
 import streamlit as st
 
 from app import state
 from app.components.scrubber import store
 from app.components.studio import Measured, StudioLandscape, StudioState, pack_landscape, studio, studio_state
-from app.figures.beside import (
-    Beside,
-    judged_alike,
-    mark_second_cursor,
-    overlaid,
-    second_headlines,
-    what_compares,
-)
-from app.figures.chart import Chart
+from app.figures.beside import Beside, judged_alike, second_headlines, what_compares
 from app.figures.distances import (
     ALONG,
     SPECTRAL,
     STATISTICS,
-    along_chart,
-    bars_chart,
     histogram_chart,
     singular_values_chart,
 )
+from app.figures.offline import Origin, parameters_page
+from app.figures.pairs import Shown, along, bars, judged, path
 from app.figures.parameters import Headline, headlines, landscape_chart, studio_landscape, studio_lines
-from app.figures.paths import blend_loss_chart, blend_pictures, gap_chart, kept_chart, path_chart
+from app.figures.paths import blend_loss_chart, blend_pictures, gap_chart, kept_chart
 from app.records import CurvesRequest, CurvesResult, Inputs, ParametersRequest, ParametersResult, StoredModel
 from app.records.curves import Curves, decode, encode
 from app.services import cache
+from app.services.reproduction import about
 from app.views.charts import show
 from app.views.inputs import STORED, choose_inputs
+from app.views.offline import offer_page
 from app.views.plain import plain
 from app.views.progress import computed
 from app.views.second_model import choose_second
@@ -60,25 +51,6 @@ DISTANCE_TAB, PATH_TAB, BLEND_TAB, REGRET_TAB = "Distance and angle", "Path", "T
 FOLLOW_THE_CURSOR = (DISTANCE_TAB, PATH_TAB, BLEND_TAB)
 SAME_CURSOR = 1e-3
 """The URL keeps four digits."""
-
-
-@dataclass(frozen=True, eq=False)
-class Shown:
-    """What the page shows.
-
-    Attributes:
-        model: on show.
-        result: of it.
-        inputs: what errors were judged on.
-        device: that computes.
-        beside: the second model, if one was chosen and its numbers are there.
-    """
-
-    model: StoredModel
-    result: ParametersResult
-    inputs: Inputs
-    device: str
-    beside: Beside | None = None
 
 
 def page(model: StoredModel, seed: int, device: str) -> None:
@@ -182,18 +154,17 @@ def _numbers(numbers: Sequence[Headline]) -> None:
 
 def _open_studio(shown: Shown, landscape: StudioLandscape) -> None:
     """What the studio needs, handed over outside its fragment, so that the bytes travel once."""
-    landscape_hash, pictures, model = store("landscape", pack_landscape(landscape)), {}, shown.model
+    landscape_hash, pictures, model = store("landscape", pack_landscape(landscape)), None, shown.model
+    hashes = {}
     # The stored pictures have every layer at the same λ.
     if model.sweep is not None and model.pad is not None and len(landscape.groups) == 1:
-        pictures = {
-            "sweep_hash": store("sweep", cache.packed_sweep(model, model.sweep, None)),
-            "pad_hash": store("pad", cache.packed_pad(model, model.pad, None)),
-        }
-    _studio(shown, landscape_hash, pictures)
+        pictures = (cache.packed_sweep(model, model.sweep, None), cache.packed_pad(model, model.pad, None))
+        hashes = {"sweep_hash": store("sweep", pictures[0]), "pad_hash": store("pad", pictures[1])}
+    _studio(shown, landscape_hash, hashes, pictures)
 
 
 @st.fragment
-def _studio(shown: Shown, landscape_hash: str, pictures: dict[str, str]) -> None:
+def _studio(shown: Shown, landscape_hash: str, hashes: dict[str, str], pictures: tuple[bytes, bytes] | None) -> None:
     """The curve editor; only this part runs when the hand lets go."""
     st.markdown("#### λ studio")
     start, plane = state.read_cursor(), shown.result.landscape
@@ -208,7 +179,7 @@ def _studio(shown: Shown, landscape_hash: str, pictures: dict[str, str]) -> None
         measured = _measured(shown, now, shape[0])
     curve = None if shown.beside is None else shown.beside.curve(plane.s)
     with figure:
-        studio("studio", landscape_hash, now, measured=measured, beside=curve, **pictures)
+        studio("studio", landscape_hash, now, measured=measured, beside=curve, **hashes)
     if abs(now.s - start.s) > SAME_CURSOR and st.session_state.get(state.TABS) in FOLLOW_THE_CURSOR:
         st.rerun()
     left, right = st.columns(2)
@@ -217,6 +188,21 @@ def _studio(shown: Shown, landscape_hash: str, pictures: dict[str, str]) -> None
         st.code(lines, language="python", wrap_lines=True)
     with right.expander("Link to this screen"):
         st.code(state.link(), language=None, wrap_lines=True)
+    _offer_page(shown, now, measured, pictures)
+
+
+def _offer_page(
+    shown: Shown, now: StudioState, measured: Measured | None, pictures: tuple[bytes, bytes] | None
+) -> None:
+    """The page as a file: the studio as it stands, and the figures of all tabs."""
+    origin = Origin(shown.model, about(shown.model, shown.inputs.seed, shown.device), {})
+    quantity = st.session_state.get(state.ALONG) or "norm"
+    statistic = st.session_state.get(state.STATISTIC) or "relative"
+    offer_page(
+        "parameters",
+        shown.model,
+        lambda: parameters_page(origin, shown, now, measured, quantity, statistic, pictures),
+    )
 
 
 def _linked_curves(shape: tuple[int, ...]) -> Curves | None:
@@ -266,7 +252,7 @@ def _details(shown: Shown) -> None:
 
 @st.fragment
 def _distance_tab(shown: Shown) -> None:
-    model, weights = shown.model, shown.result.weights
+    model, weights, cursor = shown.model, shown.result.weights, state.read_cursor().s
     row = st.container(horizontal=True, vertical_alignment="bottom")
     statistic = row.selectbox(
         "Statistic", list(STATISTICS), format_func=lambda key: STATISTICS[key][1], index=1, key=state.STATISTIC,
@@ -279,67 +265,17 @@ def _distance_tab(shown: Shown) -> None:
     order = row.segmented_control(
         "Sorted by", ["Depth", "Value"], default="Depth", required=True, key=state.SORTING, bind="query-params"
     )
-    show(_bars(shown, str(kind), statistic, order == "Value"), height=460)
+    show(bars(shown, str(kind), statistic, order == "Value"), height=460)
     left, right = st.columns(2)
     with left:
         quantity = _choose("Along the path", list(ALONG), state.ALONG, lambda key: ALONG[key][1])
-        show(_along(shown, quantity))
+        show(along(shown, quantity, cursor))
     with right:
         weight = _choose("Singular values of", weights.spectrum_names, state.WEIGHT)
-        show(singular_values_chart(model, weights, weight, _lam_at_cursor(shown)))
+        show(singular_values_chart(model, weights, weight, shown.lam_at(cursor)))
     layer = _choose("Histogram of", weights.histogram_names, state.HISTOGRAM)
     at = weights.histogram_names.index(layer)
     show(histogram_chart(model, layer, weights.histogram_edges[at], weights.histogram_counts[at]))
-
-
-def _lam_at_cursor(shown: Shown) -> float:
-    weights = shown.result.weights
-    return float(np.interp(state.read_cursor().s, weights.s, weights.lam))
-
-
-def _bars(shown: Shown, kind: str, statistic: str, by_value: bool) -> Chart:
-    """One statistic of both models; spectra are of the first alone: three marks for each weight are enough in one figure."""
-
-    def draw(model: StoredModel, result: ParametersResult, inputs: Inputs) -> Chart:
-        return bars_chart(model, result.weights, kind, statistic, by_value)
-
-    return _with_second(shown, draw, shown.beside is not None and statistic not in SPECTRAL)
-
-
-def _along(shown: Shown, quantity: str) -> Chart:
-    """A quantity along the path; of the second model all parameters as one, and its λ at the cursor."""
-    cursor = state.read_cursor().s
-
-    def draw(model: StoredModel, result: ParametersResult, inputs: Inputs) -> Chart:
-        lam = float(np.interp(cursor, result.weights.s, result.weights.lam))
-        return along_chart(model, result.weights, quantity, lam)
-
-    chart = _with_second(shown, draw, shown.beside is not None, lambda trace: trace.name == "total")
-    if shown.beside is not None:
-        mark_second_cursor(chart, float(shown.beside.lam_at(cursor)))
-    return chart
-
-
-def _with_second(
-    shown: Shown,
-    draw: Callable[[StoredModel, ParametersResult, Inputs], Chart],
-    is_wanted: bool,
-    is_kept: Callable[[Any], bool] = lambda trace: True,
-) -> Chart:
-    """A chart of the first model, with the second one's lines in it where they compare."""
-    chart = draw(shown.model, shown.result, shown.inputs)
-    if shown.beside is None or not is_wanted:
-        return chart
-    return overlaid(shown.model, chart, shown.beside, draw, is_kept)
-
-
-def _judged(shown: Shown, make: Callable[..., Chart], *more: Any) -> Chart:
-    """A chart of errors, with the second model's where they are of the same samples."""
-
-    def draw(model: StoredModel, result: ParametersResult, inputs: Inputs) -> Chart:
-        return make(model, result, inputs, shown.device, *more)
-
-    return _with_second(shown, draw, shown.beside is not None and shown.beside.same_samples)
 
 
 def _choose(label: str, options: list[str], key: str, name: Callable[[str], str] = str) -> str:
@@ -351,22 +287,9 @@ def _choose(label: str, options: list[str], key: str, name: Callable[[str], str]
 def _path_tab(shown: Shown) -> None:
     left, right = st.columns([3, 2])
     with left:
-        show(_path(shown))
+        show(path(shown, state.read_cursor().s))
     with right:
-        show(_judged(shown, kept_chart))
-
-
-def _path(shown: Shown) -> Chart:
-    """Both distances along s; of the second model the parameters', and x̂0's where the samples are the same."""
-
-    def draw(model: StoredModel, result: ParametersResult, inputs: Inputs) -> Chart:
-        return path_chart(model, result, inputs, shown.device, state.read_cursor().s)
-
-    def is_kept(trace: Any) -> bool:
-        assert shown.beside is not None
-        return trace.line.dash is None and (shown.beside.same_samples or trace.name.startswith("parameters"))
-
-    return _with_second(shown, draw, shown.beside is not None, is_kept)
+        show(judged(shown, kept_chart))
 
 
 @st.fragment
@@ -374,9 +297,9 @@ def _blend_tab(shown: Shown) -> None:
     cursor = state.read_cursor().s
     left, right = st.columns(2)
     with left:
-        show(_judged(shown, gap_chart))
+        show(judged(shown, gap_chart))
     with right:
-        show(_judged(shown, blend_loss_chart, cursor))
+        show(judged(shown, blend_loss_chart, cursor))
     lam = st.slider(
         "λ of the pictures; their t is near the cursor of the λ studio", 0.0, 1.0, 0.5, 1 / 8, key="blend_lam"
     )
@@ -385,4 +308,4 @@ def _blend_tab(shown: Shown) -> None:
 
 @st.fragment
 def _regret_tab(shown: Shown) -> None:
-    show(_judged(shown, landscape_chart))
+    show(judged(shown, landscape_chart))

@@ -7,7 +7,7 @@ const DETAIL_WIDTH = 280;
 const INSTANCES = new WeakMap();
 
 /** Mounts the view, or brings it up to date: Streamlit calls this for new data and for a new theme. */
-export default function (component) {
+export default function mountView(component) {
   const { parentElement } = component;
   if (!INSTANCES.has(parentElement)) INSTANCES.set(parentElement, new Layers(parentElement));
   INSTANCES.get(parentElement).update(component);
@@ -286,7 +286,7 @@ class Layers {
     this.part("detail").classList.toggle("stale", !isCurrent);
     this.part("detail").dataset.layer = isCurrent ? name : "";
     write(this.part("layer-name"), `${name} (${this.blob.kinds[this.layer]})`);
-    write(this.part("pending"), isCurrent ? blob.about : `${this.data.pending || "Fetching this layer"} …`);
+    write(this.part("pending"), isCurrent ? blob.about : this.data.pending || "Fetching this layer …");
     if (!isCurrent) return;
     this.detail.draw(s, this.state.shown === "change");
     write(this.part("weights-caption"), blob.weight_caption);

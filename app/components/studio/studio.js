@@ -5,7 +5,7 @@ const KEY_STEP = 0.02;
 /** In the saved picture: two charts are as wide as the four panels. */
 const CHART_WIDTH = 2 * EXPORT.panel + EXPORT.gap;
 
-export default function (component) {
+export default function mountView(component) {
   return mount(Studio, component);
 }
 
@@ -303,11 +303,16 @@ class Studio extends View {
   writeHeadline(total) {
     const [mean, low, high] = total ?? [];
     const headline = this.part("headline");
-    write(headline, total ? `${formatGain(mean)} dB against the learned curve` : "Measured as soon as you let go");
+    write(headline, total ? `${formatGain(mean)} dB against the learned curve` : this.unmeasured);
     if (total) headline.dataset.db = mean.toFixed(4);
     else delete headline.dataset.db;
     const isDrawn = total && (low !== 0 || high !== 0);
     write(this.part("interval"), isDrawn ? `${formatGain(low)} to ${formatGain(high)} dB with 95 % confidence` : "\u00a0");
+  }
+
+  /** What stands where a curve has no number; a file on its own has nobody to measure it. */
+  get unmeasured() {
+    return this.data.alone ? "This curve is not measured in this file" : "Measured as soon as you let go";
   }
 
   /** @returns {string} the landscape at a point: dB below the best λ of that noise level. */
