@@ -65,9 +65,8 @@ def standalone_page(
     parts = "\n".join(below)
     js = [read(SHARED, "decode.js"), view.js, read(OWN, "page.js")]
     has_figures = FIGURE in parts
-    packed = json.dumps({"blobs": [_packed(blob) for blob in blobs], "data": dict(data)})
-    # Text of the reader's own must not end the script.
-    script = [each.replace("</", "<\\/") for each in (*js, f"showView({packed});")]
+    packed = _in_script(json.dumps({"blobs": [_packed(blob) for blob in blobs], "data": dict(data)}))
+    script = [*(each.replace("</", "<\\/") for each in js), f"showView({packed});"]
     if has_figures:
         script.append(f'showFigures("{_plotly()}");')
     return read(OWN, "page.html").format(
@@ -97,8 +96,7 @@ def numbers(found: Iterable[tuple[str, str, str]], heading: str = "") -> str:
 
 def figure(title: str, plotly_json: str, caption: str) -> str:
     """A figure of Plotly's, given as JSON."""
-    data = plotly_json.replace("</", "<\\/")
-    place = f'<div {FIGURE}></div><script type="application/json">{data}</script>'
+    place = f'<div {FIGURE}></div><script type="application/json">{_in_script(plotly_json)}</script>'
     return f"<section>{_heading(title)}{place}{paragraph(caption)}</section>"
 
 
@@ -118,6 +116,11 @@ def table(title: str, header: Sequence[str], rows: Sequence[Sequence[Any]], capt
 def code(title: str, lines: str) -> str:
     """Lines of Python, or what else is to be copied, folded away."""
     return f"<details><summary>{html.escape(title)}</summary><pre><code>{html.escape(lines)}</code></pre></details>"
+
+
+def _in_script(encoded: str) -> str:
+    """JSON in which no text can end the script around it."""
+    return encoded.replace("<", "\\u003c")
 
 
 def _heading(text: str) -> str:
