@@ -1,8 +1,8 @@
 """Every session key and URL parameter, typed, in one place.
 
 The URL holds all that is chosen, so a link shows the same screen. Widgets named here are bound to the parameter of the
-same name; the cursor lives in the browser and is written to the URL when the hand lets go. An uploaded image is private
-and stays out of the link.
+same name; the cursor lives in the browser and is written to the URL when the hand lets go. Uploaded images are private
+and stay out of the link.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from urllib.parse import urlencode
 
 import streamlit as st
 from streamlit.navigation.page import StreamlitPage
+from streamlit.runtime.memory_uploaded_file_manager import MemoryUploadedFileManager
 from streamlit.runtime.scriptrunner import get_script_run_ctx
 
 from app.records import Request, Source, Upload
@@ -57,7 +58,7 @@ LESSON, STEP, ANSWER, PRESENT, DONE = "lesson", "step", "answer", "present", "do
 """The Learn page: which lesson, where in it, the guesses so far, whether for a projector, and the lessons finished."""
 
 BESIDE = "beside"
-"""The Denoise page: a second model under the same cursor."""
+"""The Denoise and Parameters pages: a second model under the same cursor."""
 
 SEARCH, LOADING, LOAD_FROM, FOLDER, HUB = "search", "loading", "load_from", "folder", "hub"
 """The Models page: what its cards are searched for, and how a model is loaded."""
@@ -66,6 +67,7 @@ DEFAULT_T = 0.35
 MAX_SEED = 9999
 
 _SESSION, _UPLOAD, _CURSOR, _PAGE, _CANCELLED = "_session", "_upload", "_cursor", "_page", "_cancelled"
+_UPLOAD_LEASE, _REFUSED_IMAGES = "_upload_lease", "_refused_images"
 _REMEMBERED, _REFUSED = "_remembered", "_refused"
 _PLACE, _PAGES = "_place", "_pages"
 _OWN_MODELS, _LEASE, _ROUND, _NEWS, _CHOSEN = "_own_models", "_lease", "_round", "_news", "_chosen"
@@ -297,7 +299,7 @@ def link() -> str:
 def keep_choices(page: str) -> None:
     """Carries the sidebar's choices to another page: the browser forgets them with the URL of the page before."""
     if st.session_state.get(_PAGE, page) != page:
-        for key in (MODEL, SEED, DEVICE):
+        for key in (MODEL, SEED, DEVICE, BESIDE):
             if key in st.session_state:
                 st.session_state[key] = st.session_state[key]
         if _CHOSEN in st.session_state:
@@ -311,13 +313,23 @@ def choose_on_next_page(model: str) -> None:
 
 
 def upload() -> Upload | None:
-    """This session's own image."""
+    """This session's own images."""
     return st.session_state.get(_UPLOAD)
 
 
-def set_upload(image: Upload | None) -> None:
-    """Keeps this session's own image."""
-    st.session_state[_UPLOAD] = image
+def set_upload(images: Upload | None, lease: object) -> None:
+    """Keeps this session's own images, and an object that is let go together with them."""
+    st.session_state[_UPLOAD], st.session_state[_UPLOAD_LEASE] = images, lease
+
+
+def refused_images() -> tuple[str, ...]:
+    """What was wrong with the images that were handed over last, in sentences."""
+    return st.session_state.get(_REFUSED_IMAGES, ())
+
+
+def set_refused_images(sentences: tuple[str, ...]) -> None:
+    """Keeps what was wrong with the images that were handed over last."""
+    st.session_state[_REFUSED_IMAGES] = sentences
 
 
 def own_models() -> tuple[Source, ...]:
@@ -343,6 +355,15 @@ def upload_round() -> int:
 def next_upload_round() -> None:
     """Empties the form that takes files when it is next drawn."""
     st.session_state[_ROUND] = upload_round() + 1
+
+
+def let_go_of_files(file_ids: Iterable[str]) -> None:
+    """Deletes files that a form has taken, and empties the form when it is next drawn."""
+    context = get_script_run_ctx()
+    if context is not None and isinstance(context.uploaded_file_mgr, MemoryUploadedFileManager):
+        for file_id in file_ids:
+            context.uploaded_file_mgr.remove_file(context.session_id, file_id)
+    next_upload_round()
 
 
 def set_news(text: str) -> None:

@@ -25,7 +25,7 @@ from app.services import cache as app_cache
 from app.services import own_models, stored
 from app.services.inference import Engine
 from app.services.own_models import Uploads
-from app.services.uploads import read_upload
+from app.services.uploads import read_image
 from dpi_core import hub
 from dpi_core.build import build_denoiser, recipe_from_dict
 from dpi_core.reference_format import export_reference, import_reference
@@ -161,7 +161,7 @@ def _pictures() -> SearchStrategy[tuple[bytes, tuple[int, int, int]]]:
 def read_picture(case: tuple[bytes, tuple[int, int, int]]) -> None:
     """Any file as an image of one's own; what is taken is in range and shape."""
     content, shape = case
-    pixels = read_upload(content, shape).array()
+    pixels = read_image(content, shape)
     assert pixels.shape == shape and abs(pixels).max() <= 1
 
 

@@ -63,9 +63,7 @@ def comparison_of_models(family: Sequence[StoredModel]) -> Comparison | None:
 def comparison_of_request(family: Sequence[StoredModel], request: ComparisonRequest, scores: Scores) -> Comparison:
     """What was computed for this page's inputs."""
     inputs = request.inputs
-    samples = (
-        f"{inputs.n} draws of noise on your image" if inputs.kind == "upload" else f"{inputs.n} inputs ({inputs.kind})"
-    )
+    samples = inputs.upload_in_words if inputs.kind == "upload" else f"{inputs.n} inputs ({inputs.kind})"
     return Comparison(
         tuple(map(method_of, family)), scores, samples, (), _request_lines(family, request, scores.measure)
     )

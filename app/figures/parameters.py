@@ -25,18 +25,19 @@ class Headline:
     remark: str
 
 
-def headlines(model: StoredModel, result: ParametersResult) -> list[Headline]:
-    """The four numbers that a researcher asks for first."""
+def headlines(model: StoredModel, result: ParametersResult, inputs: Inputs) -> list[Headline]:
+    """The four numbers that a researcher asks for first; `inputs` are what errors were judged on."""
     weights, landscape = result.weights, result.landscape
     mean, low, high = landscape.regret_total
-    what = "images" if model.is_image else "points"
+    judged = f"{landscape.samples} {'images' if model.is_image else 'points'}"
+    if inputs.kind == "upload":
+        judged = inputs.upload_in_words
     return [
         Headline("λ(s)", "saturated" if weights.saturated else "spread out", spent_in_words(weights)),
         Headline(
             "Mean regret against λ*(s)",
             f"{signed(mean, 3)} dB",
-            f"{signed(low, 3)} to {signed(high, 3)} with 95 % confidence over {landscape.samples} {what};"
-            f" {_regret_in_words(low, high)}.",
+            f"{signed(low, 3)} to {signed(high, 3)} with 95 % confidence over {judged}; {_regret_in_words(low, high)}.",
         ),
         Headline(
             "Relative distance of the sets",

@@ -10,6 +10,9 @@ COMPARED = (
 )
 """The lines that compare the outputs of layers between noise levels."""
 
+OWN_IMAGES = "x0 = ..."
+"""How the line begins that a reader completes, whose images are in no file of ours."""
+
 
 def pinned_lines(measure: str, seed: int) -> list[str]:
     """The lines that hold every layer in turn."""
@@ -110,7 +113,10 @@ def clean_line(model: StoredModel, inputs: Inputs) -> str:
         clamp = ".clamp(-1, 1)" if model.is_image else ""
         return f"x0 = model.sample({inputs.n}, seed={inputs.seed}).x.cpu(){clamp}"
     if inputs.kind == "upload":
-        repeated = f"\nx0 = x0.repeat({inputs.n}, 1, 1, 1)  # each with noise of its own" if inputs.n > 1 else ""
-        return f"x0 = ...  # your image: float32 in [-1, 1], shape {(1, *shape)}{repeated}"
+        images = "your image" if inputs.taken == 1 else f"your {inputs.taken} images"
+        repeated = (
+            f"\nx0 = x0.repeat({inputs.draws}, 1, 1, 1)  # each with noise of its own" if inputs.draws > 1 else ""
+        )
+        return f"{OWN_IMAGES}  # {images}: float32 in [-1, 1], shape {(inputs.taken, *shape)}{repeated}"
     source = "digits()" if inputs.kind == "digits" else f"photos(gray={shape[0] == 1})"
     return f"x0 = fit_images({source}.{draw}, {shape})"

@@ -12,12 +12,21 @@ from app.records.inputs import Inputs, ModelKey
 
 @dataclass(frozen=True)
 class ParametersRequest:
-    """What the Parameters page shows, judged on some inputs."""
+    """What the Parameters page shows, judged on some inputs.
+
+    Attributes:
+        model: on show.
+        inputs: what is judged on.
+        device: that computes.
+        dtype: of the network.
+        inputs_of: whose held-out data or samples the inputs are; None for those of `model`.
+    """
 
     model: ModelKey
     inputs: Inputs
     device: str
     dtype: Literal["float32"] = "float32"
+    inputs_of: ModelKey | None = None
 
 
 @dataclass(frozen=True)

@@ -80,12 +80,14 @@ def packed_sweep(
     """The bytes of a sweep for the browser, with a second model's beside it; `source` is None for the stored frames."""
     written = tuple((card.key, _times(card)) for card in models_of_family(model.family))
     beside = () if second is None else (second[0].name, second[0].key)
-    return _packed_sweep((model.key, written, source, beside), model, result, second)
+    pack_it = _own_packed_sweep if _is_private(source) else _packed_sweep
+    return pack_it((model.key, written, source, beside), model, result, second)
 
 
 def packed_pad(model: StoredModel, result: PadResult, source: Request | None) -> bytes:
     """The bytes of a pad for the browser; `source` is None for the stored frames."""
-    return _packed_pad((model.key, _times(model), source), model, result)
+    pack_it = _own_packed_pad if _is_private(source) else _packed_pad
+    return pack_it((model.key, _times(model), source), model, result)
 
 
 def packed_run(name: str, request: TrajectoryRequest, result: TrajectoryResult) -> bytes:
@@ -103,6 +105,12 @@ def packed_plane(plane: PlaneResult, runs: Sequence[TrajectoryResult]) -> bytes:
 def sources_of_data(model: StoredModel) -> list[Source]:
     """Other checkpoints that may be shown the same samples, unread: trained on the same data, or one's own."""
     return [each for each in sources() if each.name != model.name and _may_be_compared(each, model.source)]
+
+
+def sources_with_two_sets(model: StoredModel) -> list[Source]:
+    """Other checkpoints with a λ, unread: of those that come with the app by their name, and all of one's own."""
+    others = (each for each in sources() if each.name != model.name)
+    return [each for each in others if each.origin != "zoo" or each.recipe_name.endswith("-dpi")]
 
 
 def models_of_data(model: StoredModel) -> list[StoredModel]:
@@ -143,15 +151,24 @@ def _model(source: Source, times: tuple[int, ...]) -> StoredModel:
     return stored.read(source)
 
 
+def _is_private(source: Request | None) -> bool:
+    """Whether pictures of a request show what a reader has uploaded: they end with the session."""
+    return source is not None and source.inputs.upload is not None
+
+
 # Streamlit leaves underscored arguments out of the key, so `key` names everything the bytes depend on.
-@st.cache_resource(max_entries=32, show_spinner=False, hash_funcs={tuple: hash})
-def _packed_sweep(key: tuple, _model: StoredModel, _result: SweepResult, _second: Second | None) -> bytes:
+def _pack_sweep(key: tuple, _model: StoredModel, _result: SweepResult, _second: Second | None) -> bytes:
     return pack(sweep_figure(_model, models_of_family(_model.family), _result, _second))
 
 
-@st.cache_resource(max_entries=16, show_spinner=False, hash_funcs={tuple: hash})
-def _packed_pad(key: tuple, _model: StoredModel, _result: PadResult) -> bytes:
+def _pack_pad(key: tuple, _model: StoredModel, _result: PadResult) -> bytes:
     return pack(pad_figure(_model, _result))
+
+
+_PACKED = st.cache_resource(max_entries=32, show_spinner=False, hash_funcs={tuple: hash})
+_OWN_PACKED = st.cache_resource(max_entries=8, show_spinner=False, hash_funcs={tuple: hash}, scope="session")
+_packed_sweep, _own_packed_sweep = _PACKED(_pack_sweep), _OWN_PACKED(_pack_sweep)
+_packed_pad, _own_packed_pad = _PACKED(_pack_pad), _OWN_PACKED(_pack_pad)
 
 
 @st.cache_resource(max_entries=32, show_spinner=False, hash_funcs={tuple: hash})

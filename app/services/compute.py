@@ -95,7 +95,7 @@ def answer(model: Model, request: Request, report: Report, load: Callable[[Model
     if isinstance(request, TrajectoryRequest) and request.inputs.kind == "samples":
         return trajectory(model, request, report)
     whose = model
-    if isinstance(request, SweepRequest) and request.inputs_of is not None:
+    if isinstance(request, SweepRequest | ParametersRequest) and request.inputs_of is not None:
         assert load is not None
         whose = load(request.inputs_of)
     x0 = _clean_inputs(whose, request.inputs, report)
@@ -185,7 +185,7 @@ def _clean_inputs(model: Model, inputs: Inputs, report: Report) -> Tensor:
     if inputs.kind == "upload":
         if inputs.upload is None:
             raise ValueError("no image was uploaded; choose a file first.")
-        return torch.from_numpy(inputs.upload.array()).repeat(inputs.n, 1, 1, 1)
+        return torch.from_numpy(inputs.upload.array())[: inputs.taken].repeat(inputs.draws, 1, 1, 1)
     if inputs.kind == "samples":
         return _samples(model, inputs, report)
     if inputs.kind == "held-out":

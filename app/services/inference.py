@@ -14,7 +14,7 @@ from collections.abc import Hashable
 from concurrent.futures import Future
 from dataclasses import dataclass
 
-from app.records import Inputs, ModelKey, Request, Result, SweepRequest
+from app.records import Inputs, ModelKey, ParametersRequest, Request, Result, SweepRequest, Upload
 from app.services.computer import Computers, ThisMachine
 from app.services.jobs import Job as Job
 from app.services.jobs import Outcome
@@ -126,6 +126,11 @@ class Engine:
             if self._latest.get((session, _kind(job.request))) is job:
                 del self._latest[session, _kind(job.request)]
             self._leave(session, job)
+
+    def forget(self, upload: Upload) -> None:
+        """Lets go of all that was computed of a reader's own images."""
+        for kept in (self.cache, self.partials):
+            kept.drop(lambda request: request.inputs.upload == upload)
 
     def ahead_of(self, job: Job) -> int:
         """How many jobs are computed or wait for the same device, apart from this one."""
@@ -249,10 +254,14 @@ class Engine:
 
 def _kind(request: Request) -> Hashable:
     """What part of a picture is asked for: of each a session waits for one at a time."""
-    return type(request), isinstance(request, SweepRequest) and request.inputs_of is not None
+    return type(request), _whose_inputs(request) is not None
 
 
 def _picture(request: Request) -> tuple[ModelKey, Inputs]:
     """The picture that an answer is part of: the model on show, and its inputs."""
-    whose = request.inputs_of if isinstance(request, SweepRequest) else None
-    return whose or request.model, request.inputs
+    return _whose_inputs(request) or request.model, request.inputs
+
+
+def _whose_inputs(request: Request) -> ModelKey | None:
+    """The model that stands on show beside the request's own, if there is one."""
+    return request.inputs_of if isinstance(request, SweepRequest | ParametersRequest) else None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -43,6 +44,12 @@ class ResultCache:
             if request in self._results:
                 self._results.move_to_end(request)
             return self._results.get(request, (None, ""))
+
+    def drop(self, is_unwanted: Callable[[Request], bool]) -> None:
+        """Takes out the results of some requests."""
+        with self._lock:
+            for request in [request for request in self._results if is_unwanted(request)]:
+                self.held -= size_in_bytes(self._results.pop(request)[0])
 
     def put(self, request: Request, result: Result, note: str = "") -> None:
         """Stores a result, unless it is larger than the whole cache."""

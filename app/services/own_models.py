@@ -34,7 +34,7 @@ OFFERED = 200
 
 
 class Lease:
-    """Held by a session as long as it lives; its end deletes what the session has uploaded."""
+    """Held by a session as long as it needs what it has uploaded; its end deletes that."""
 
     def __init__(self, end: Callable[[], None]) -> None:
         weakref.finalize(self, end)

@@ -1,10 +1,13 @@
-"""A user's image file -> an array in the model's shape. Checked before memory is taken."""
+"""A user's image files -> arrays in the model's shape. Checked before memory is taken."""
 
 from __future__ import annotations
 
 import io
 import struct
 import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 from PIL import Image, ImageOps
@@ -13,6 +16,10 @@ from app.records import Upload
 
 MAX_PIXELS = 50_000_000
 MAX_BYTES = 16 * 2**20
+MAX_IMAGES = 64
+MAX_BYTES_TOGETHER = 128 * 2**20
+MAX_NAME = 80
+"""Characters of a file's name in a sentence."""
 
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", "AVIF", "PPM")
 """Formats that are nothing but data: Pillow hands PostScript to an interpreter."""
@@ -30,12 +37,75 @@ DAMAGE = (
 )
 
 
-def read_upload(content: bytes, shape: tuple[int, int, int]) -> Upload:
+class ImageFile(Protocol):
+    """A file that a browser has sent."""
+
+    name: str
+    size: int
+
+    def getvalue(self) -> bytes:
+        """Its content."""
+        ...
+
+
+@dataclass(frozen=True)
+class Received:
+    """What became of some files.
+
+    Attributes:
+        upload: the images among them, in the order of the files' names; None where there was none.
+        refused: a sentence for each file that is no image, and one for each limit that was exceeded.
+    """
+
+    upload: Upload | None
+    refused: tuple[str, ...]
+
+
+def read_images(files: Sequence[ImageFile], shape: tuple[int, int, int]) -> Received:
+    """Reads images, or a folder of them; what cannot be read is named, and the others are taken.
+
+    Args:
+        files: `MAX_IMAGES` of them, as long as they have at most `MAX_BYTES_TOGETHER`, are read; the first by name.
+        shape: (c, h, w) of the model.
+    """
+    taken, refused = _within_limits(sorted(files, key=lambda file: file.name))
+    images = []
+    for file in taken:
+        try:
+            images.append(read_image(file.getvalue(), shape))
+        except ValueError as error:
+            refused.append(f"{file.name[:MAX_NAME]}: {error}")
+    return Received(Upload.from_array(np.stack(images)) if images else None, tuple(refused))
+
+
+def _within_limits(files: list[ImageFile]) -> tuple[list[ImageFile], list[str]]:
+    """The files that are read, and a sentence for each limit that the others exceed."""
+    taken, refused, held = files[:MAX_IMAGES], [], 0
+    if len(files) > MAX_IMAGES:
+        refused.append(
+            f"These are {len(files)} files, but a session may keep {MAX_IMAGES} images: the first {MAX_IMAGES} by name are"
+            " read; choose fewer."
+        )
+    for at, file in enumerate(taken):
+        held += file.size
+        if held > MAX_BYTES_TOGETHER:
+            refused.append(
+                f"These files have more than {MAX_BYTES_TOGETHER // 2**20} MB together, which is the most that is taken: the"
+                f" first {at} by name are read; shrink them or choose fewer."
+            )
+            return taken[:at], refused
+    return taken, refused
+
+
+def read_image(content: bytes, shape: tuple[int, int, int]) -> np.ndarray:
     """Decodes, crops to the model's aspect, resizes and converts an image.
 
     Args:
         content: the file; one of `FORMATS`.
         shape: (c, h, w) of the model; c is 1 (gray) or 3.
+
+    Returns:
+        (c, h, w), float32 in [-1, 1].
 
     Raises:
         ValueError: not an image, damaged, or too large; one sentence with the remedy.
@@ -53,7 +123,7 @@ def read_upload(content: bytes, shape: tuple[int, int, int]) -> Upload:
         raise ValueError(f"The image could not be decoded ({error}); save it again as PNG and retry.") from None
     fitted = ImageOps.fit(image.convert("L" if channels == 1 else "RGB"), (width, height), Image.Resampling.LANCZOS)
     pixels = np.asarray(fitted, dtype=np.float32).reshape(height, width, channels) / 127.5 - 1
-    return Upload.from_array(np.moveaxis(pixels, -1, 0))
+    return np.moveaxis(pixels, -1, 0)
 
 
 def _open(content: bytes) -> Image.Image:

@@ -13,6 +13,7 @@ from streamlit.delta_generator import DeltaGenerator
 from app import state
 from app.components.comparer import Row, comparer
 from app.components.scrubber import store
+from app.figures.chart import Chart, Table
 from app.figures.compare import (
     colour_of,
     cost_table,
@@ -38,6 +39,7 @@ from app.figures.comparisons import (
     unlike,
     verdicts,
 )
+from app.figures.offline import Origin, compare_page
 from app.figures.reproduce import stored_inputs
 from app.figures.samples import samples_chart
 from app.records import (
@@ -51,14 +53,16 @@ from app.records import (
     TrajectoryResult,
 )
 from app.services import cache, stored
+from app.services.reproduction import about
 from app.views.charts import show, show_table
 from app.views.inputs import STORED, choose_inputs
+from app.views.offline import offer_page
 from app.views.progress import computed
 from dpi_core.verdicts import UNITS
 
 JUDGED_IMAGES, JUDGED_POINTS = 64, 2048
 NOISE_DRAWS = 16
-"""An upload is judged under that many draws of noise."""
+"""An upload is judged on so many samples at least: fewer images get several draws of noise each."""
 
 SHOWN_IMAGES, SHOWN_POINTS = 8, 512
 SAMPLE_IMAGES, SAMPLE_POINTS = 16, 1000
@@ -106,13 +110,19 @@ def page(model: StoredModel, seed: int, device: str) -> None:
         st.markdown(headline(comparison, reference))
     if frames is not None:
         _rows(frames, device)
+    charts: list[Chart] = []
     if comparison is not None and reference is not None:
         _verdict(comparison, reference, sweep if inputs is None else None)
-        _charts(comparison, reference)
-    _costs(family, sweep)
+        charts = _charts(comparison, reference)
+    tables = _cost_tables(family, sweep)
+    for table in tables:
+        show_table(table)
     _samples(family, seed, device)
     with st.expander("Link to this screen"):
         st.code(state.link(), language=None, wrap_lines=True)
+    if frames is not None:
+        said = [] if comparison is None or reference is None else _sentences(comparison, reference)
+        _offer_page(model, frames, device, said, charts, tables)
 
 
 # What is compared -------------------------------------------------------------------------------------------------
@@ -173,7 +183,7 @@ def _choose_inputs(row: DeltaGenerator, model: StoredModel, seed: int, compariso
         seed,
         key=state.COMPARED_ON,
         count=JUDGED_IMAGES if model.is_image else JUDGED_POINTS,
-        upload_count=NOISE_DRAWS,
+        upload_least=NOISE_DRAWS,
         stored=stored_in_words,
         unstored="Nothing is stored for this family: choose inputs, and its models are compared on them.",
     )
@@ -256,27 +266,51 @@ def _comparer(rows: Sequence[Row], frames: Frames, count: int, device: str) -> N
         st.code(rows_lines(frames.models, inputs, s, count, device), language="python")
 
 
-def _charts(comparison: Comparison, reference: str) -> None:
+def _sentences(comparison: Comparison, reference: str) -> list[str]:
+    """The headline and the verdict."""
+    return [sentence for sentence in (headline(comparison, reference), *verdicts(comparison, reference)) if sentence]
+
+
+def _charts(comparison: Comparison, reference: str) -> list[Chart]:
+    """Draws the charts and returns them."""
     s, has_pairs = state.read_cursor().s, bool(verdicts(comparison, reference))
+    error = error_chart(comparison, s)
     if not has_pairs:
-        show(error_chart(comparison, s))
-        return
+        show(error)
+        return [error]
+    difference, wins = difference_chart(comparison, reference, s), wins_chart(comparison, reference)
     left, right = st.columns(2)
     with left:
-        show(error_chart(comparison, s))
+        show(error)
     with right:
-        show(difference_chart(comparison, reference, s))
-    show(wins_chart(comparison, reference))
+        show(difference)
+    show(wins)
+    return [error, difference, wins]
 
 
-def _costs(family: Sequence[StoredModel], sweep: Mapping[str, Any] | None) -> None:
+def _cost_tables(family: Sequence[StoredModel], sweep: Mapping[str, Any] | None) -> list[Table]:
     if sweep is None:
-        show_table(parameter_table(family))
-        return
-    show_table(score_table(sweep))
-    if sweep["floor"]:
-        show_table(sample_table(sweep))
-    show_table(cost_table(sweep))
+        return [parameter_table(family)]
+    return [score_table(sweep), *([sample_table(sweep)] if sweep["floor"] else []), cost_table(sweep)]
+
+
+def _offer_page(
+    model: StoredModel,
+    frames: Frames,
+    device: str,
+    said: Sequence[str],
+    charts: Sequence[Chart],
+    tables: Sequence[Table],
+) -> None:
+    """The page as a file: the rows, the verdict, the figures and the tables."""
+    s, first = state.read_cursor().s, frames.models[0]
+    inputs = stored_inputs(first) if frames.source is None else frames.source.inputs
+    count = SHOWN_IMAGES if first.is_image else SHOWN_POINTS
+    lines = {"Python that reproduces the rows": rows_lines(frames.models, inputs, s, count, device)}
+    origin = Origin(model, about(model, inputs.seed, device), lines)
+    offer_page(
+        "compare", model, lambda: compare_page(origin, frames.models, frames.sweeps, count, s, said, charts, tables)
+    )
 
 
 def _samples(family: Sequence[StoredModel], seed: int, device: str) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -12,6 +12,7 @@ from app import state
 from app.components.scrubber import blob_hash, scrubber, store
 from app.figures.comparisons import method_of
 from app.figures.denoise import Second, error_at, second_sentence, sentence
+from app.figures.offline import Origin, denoise_page
 from app.figures.reproduce import denoise_lines, stored_inputs
 from app.records import (
     Inputs,
@@ -22,17 +23,17 @@ from app.records import (
     SweepResult,
 )
 from app.services import cache
-from app.services.reproduction import archive
+from app.services.reproduction import about, archive
 from app.views.inputs import STORED, choose_inputs
+from app.views.offline import offer_page
 from app.views.plain import plain
 from app.views.progress import computed
+from app.views.second_model import choose_second
 
 SWEEP_GRID = tuple(np.linspace(0, 1, 101).tolist())
 PAD_GRID = tuple(np.linspace(0, 1, 33).tolist())
 SHOWN_IMAGES, SHOWN_POINTS = 16, 512
 PAD_IMAGES, PAD_POINTS = 4, 256
-ALONE = "none"
-"""The choice of no second model."""
 
 
 @dataclass(frozen=True)
@@ -86,37 +87,21 @@ def page(model: StoredModel, seed: int, device: str) -> None:
             with row:
                 shown = replace(shown, second=_second(shown, other))
         try:
-            sweep_hash = store("sweep", cache.packed_sweep(model, sweep, source, shown.second))
+            frames = cache.packed_sweep(model, sweep, source, shown.second)
             plane = None if pad is None else cache.packed_pad(model, pad, source)
+            sweep_hash = store("sweep", frames)
         except ValueError as error:
             st.error(f"These frames cannot be drawn: {error}.")
             return
-    _figure(shown, sweep_hash, None if plane is None else blob_hash(plane))
+    _figure(shown, sweep_hash, None if plane is None else blob_hash(plane), (frames, plane))
     if plane is not None:
         store("pad", plane)  # the most of what is sent; the pictures are on show before it has come
 
 
 def _choose_second(model: StoredModel) -> StoredModel | None:
     """Another model that takes the same samples, to stand beside this one."""
-    # Their names alone: reading them all would delay the first picture.
-    names = [source.name for source in cache.sources_of_data(model)]
-    if not names:
-        return None
-    chosen = st.sidebar.selectbox(
-        "Second model",
-        [ALONE, *names],
-        key=state.BESIDE,
-        bind="query-params",
-        help="Under the same cursor, on the same inputs and noise. Your own models are in this list.",
-    )
-    if chosen not in names:
-        return None
-    try:
-        other = cache.model(str(chosen))
-    except ValueError as error:
-        st.sidebar.error(plain(str(error)))
-        return None
-    if other.recipe["shape"] != model.recipe["shape"]:
+    other = choose_second(cache.sources_of_data(model), "Under the same cursor, on the same inputs and noise.")
+    if other is not None and other.recipe["shape"] != model.recipe["shape"]:
         st.sidebar.caption(f"{plain(other.name)} takes samples of another shape.")
         return None
     return other
@@ -163,7 +148,7 @@ def _back(model: StoredModel) -> Callable[[], None] | None:
 
 
 @st.fragment
-def _figure(shown: Shown, sweep_hash: str, pad_hash: str | None) -> None:
+def _figure(shown: Shown, sweep_hash: str, pad_hash: str | None, blobs: tuple[bytes, bytes | None]) -> None:
     """The scrubber, the numbers under it and where they come from; only this part runs when the hand lets go."""
     start, model, sweep = state.read_cursor(), shown.model, shown.sweep
     position = scrubber("scrubber", sweep_hash=sweep_hash, pad_hash=pad_hash, s=start.s, pad=start.pad)
@@ -172,9 +157,16 @@ def _figure(shown: Shown, sweep_hash: str, pad_hash: str | None) -> None:
     seen = _seen(cursor, sweep, shown.pad)
     frame = int(np.argmin(np.abs(sweep.s - seen.s)))
     beside = "" if shown.second is None or seen.lam is not None else second_sentence(model, frame, sweep, shown.second)
-    st.markdown(f"{sentence(model, sweep, frame, seen.lam)} {beside}".rstrip())
-    _family_table(model, seen.s)
-    _reproduce(shown, seen)
+    said = f"{sentence(model, sweep, frame, seen.lam)} {beside}".rstrip()
+    st.markdown(said)
+    family = cache.models_of_family(model.family)
+    scores = _scores(family, seen.s)
+    _family_table(model, scores, seen.s)
+    lines = _reproduce(shown, seen)
+    origin = Origin(model, about(model, shown.inputs.seed, shown.device), {"Python that reproduces this": lines})
+    offer_page(
+        "denoise", model, lambda: denoise_page(origin, sweep, blobs, shown.second, family, position, said, scores)
+    )
 
 
 def _seen(cursor: state.Cursor, sweep: SweepResult, pad: PadResult | None) -> state.Cursor:
@@ -188,28 +180,32 @@ def _seen(cursor: state.Cursor, sweep: SweepResult, pad: PadResult | None) -> st
     return state.Cursor(nearest(pad.s, cursor.s), nearest(pad.lam, cursor.lam))
 
 
-def _family_table(model: StoredModel, s: float) -> None:
-    """Held-out error of the models trained alike, at the chosen s."""
-    family = cache.models_of_family(model.family)
+def _scores(family: Sequence[StoredModel], s: float) -> list[tuple[str, str, str]]:
+    """Method, held-out error at s, and no remark, of each model that was measured there."""
     rows = [(card, error_at(card, s)) for card in family]
     measured = [(card, value) for card, value in rows if value is not None]
-    if not measured:
+    return [(method_of(card), f"{value:.2f} dB" if card.is_image else f"{value:.4f}", "") for card, value in measured]
+
+
+def _family_table(model: StoredModel, scores: Sequence[tuple[str, str, str]], s: float) -> None:
+    """Held-out error of the models trained alike, at the chosen s."""
+    if not scores:
         return
     st.caption(f"Held-out {'PSNR' if model.is_image else 'MSE'} of {model.family} at t = {s:.2f}")
-    for column, (card, value) in zip(st.columns(max(3, len(measured))), measured, strict=False):
-        column.metric(method_of(card), f"{value:.2f} dB" if model.is_image else f"{value:.4f}", border=False)
+    for column, (method, value, _) in zip(st.columns(max(3, len(scores))), scores, strict=False):
+        column.metric(method, value, border=False)
 
 
-def _reproduce(shown: Shown, cursor: state.Cursor) -> None:
-    """The lines of Python behind the picture, and the link to it."""
+def _reproduce(shown: Shown, cursor: state.Cursor) -> str:
+    """The lines of Python behind the picture, which are returned, and the link to it."""
     left, right = st.columns(2)
     second = None if shown.second is None else shown.second[0]
+    lines = denoise_lines(shown.model, shown.inputs, cursor.s, cursor.lam, shown.device, second)
     with left.expander("Python that reproduces this"):
-        lines = denoise_lines(shown.model, shown.inputs, cursor.s, cursor.lam, shown.device, second)
         st.code(lines, language="python")
         st.download_button(
             "Config, seed, versions and these lines (zip)",
-            lambda: archive(shown.model, shown.inputs.seed, shown.device, lines),
+            lambda: archive(shown.model, shown.inputs, shown.device, lines),
             f"{shown.model.source.recipe_name}-reproduce.zip",
             "application/zip",
             on_click="ignore",
@@ -217,4 +213,6 @@ def _reproduce(shown: Shown, cursor: state.Cursor) -> None:
     with right.expander("Link to this screen"):
         st.code(state.link(), language=None, wrap_lines=True)
         if shown.inputs.kind == "upload":
-            st.caption("Your image is private and not part of the link.")
+            whose = "Your image is" if shown.inputs.taken == 1 else "Your images are"
+            st.caption(f"{whose} private and not part of the link.")
+    return lines

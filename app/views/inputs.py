@@ -1,4 +1,4 @@
-"""The row that chooses the samples a page looks at: what is stored, kinds that are computed, an image of one's own."""
+"""The row that chooses the samples a page looks at: what is stored, kinds that are computed, images of one's own."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import cast
 from streamlit.delta_generator import DeltaGenerator
 
 from app.records import INPUT_KINDS, InputKind, Inputs, StoredModel
-from app.views.own_image import choose_upload
+from app.views.own_images import choose_upload
 
 STORED = "Stored"
 """The choice that needs no computation; the others are kinds of `Inputs`, capitalised."""
@@ -20,7 +20,7 @@ def choose_inputs(
     *,
     key: str,
     count: int,
-    upload_count: int = 1,
+    upload_least: int = 1,
     stored: str | None = None,
     unstored: str | None = None,
 ) -> Inputs | None:
@@ -31,8 +31,8 @@ def choose_inputs(
         model: on show.
         seed: of the inputs.
         key: of the choice, also in the URL.
-        count: how many inputs.
-        upload_count: how many times an upload is taken, each time with noise of its own.
+        count: how many inputs; of an upload the most.
+        upload_least: an upload of fewer images is taken several times, each time with noise of its own.
         stored: what the stored results show, in words; None where nothing is stored.
         unstored: without stored results and without a choice nothing is computed, and this is said; None computes the first kind.
     """
@@ -50,9 +50,11 @@ def choose_inputs(
         label_visibility="collapsed",
     )
     if chosen == "Upload":
-        image = choose_upload(model)
-        if image is not None:
-            return Inputs("upload", upload_count, seed, image)
+        images = choose_upload(model)
+        if images is not None:
+            inputs = Inputs.of_upload(images, seed, least=upload_least, most=count)
+            row.caption(f"On {inputs.upload_in_words}.")
+            return inputs
         row.caption(f"Shown until then: {stored}." if stored is not None else unstored or "")
         return None
     if chosen in (STORED, None):

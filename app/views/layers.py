@@ -31,6 +31,7 @@ from app.figures.layers import (
     statistics,
     table_lines,
 )
+from app.figures.offline import Origin, layers_page
 from app.figures.one_layer import HEIGHT, cka_chart, spectrum_chart
 from app.figures.pinning import kept_layers_chart, pins_chart
 from app.figures.receptive_field import fields_chart, radius_chart
@@ -46,13 +47,22 @@ from app.records import (
     ReceptiveFieldResult,
     StoredModel,
 )
+from app.services.reproduction import about
 from app.views.charts import show
 from app.views.numbers import whole_number
-from app.views.own_image import choose_upload
+from app.views.offline import offer_page
+from app.views.own_images import choose_upload
 from app.views.plain import plain
 from app.views.progress import computed
 
 JUDGED_IMAGES, JUDGED_POINTS = 64, 512
+FEWEST_JUDGED = 16
+"""An upload of several images is judged on so many samples at least: fewer images get several draws of noise each."""
+
+ONE_IMAGE = (
+    "One image says nothing about averages: the table stays as stored, the activations are your image's; of several images"
+    " all is computed."
+)
 STORED, UPLOAD = "Stored", "Upload"
 NOTHING_STORED = (
     "Nothing is stored for this model: choose the samples to judge on, and the page is computed (minutes on a CPU)."
@@ -99,7 +109,7 @@ def page(model: StoredModel, seed: int, device: str) -> None:
     row = st.container(horizontal=True, vertical_alignment="center")
     inputs = _choose_inputs(row, model, seed)
     result, judged = model.layers, _stored_judges(model)
-    own = inputs is not None and inputs.kind == "upload"
+    own = inputs is not None and inputs.kind == "upload" and inputs.n == 1
     if inputs is not None and not own:
         with row:
             request = LayersRequest(model.key, inputs, device)
@@ -117,8 +127,8 @@ def page(model: StoredModel, seed: int, device: str) -> None:
         inputs = stored_inputs(model)
     shown = Shown(model, result, judged, inputs, device)
     # Outside the fragment, so that the bytes travel once.
-    table = layer_table(model, result, inputs == stored_inputs(model), inputs.n)
-    _layers(shown, store("layers", pack_table(table)))
+    table = pack_table(layer_table(model, result, inputs == stored_inputs(model), inputs.n))
+    _layers(shown, store("layers", table), table)
     if model.has_two_sets or model.is_image:
         _network(shown)
 
@@ -127,7 +137,7 @@ def _choose_inputs(row: DeltaGenerator, model: StoredModel, seed: int) -> Inputs
     """The samples to look at, or None for what is stored."""
     has_stored = model.layers is not None
     kinds = ["Held-out", *(["Digits", "Photos"] if model.is_image else []), "Samples"]
-    options = [*([STORED] if has_stored else []), *kinds, *([UPLOAD] if model.is_image and has_stored else [])]
+    options = [*([STORED] if has_stored else []), *kinds, *([UPLOAD] if model.is_image else [])]
     chosen = row.segmented_control(
         "Judged on",
         options,
@@ -138,11 +148,13 @@ def _choose_inputs(row: DeltaGenerator, model: StoredModel, seed: int) -> Inputs
         label_visibility="collapsed",
     )
     if chosen == UPLOAD:
-        image = choose_upload(model)
-        row.caption(
-            "One image says nothing about averages: the table stays as stored, the activations are your image's."
-        )
-        return None if image is None else Inputs("upload", 1, seed, image)
+        images = choose_upload(model)
+        if images is None or images.count == 1:
+            row.caption(ONE_IMAGE if has_stored else f"{ONE_IMAGE} Nothing is stored for this model: choose several.")
+            return None if images is None else Inputs("upload", 1, seed, images)
+        inputs = Inputs.of_upload(images, seed, least=FEWEST_JUDGED, most=JUDGED_IMAGES)
+        row.caption(f"Judged on {inputs.upload_in_words}.")
+        return inputs
     if chosen is None or chosen == STORED:
         row.caption(_judged_in_words(model) if has_stored else NOTHING_STORED)
         return None
@@ -175,7 +187,7 @@ def _back(model: StoredModel) -> Callable[[], None]:
 
 
 @st.fragment
-def _layers(shown: Shown, table: str) -> None:
+def _layers(shown: Shown, table: str, packed: bytes) -> None:
     """The table, the selected layer beside it and its figures; only this part runs when the hand lets go."""
     with st.container():  # one element, with or without a warning
         _name_what_is_missing(shown)
@@ -193,15 +205,40 @@ def _layers(shown: Shown, table: str) -> None:
     if abs(now.s - start.s) > SAME_CURSOR and st.session_state.get(TABS) in (ATTRIBUTION_TAB, FIELD_TAB):
         st.rerun()
     with below:
-        left, right = st.columns(2)
-        with left.expander("Python that computes this table"):
-            lines = table_lines(shown.model, shown.result, shown.judged, shown.device, now.statistic)
-            st.code(lines, language="python", wrap_lines=True)
+        lines = _lines(shown, detail, now)
+        for column, (title, text) in zip(st.columns(2), lines.items(), strict=False):
+            with column.expander(title):
+                st.code(text, language="python", wrap_lines=True)
+        _offer_page(shown, now, (packed, content), detail, lines)
         if detail is not None:
-            with right.expander("Python behind the pictures of the layer"):
-                lines = detail_lines(shown.model, detail, shown.inputs, shown.device, now.sample, now.s)
-                st.code(lines, language="python", wrap_lines=True)
             _one_layer(shown, detail, now.s)
+
+
+def _lines(shown: Shown, detail: LayerDetailResult | None, now: LayersState) -> dict[str, str]:
+    """Title -> Python behind the table and behind the layer beside it."""
+    judged = (shown.model, shown.result, shown.judged, shown.device)
+    found = {"Python that computes this table": table_lines(*judged, now.statistic)}
+    if detail is not None:
+        lines = detail_lines(shown.model, detail, shown.inputs, shown.device, now.sample, now.s)
+        found["Python behind the pictures of the layer"] = lines
+    return found
+
+
+def _offer_page(
+    shown: Shown,
+    now: LayersState,
+    blobs: tuple[bytes, bytes | None],
+    detail: LayerDetailResult | None,
+    lines: dict[str, str],
+) -> None:
+    """The page as a file: the table, the selected layer, and the figures of pinning and attribution."""
+    origin = Origin(shown.model, about(shown.model, shown.judged.seed, shown.device), lines)
+    sentence = enough_in_words(shown.result, NAMED) if shown.model.has_two_sets else ONE_SET
+    offer_page(
+        "layers",
+        shown.model,
+        lambda: layers_page(origin, shown.result, shown.judged, shown.device, now, blobs, detail, sentence),
+    )
 
 
 def _name_what_is_missing(shown: Shown) -> None:

@@ -2,40 +2,46 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
-import numpy as np
 import streamlit as st
 
 from app import state
 from app.components.scrubber import blob_hash, store
 from app.components.studio import Measured, StudioLandscape, StudioState, pack_landscape, studio, studio_state
+from app.figures.beside import Beside, judged_alike, second_headlines, what_compares
 from app.figures.distances import (
     ALONG,
     SPECTRAL,
     STATISTICS,
-    along_chart,
-    bars_chart,
     histogram_chart,
     singular_values_chart,
 )
-from app.figures.parameters import headlines, landscape_chart, studio_landscape, studio_lines
-from app.figures.paths import blend_loss_chart, blend_pictures, gap_chart, kept_chart, path_chart
+from app.figures.offline import Origin, parameters_page
+from app.figures.pairs import Shown, along, bars, judged, path
+from app.figures.parameters import Headline, headlines, landscape_chart, studio_landscape, studio_lines
+from app.figures.paths import blend_loss_chart, blend_pictures, gap_chart, kept_chart
 from app.records import CurvesRequest, CurvesResult, Inputs, ParametersRequest, ParametersResult, StoredModel
 from app.records.curves import Curves, decode, encode
 from app.services import cache
+from app.services.reproduction import about
 from app.views.charts import show
 from app.views.inputs import STORED, choose_inputs
+from app.views.offline import offer_page
 from app.views.plain import plain
 from app.views.progress import computed
+from app.views.second_model import choose_second
 
 JUDGED_IMAGES, JUDGED_POINTS = 64, 2048
 NOISE_DRAWS = 16
-"""An upload is judged under that many draws of noise: intervals are then over these."""
+"""An upload is judged on so many samples at least: fewer images get several draws of noise each."""
 
 NOTHING_STORED = (
     "Nothing is stored for this model: choose the samples to judge on, and the page is computed (minutes on a CPU)."
 )
+PICTURES = ("sweep", "pad")
+"""What the studio shows its pictures from, as `store` names it."""
+
 TO_COME = """What will stand here:
 - whether λ(s) is spread out or saturated, and what it loses against the best curve λ*(s), in dB;
 - the λ studio: pull the curve and see at once what it costs, over the landscape of noise level and λ;
@@ -56,6 +62,7 @@ def page(model: StoredModel, seed: int, device: str) -> None:
         st.info("This model has one parameter set, so there is no path to look at; choose a model that ends in -dpi.")
         return
     row = st.container(horizontal=True, vertical_alignment="center")
+    other = _choose_second(model)
     result, used = model.parameters, _stored_inputs(model)
     inputs = choose_inputs(
         row,
@@ -63,7 +70,7 @@ def page(model: StoredModel, seed: int, device: str) -> None:
         seed,
         key=state.JUDGED_ON,
         count=JUDGED_IMAGES if model.is_image else JUDGED_POINTS,
-        upload_count=NOISE_DRAWS,
+        upload_least=NOISE_DRAWS,
         stored=None if result is None else f"{used.n} held-out samples (seed {used.seed}), which errors are judged on",
         unstored=NOTHING_STORED,
     )
@@ -77,14 +84,19 @@ def page(model: StoredModel, seed: int, device: str) -> None:
     if result is None:
         st.markdown(TO_COME)
         return
-    _headline(model, result)
+    beside = None
+    if other is not None and (inputs is None or inputs == used):
+        with row:
+            beside = _second(model, other, used, inputs is None, device)
+    shown = Shown(model, result, used, device, beside)
+    _headline(shown)
     try:
         landscape = studio_landscape(model, result)
     except ValueError as error:
         st.error(f"The λ studio cannot be drawn: {error}.")
     else:
-        _open_studio(model, result, landscape, used, device)
-    _details(model, result, used, device)
+        _open_studio(shown, landscape)
+    _details(shown)
 
 
 def _stored_inputs(model: StoredModel) -> Inputs:
@@ -101,43 +113,68 @@ def _back(model: StoredModel) -> Callable[[], None]:
     return back
 
 
-def _headline(model: StoredModel, result: ParametersResult) -> None:
-    for column, number in zip(st.columns(4), headlines(model, result), strict=True):
+def _choose_second(model: StoredModel) -> StoredModel | None:
+    """Another model with two parameter sets, of any data: λ and the distance of the sets compare everywhere."""
+    other = choose_second(
+        cache.sources_with_two_sets(model), "Its λ(s), paths and numbers beside these, under the same cursor."
+    )
+    if other is not None and not other.has_two_sets:
+        st.sidebar.caption(f"{plain(other.name)} has one parameter set, so there is no path to compare.")
+        return None
+    return other
+
+
+def _second(model: StoredModel, other: StoredModel, used: Inputs, is_stored: bool, device: str) -> Beside | None:
+    """The second model's numbers: on the same samples where it takes such, else those that are stored with it."""
+    takes_them = other.recipe["shape"] == model.recipe["shape"]
+    if other.parameters is not None and (is_stored or not takes_them):
+        return Beside(other, other.parameters, _stored_inputs(other), is_stored and judged_alike(model, other))
+    if not takes_them:
+        st.caption(f"Nothing is stored for {plain(other.name)}, which takes other samples; open it by itself first.")
+        return None
+    request = ParametersRequest(other.key, used, device, inputs_of=model.key)
+    found = computed(request, ParametersResult, f"{other.name} on the same samples")
+    return None if found is None else Beside(other, found, used, True)
+
+
+def _headline(shown: Shown) -> None:
+    numbers = headlines(shown.model, shown.result, shown.inputs)
+    if shown.beside is None:
+        _numbers(numbers)
+        return
+    st.markdown(f"**{plain(shown.model.name)}**")
+    _numbers(numbers)
+    st.markdown(f"**{plain(shown.beside.model.name)}**")
+    _numbers(second_headlines(shown.beside))
+    st.caption(plain(what_compares(shown.beside)))
+
+
+def _numbers(numbers: Sequence[Headline]) -> None:
+    for column, number in zip(st.columns(4), numbers, strict=True):
         column.metric(number.label, number.value)
         column.caption(number.remark)
 
 
-def _open_studio(
-    model: StoredModel, result: ParametersResult, landscape: StudioLandscape, inputs: Inputs, device: str
-) -> None:
+def _open_studio(shown: Shown, landscape: StudioLandscape) -> None:
     """What the studio needs, handed over outside its fragment, so that the bytes travel once."""
-    landscape_hash, pictures = store("landscape", pack_landscape(landscape)), {}
+    landscape_hash, pictures, model = store("landscape", pack_landscape(landscape)), None, shown.model
+    hashes = {}
     # The stored pictures have every layer at the same λ.
     if model.sweep is not None and model.pad is not None and len(landscape.groups) == 1:
-        pictures = {
-            "sweep": cache.packed_sweep(model, model.sweep, None),
-            "pad": cache.packed_pad(model, model.pad, None),
-        }
-    hashes = {f"{name}_hash": blob_hash(blob) for name, blob in pictures.items()}
-    _studio(model, result, landscape_hash, hashes, inputs, device)
+        pictures = (cache.packed_sweep(model, model.sweep, None), cache.packed_pad(model, model.pad, None))
+        hashes = {f"{name}_hash": blob_hash(blob) for name, blob in zip(PICTURES, pictures, strict=True)}
+    _studio(shown, landscape_hash, hashes, pictures)
     # The studio is on show before its pictures, the most of what is sent, have come.
-    for name, blob in pictures.items():
+    for name, blob in zip(PICTURES, pictures or (), strict=False):
         store(name, blob)
 
 
 @st.fragment
-def _studio(
-    model: StoredModel,
-    result: ParametersResult,
-    landscape_hash: str,
-    pictures: dict[str, str],
-    inputs: Inputs,
-    device: str,
-) -> None:
+def _studio(shown: Shown, landscape_hash: str, hashes: dict[str, str], pictures: tuple[bytes, bytes] | None) -> None:
     """The curve editor; only this part runs when the hand lets go."""
     st.markdown("#### λ studio")
-    start = state.read_cursor()
-    shape = result.landscape.curves.shape
+    start, plane = state.read_cursor(), shown.result.landscape
+    shape = plane.curves.shape
     with st.container():  # one element, with or without a warning
         linked = _linked_curves(shape)
     now = studio_state("studio", landscape_hash, shape, StudioState(start.s, linked))
@@ -145,16 +182,33 @@ def _studio(
     # Progress comes and goes below the studio: what stands above would push it.
     figure, below = st.container(), st.container()
     with below:
-        measured = _measured(model, now, inputs, device, shape[0])
+        measured = _measured(shown, now, shape[0])
+    curve = None if shown.beside is None else shown.beside.curve(plane.s)
     with figure:
-        studio("studio", landscape_hash, now, measured=measured, **pictures)
+        studio("studio", landscape_hash, now, measured=measured, beside=curve, **hashes)
     if abs(now.s - start.s) > SAME_CURSOR and st.session_state.get(state.TABS) in FOLLOW_THE_CURSOR:
         st.rerun()
     left, right = st.columns(2)
     with left.expander("Python that measures this curve"):
-        st.code(studio_lines(model, result, inputs, now.curves, device), language="python", wrap_lines=True)
+        lines = studio_lines(shown.model, shown.result, shown.inputs, now.curves, shown.device)
+        st.code(lines, language="python", wrap_lines=True)
     with right.expander("Link to this screen"):
         st.code(state.link(), language=None, wrap_lines=True)
+    _offer_page(shown, now, measured, pictures)
+
+
+def _offer_page(
+    shown: Shown, now: StudioState, measured: Measured | None, pictures: tuple[bytes, bytes] | None
+) -> None:
+    """The page as a file: the studio as it stands, and the figures of all tabs."""
+    origin = Origin(shown.model, about(shown.model, shown.inputs.seed, shown.device), {})
+    quantity = st.session_state.get(state.ALONG) or "norm"
+    statistic = st.session_state.get(state.STATISTIC) or "relative"
+    offer_page(
+        "parameters",
+        shown.model,
+        lambda: parameters_page(origin, shown, now, measured, quantity, statistic, pictures),
+    )
 
 
 def _linked_curves(shape: tuple[int, ...]) -> Curves | None:
@@ -175,18 +229,21 @@ def _remember(now: StudioState, start: state.Cursor) -> None:
         state.remember({state.DRAWN: encode(now.curves)})
 
 
-def _measured(model: StoredModel, now: StudioState, inputs: Inputs, device: str, groups: int) -> Measured | None:
+def _measured(shown: Shown, now: StudioState, groups: int) -> Measured | None:
     """The gain of drawn curves where it cannot be looked up: with several groups."""
     if groups == 1 or now.curves is None:
         return None
-    request = CurvesRequest(model.key, inputs, now.curves, device)
+    request = CurvesRequest(shown.model.key, shown.inputs, now.curves, shown.device)
     found = computed(request, CurvesResult, "Measuring your curves")
     return None if found is None else Measured(now.curves, found.gain, found.total)
 
 
-def _details(model: StoredModel, result: ParametersResult, inputs: Inputs, device: str) -> None:
+# In detail --------------------------------------------------------------------------------------------------------
+
+
+def _details(shown: Shown) -> None:
     st.markdown("#### In detail")
-    bodies: dict[str, Callable[[StoredModel, ParametersResult, Inputs, str], None]] = {
+    bodies: dict[str, Callable[[Shown], None]] = {
         DISTANCE_TAB: _distance_tab,
         PATH_TAB: _path_tab,
         BLEND_TAB: _blend_tab,
@@ -196,12 +253,12 @@ def _details(model: StoredModel, result: ParametersResult, inputs: Inputs, devic
     for tab, body in zip(tabs, bodies.values(), strict=True):
         if tab.open:
             with tab:
-                body(model, result, inputs, device)
+                body(shown)
 
 
 @st.fragment
-def _distance_tab(model: StoredModel, result: ParametersResult, inputs: Inputs, device: str) -> None:
-    weights = result.weights
+def _distance_tab(shown: Shown) -> None:
+    model, weights, cursor = shown.model, shown.result.weights, state.read_cursor().s
     row = st.container(horizontal=True, vertical_alignment="bottom")
     statistic = row.selectbox(
         "Statistic", list(STATISTICS), format_func=lambda key: STATISTICS[key][1], index=1, key=state.STATISTIC,
@@ -214,15 +271,14 @@ def _distance_tab(model: StoredModel, result: ParametersResult, inputs: Inputs, 
     order = row.segmented_control(
         "Sorted by", ["Depth", "Value"], default="Depth", required=True, key=state.SORTING, bind="query-params"
     )
-    show(bars_chart(model, weights, kind, statistic, order == "Value"), height=460)
-    lam = float(np.interp(state.read_cursor().s, weights.s, weights.lam))
+    show(bars(shown, str(kind), statistic, order == "Value"), height=460)
     left, right = st.columns(2)
     with left:
         quantity = _choose("Along the path", list(ALONG), state.ALONG, lambda key: ALONG[key][1])
-        show(along_chart(model, weights, quantity, lam))
+        show(along(shown, quantity, cursor))
     with right:
         weight = _choose("Singular values of", weights.spectrum_names, state.WEIGHT)
-        show(singular_values_chart(model, weights, weight, lam))
+        show(singular_values_chart(model, weights, weight, shown.lam_at(cursor)))
     layer = _choose("Histogram of", weights.histogram_names, state.HISTOGRAM)
     at = weights.histogram_names.index(layer)
     show(histogram_chart(model, layer, weights.histogram_edges[at], weights.histogram_counts[at]))
@@ -234,28 +290,28 @@ def _choose(label: str, options: list[str], key: str, name: Callable[[str], str]
 
 
 @st.fragment
-def _path_tab(model: StoredModel, result: ParametersResult, inputs: Inputs, device: str) -> None:
+def _path_tab(shown: Shown) -> None:
     left, right = st.columns([3, 2])
     with left:
-        show(path_chart(model, result, inputs, device, state.read_cursor().s))
+        show(path(shown, state.read_cursor().s))
     with right:
-        show(kept_chart(model, result, inputs, device))
+        show(judged(shown, kept_chart))
 
 
 @st.fragment
-def _blend_tab(model: StoredModel, result: ParametersResult, inputs: Inputs, device: str) -> None:
+def _blend_tab(shown: Shown) -> None:
     cursor = state.read_cursor().s
     left, right = st.columns(2)
     with left:
-        show(gap_chart(model, result, inputs, device))
+        show(judged(shown, gap_chart))
     with right:
-        show(blend_loss_chart(model, result, inputs, device, cursor))
+        show(judged(shown, blend_loss_chart, cursor))
     lam = st.slider(
         "λ of the pictures; their t is near the cursor of the λ studio", 0.0, 1.0, 0.5, 1 / 8, key="blend_lam"
     )
-    show(blend_pictures(model, result, inputs, device, cursor, lam))
+    show(blend_pictures(shown.model, shown.result, shown.inputs, shown.device, cursor, lam))
 
 
 @st.fragment
-def _regret_tab(model: StoredModel, result: ParametersResult, inputs: Inputs, device: str) -> None:
-    show(landscape_chart(model, result, inputs, device))
+def _regret_tab(shown: Shown) -> None:
+    show(judged(shown, landscape_chart))

@@ -229,7 +229,7 @@ def test_the_lines_reproduce_the_stored_frames():
 
 def test_the_lines_reproduce_an_upload_once_the_image_is_filled_in():
     image = np.random.default_rng(0).uniform(-1, 1, (1, 8, 8)).astype(np.float32)
-    inputs = Inputs("upload", 1, 4, Upload.from_array(image))
+    inputs = Inputs("upload", 1, 4, Upload.from_array(image[None]))
     lines = denoise_lines(DIGITS, inputs, 0.35, None, "cpu")
     assert "x0 = ...  # your image: float32 in [-1, 1], shape (1, 1, 8, 8)" in lines
     filled = lines.replace("x0 = ...", f"x0 = torch.tensor({image[None].tolist()})")
@@ -278,8 +278,8 @@ def test_a_second_model_gets_the_inputs_and_the_noise_of_the_first():
 def test_the_archive_holds_what_reproduces_the_picture():
     inputs = Inputs("held-out", 4, 2)
     lines = denoise_lines(DIGITS, inputs, 0.35, None, "cpu", BLIND)
-    content = archive(DIGITS, 2, "cpu", lines)
-    assert content == archive(DIGITS, 2, "cpu", lines)
+    content = archive(DIGITS, inputs, "cpu", lines)
+    assert content == archive(DIGITS, inputs, "cpu", lines)
     with zipfile.ZipFile(io.BytesIO(content)) as packed:
         files = {Path(name).name: packed.read(name).decode() for name in packed.namelist()}
     assert json.loads(files["config.json"]) == DIGITS.recipe
@@ -290,3 +290,16 @@ def test_the_archive_holds_what_reproduces_the_picture():
     for model, name in ((DIGITS, "mse"), (BLIND, "second_mse")):
         expected = compute(SweepRequest(model.key, inputs, (0.35,), "cpu")).mse[0]
         np.testing.assert_allclose(found[name].numpy(), expected, rtol=1e-4, atol=1e-7)
+
+
+def test_the_archive_of_own_images_holds_them_and_runs_as_it_is(tmp_path, monkeypatch):
+    images = np.random.default_rng(0).uniform(-1, 1, (3, 1, 8, 8)).astype(np.float32)
+    inputs = Inputs.of_upload(Upload.from_array(images), 1, least=1, most=2)
+    content = archive(DIGITS, inputs, "cpu", denoise_lines(DIGITS, inputs, 0.35, None, "cpu"))
+    with zipfile.ZipFile(io.BytesIO(content)) as packed:
+        packed.extractall(tmp_path)
+    monkeypatch.chdir(tmp_path / "digits-vp-dpi")
+    lines = Path("reproduce.py").read_text().replace("checkpoints/", f"{stored.CHECKPOINTS}/")
+    expected = compute(SweepRequest(DIGITS.key, inputs, (0.35,), "cpu")).mse[0]
+    assert expected.shape == (2,)
+    np.testing.assert_allclose(run(lines)["mse"].numpy(), expected, rtol=1e-4, atol=1e-7)

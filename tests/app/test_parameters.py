@@ -138,14 +138,26 @@ def test_the_engine_computes_what_is_not_stored(copy_checkpoint, engine):
 
 def test_an_upload_is_judged_under_draws_of_noise(engine):
     model = stored.read_model("digits-vp-dpi")
-    image = np.random.default_rng(0).uniform(-1, 1, (1, 8, 8)).astype(np.float32)
-    inputs = Inputs("upload", 3, 0, Upload.from_array(image))
+    images = np.random.default_rng(0).uniform(-1, 1, (2, 1, 8, 8)).astype(np.float32)
+    inputs = Inputs.of_upload(Upload.from_array(images), 0, least=5, most=64)
+    expected = np.concatenate([images] * 3)
     job = engine.submit("a", SweepRequest(model.key, inputs, (0.25, 0.5), "cpu"))
     assert job.wait(120) and job.error == "", job.error
-    np.testing.assert_array_equal(job.result.clean, np.stack([image.transpose(1, 2, 0)] * 3))
-    assert len(np.unique(job.result.noise[:, 0, 0])) == 3
-    lines = clean_line(model, inputs).replace("...", f"torch.tensor({image[None].tolist()})")
-    np.testing.assert_array_equal(run(f"import torch\n{lines}")["x0"].numpy(), np.stack([image] * 3))
+    np.testing.assert_array_equal(job.result.clean, expected.transpose(0, 2, 3, 1))
+    assert len(np.unique(job.result.noise[:, 0, 0])) == 6
+    lines = clean_line(model, inputs).replace("...", f"torch.tensor({images.tolist()})")
+    np.testing.assert_array_equal(run(f"import torch\n{lines}")["x0"].numpy(), expected)
+
+
+def test_what_was_computed_of_own_images_is_let_go_with_them(engine):
+    model = stored.read_model("digits-vp-dpi")
+    mine, yours = (Upload.from_array(np.full((1, 1, 8, 8), level, np.float32)) for level in (-0.5, 0.5))
+    requests = [SweepRequest(model.key, Inputs("upload", 1, 0, each), (0.5,), "cpu") for each in (mine, yours)]
+    for request in requests:
+        assert engine.submit("b", request).wait(120)
+    engine.forget(Upload.from_array(mine.array()))
+    held = [engine.cache.get(request) for request in requests]
+    assert held[0] is None and held[1] is not None
 
 
 def test_choices_of_a_link_that_this_model_does_not_have_count_as_absent():

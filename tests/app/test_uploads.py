@@ -4,12 +4,15 @@ import io
 import struct
 import time
 import zlib
+from dataclasses import dataclass
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from app.services.uploads import MAX_BYTES, read_upload
+from app.records import Inputs, Upload
+from app.services import uploads
+from app.services.uploads import MAX_BYTES, MAX_IMAGES, read_image, read_images
 
 GRAY, COLOUR = (1, 28, 28), (3, 64, 64)
 
@@ -34,7 +37,7 @@ def ramp(size=28):
 
 def read_ramp(image, kind="PNG", **options):
     """The rows of a ramp after its journey, as gray levels."""
-    return (read_upload(saved(image, kind, **options), GRAY).array()[0] + 1) * 127.5
+    return (read_image(saved(image, kind, **options), GRAY)[0] + 1) * 127.5
 
 
 def png_header(width, height):
@@ -65,7 +68,7 @@ def test_common_formats_keep_a_gray_ramp(kind):
 @pytest.mark.parametrize("kind", FORMATS)
 def test_common_formats_keep_their_colours(kind):
     image = photo(64, 64)
-    pixels = (read_upload(saved(image.quantize(256) if kind == "GIF" else image, kind), COLOUR).array() + 1) * 127.5
+    pixels = (read_image(saved(image.quantize(256) if kind == "GIF" else image, kind), COLOUR) + 1) * 127.5
     difference = np.abs(pixels - np.moveaxis(np.asarray(image, np.float32), -1, 0))
     assert difference.mean() < 8, "the channels are in order and nothing is inverted"
 
@@ -80,9 +83,8 @@ def test_every_pixel_format_comes_out_in_range_and_shape(mode, shape):
     wide = {"I;16": gray.astype(np.uint16) * 257, "I": gray.astype(np.int32), "F": gray.astype(np.float32)}
     image = Image.fromarray(wide[mode]) if mode in wide else photo().convert(mode)
     assert image.mode == mode
-    upload = read_upload(saved(image, "TIFF"), shape)
-    pixels = upload.array()
-    assert upload.shape == pixels.shape == shape and pixels.dtype == np.float32
+    pixels = read_image(saved(image, "TIFF"), shape)
+    assert pixels.shape == shape and pixels.dtype == np.float32
     assert np.isfinite(pixels).all() and pixels.min() >= -1 and pixels.max() <= 1
     assert np.ptp(pixels) > 0.5, "the picture is still there"
 
@@ -93,7 +95,7 @@ def test_noise_of_any_size_comes_out_in_range_and_shape(seed):
     height, width, channels = rng.integers(1, 200), rng.integers(1, 200), rng.choice([1, 3, 4])
     noise = rng.integers(0, 256, (height, width, channels), dtype=np.uint8)
     shape = (int(rng.choice([1, 3])), int(rng.integers(4, 70)), int(rng.integers(4, 70)))
-    pixels = read_upload(saved(Image.fromarray(noise.squeeze(-1) if channels == 1 else noise)), shape).array()
+    pixels = read_image(saved(Image.fromarray(noise.squeeze(-1) if channels == 1 else noise)), shape)
     assert pixels.shape == shape
     assert pixels.min() >= -1 and pixels.max() <= 1
 
@@ -108,13 +110,13 @@ def test_a_palette_with_a_transparent_colour_lies_on_white():
     image = Image.new("P", (28, 28), 0)
     image.putpalette([0, 0, 0, 200, 0, 0])
     image.info["transparency"] = 0
-    assert read_upload(saved(image, "PNG", transparency=0), GRAY).array().min() == 1
+    assert read_image(saved(image, "PNG", transparency=0), GRAY).min() == 1
 
 
 def test_transparent_parts_lie_on_white():
     rgba = np.zeros((28, 28, 4), np.uint8)
     rgba[:, 14:, 3] = 255
-    pixels = read_upload(saved(Image.fromarray(rgba)), GRAY).array()[0]
+    pixels = read_image(saved(Image.fromarray(rgba)), GRAY)[0]
     np.testing.assert_array_equal(pixels[:, :14], 1)
     np.testing.assert_array_equal(pixels[:, 14:], -1)
 
@@ -150,12 +152,12 @@ def test_a_wide_image_is_cropped_and_not_squeezed():
     disc = Image.new("L", (300, 100), 0)
     y, x = np.mgrid[0:100, 0:300]
     disc.paste(255, mask=Image.fromarray((((x - 150) ** 2 + (y - 50) ** 2 < 40**2) * 255).astype(np.uint8)))
-    seen = read_upload(saved(disc), GRAY).array()[0] > 0
+    seen = read_image(saved(disc), GRAY)[0] > 0
     assert seen.any(0).sum() == seen.any(1).sum() == pytest.approx(28 * 0.8, abs=1)
 
 
 def test_a_single_pixel_fills_the_picture():
-    pixels = read_upload(saved(Image.new("RGB", (1, 1), (255, 0, 127))), COLOUR).array()
+    pixels = read_image(saved(Image.new("RGB", (1, 1), (255, 0, 127))), COLOUR)
     assert pixels.shape == COLOUR
     np.testing.assert_allclose(pixels[:, 0, 0], [1, -1, 0], atol=0.01)
     assert np.ptp(pixels.reshape(3, -1), axis=1).max() == 0
@@ -167,9 +169,10 @@ def test_the_first_frame_of_an_animation_is_taken():
 
 
 def test_the_same_image_has_the_same_digest():
-    first, again = (read_upload(saved(photo(), kind), COLOUR) for kind in ("PNG", "BMP"))
+    files = (saved(photo(), "PNG"), saved(photo(), "BMP"), saved(photo(80)))
+    first, again, other = (Upload.from_array(read_image(file, COLOUR)[None]) for file in files)
     assert first == again and hash(first) == hash(again)
-    assert read_upload(saved(photo(80)), COLOUR).digest != first.digest
+    assert other.digest != first.digest and other != first
 
 
 # What is refused -------------------------------------------------------------------------------------------------
@@ -181,7 +184,7 @@ def assert_one_sentence(text):
 
 def assert_refused(content, match):
     with pytest.raises(ValueError, match=match) as error:
-        read_upload(content, GRAY)
+        read_image(content, GRAY)
     assert_one_sentence(str(error.value))
 
 
@@ -222,7 +225,7 @@ def test_a_damaged_file_either_gives_a_picture_or_one_sentence(kind):
         at = rng.integers(0, min(len(damaged), rng.choice([64, 4096])), rng.integers(1, 20))
         damaged[at] = rng.integers(0, 256, len(at))
         try:
-            pixels = read_upload(damaged.tobytes(), GRAY).array()
+            pixels = read_image(damaged.tobytes(), GRAY)
         except ValueError as error:
             assert_one_sentence(str(error))
         else:
@@ -243,6 +246,74 @@ def test_a_large_image_is_the_small_one(mode):
 def test_the_largest_images_take_no_two_seconds():
     content = saved(Image.new("I;16", (7000, 7000), 40_000), "PNG", compress_level=1)
     began = time.process_time()
-    pixels = read_upload(content, GRAY).array()
+    pixels = read_image(content, GRAY)
     assert time.process_time() - began < 2
     np.testing.assert_allclose((pixels + 1) * 127.5, 40_000 / 257, atol=1)
+
+
+# Several ---------------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class File:
+    name: str
+    content: bytes
+
+    @property
+    def size(self):
+        return len(self.content)
+
+    def getvalue(self):
+        return self.content
+
+
+def gray(level):
+    return saved(Image.new("L", (28, 28), level))
+
+
+def test_of_a_folder_the_images_are_taken_and_the_others_named():
+    files = [
+        File("c.png", gray(255)),
+        File("notes.txt", b"hello"),
+        File("a.png", gray(0)),
+        File("b.png", gray(255)[:40]),
+    ]
+    received = read_images(files, GRAY)
+    assert received.upload.shape == (2, *GRAY)
+    assert received.upload.array()[:, 0, 0, 0].tolist() == [-1, 1]
+    assert [sentence.split(":")[0] for sentence in received.refused] == ["b.png", "notes.txt"]
+    for sentence in received.refused:
+        assert_one_sentence(sentence)
+    assert read_images([File("notes.txt", b"hello")], GRAY).upload is None
+
+
+def test_images_beyond_a_limit_are_left_out_and_the_limit_is_named(monkeypatch):
+    files = [File(f"{i:02}.png", gray(i)) for i in range(MAX_IMAGES + 3)]
+    received = read_images(files, GRAY)
+    assert received.upload.count == MAX_IMAGES
+    (sentence,) = received.refused
+    assert_one_sentence(sentence)
+    assert f"{MAX_IMAGES + 3} files" in sentence and f"may keep {MAX_IMAGES} images" in sentence
+    monkeypatch.setattr(uploads, "MAX_BYTES_TOGETHER", 2**20)
+    big = [File(f"{i}.png", gray(i) + bytes(400_000)) for i in range(4)]
+    received = read_images(big, GRAY)
+    assert received.upload.count == 2
+    (sentence,) = received.refused
+    assert_one_sentence(sentence)
+    assert "more than 1 MB together" in sentence
+
+
+@pytest.mark.parametrize(
+    ("count", "least", "most", "n", "draws", "words"),
+    [
+        (1, 1, 16, 1, 1, "your image"),
+        (1, 16, 64, 16, 16, "16 draws of noise on your image"),
+        (3, 16, 64, 18, 6, "6 draws of noise on each of your 3 images"),
+        (40, 16, 64, 40, 1, "your 40 images"),
+        (40, 1, 16, 16, 1, "the first 16 of your 40 images"),
+    ],
+)
+def test_few_images_get_several_draws_of_noise(count, least, most, n, draws, words):
+    upload = Upload.from_array(np.zeros((count, *GRAY), np.float32))
+    inputs = Inputs.of_upload(upload, 3, least=least, most=most)
+    assert (inputs.n, inputs.draws, inputs.upload_in_words) == (n, draws, words)

@@ -146,9 +146,9 @@ def png(pixels):
     return file.getvalue()
 
 
-def upload(page, name, content):
-    file = {"name": name, "mimeType": "image/png", "buffer": content}
-    page.page.locator("input[type=file]").set_input_files(file)
+def upload(page, **contents):
+    files = [{"name": f"{name}.png", "mimeType": "image/png", "buffer": content} for name, content in contents.items()]
+    page.page.locator("input[type=file]").set_input_files(files)
 
 
 # Opening ---------------------------------------------------------------------------------------------------------
@@ -528,7 +528,7 @@ def test_an_upload_is_shown_and_left_out_of_the_link(denoise):
     before = page.picture("clean")
     left_black = np.zeros((80, 80), np.uint8)
     left_black[:, 40:] = 255
-    upload(page, "mine.png", png(left_black))
+    upload(page, mine=png(left_black))
     page.wait_for_other_picture("clean", than=before)
     expect(page.progress).to_have_count(0)
     clean = page.pixels("clean")[..., :3].mean((0, 2))
@@ -540,18 +540,24 @@ def test_an_upload_is_shown_and_left_out_of_the_link(denoise):
     expect(page.sentence).to_contain_text("At t = 0.36")
 
     shown = page.picture("clean")
-    upload(page, "x.png", b"this is text")
+    upload(page, x=b"this is text")
     expect(page.error).to_have_text(
-        "This file is not an image that can be read; upload a PNG, JPEG, WebP, GIF or TIFF."
+        "x.png: This file is not an image that can be read; upload a PNG, JPEG, WebP, GIF or TIFF."
     )
     page.wait_for_python()
     assert page.picture("clean") == shown
+
+    upload(page, a=png(left_black), b=png(left_black[:, ::-1]), x=b"this is text")
+    page.wait_for_other_picture("clean", than=shown)
+    expect(page.page.get_by_text("On your 2 images.")).to_be_visible()
+    expect(page.error).to_contain_text("x.png: This file is not an image")
+    expect(page.link()).to_contain_text("Your images are private and not part of the link.")
 
 
 def test_sessions_do_not_share_uploads_or_cursors(denoise):
     mine, other = denoise("?inputs=Upload"), denoise("?inputs=Upload")
     before = other.picture("clean")
-    upload(mine, "mine.png", png(np.full((20, 20), 200, np.uint8)))
+    upload(mine, mine=png(np.full((20, 20), 200, np.uint8)))
     mine.wait_for_other_picture("clean", than=before)
     mine.slider.focus()
     mine.press("End")

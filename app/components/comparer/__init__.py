@@ -22,10 +22,10 @@ import streamlit as st
 from app.components import scrubber
 from app.components.scrubber import last_position, parse_position
 from app.components.sources import read
+from app.components.standalone import View
 
 SHARED_MODULES = (
     "blobs.js",
-    "decode.js",
     "color.js",
     "plot.js",
     "svg.js",
@@ -75,24 +75,24 @@ def comparer(key: str, *, rows: Sequence[Row], s: float, shown: int, title: str)
     if not rows:
         raise ValueError("rows is empty; expected at least one model; store its frames first")
     start = last_position(key, 0)
-    data = {
-        "rows": [asdict(row) for row in rows],
-        "start": s if start is None else start.s,
-        "shown": shown,
-        "title": title,
-        "revision": 0,
-    }
+    data = comparer_data(rows, s if start is None else start.s, shown, title)
     # Streamlit keeps only the states that have a callback.
     result = _view(key=key, data=data, default={"position": None}, height="content", on_position_change=lambda: None)
     found = parse_position(result.get("position"), 0) or start
     return s if found is None else found.s
 
 
+def comparer_data(rows: Sequence[Row], s: float, shown: int, title: str) -> dict[str, object]:
+    """What the view is handed; the arguments are those of `comparer`."""
+    return {"rows": [asdict(row) for row in rows], "start": s, "shown": shown, "title": title, "revision": 0}
+
+
 OWN, SHARED = Path(__file__).parent, Path(scrubber.__file__).parent
 
-_view = st.components.v2.component(
-    "dpi_comparer",
+VIEW = View(
     html=read(OWN, "comparer.html"),
     css=read(SHARED, "scrubber.css") + "\n" + read(OWN, "comparer.css"),
     js=read(SHARED, *SHARED_MODULES) + "\n" + read(OWN, *OWN_MODULES),
 )
+
+_view = st.components.v2.component("dpi_comparer", html=VIEW.html, css=VIEW.css, js=VIEW.js)

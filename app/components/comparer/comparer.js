@@ -1,6 +1,6 @@
 // The view: one t for all rows.
 
-export default function mountComparer(component) {
+export default function mountView(component) {
   return mount(Comparer, component);
 }
 

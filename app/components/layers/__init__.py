@@ -18,16 +18,19 @@ import streamlit as st
 
 from app.components.layers.payload import LayerDetail, LayerTable, Statistic, pack_detail, pack_table
 from app.components.sources import read
+from app.components.standalone import View
 
 __all__ = [
     "ORDERS",
     "SHOWN",
+    "VIEW",
     "LayerDetail",
     "LayerTable",
     "LayersState",
     "last_state",
     "Statistic",
     "layers",
+    "layers_data",
     "pack_detail",
     "pack_table",
 ]
@@ -62,7 +65,7 @@ class LayersState:
     shown: str = "value"
 
 
-def layers(key: str, table_hash: str, *, start: LayersState, detail_hash: str | None, pending: str = "") -> LayersState:
+def layers(key: str, table_hash: str, *, start: LayersState, detail_hash: str | None) -> LayersState:
     """Mounts the view and returns what is chosen in it.
 
     It starts at `start` and from then on belongs to the hand, until another table comes.
@@ -72,19 +75,23 @@ def layers(key: str, table_hash: str, *, start: LayersState, detail_hash: str | 
         table_hash: what the scrubber's `store` returned for the packed table.
         start: what is chosen to begin with.
         detail_hash: what `store` returned for the selected layer; None while it is not there.
-        pending: says in a few words what is being waited for.
     """
     now = last_state(key, table_hash) or start
-    data = {
-        "table": table_hash,
-        "detail": detail_hash,
-        "start": asdict(now),
-        "pending": pending,
-        "revision": table_hash,
-    }
+    data = layers_data(table_hash, now, detail_hash)
     # Streamlit keeps only the states that have a callback.
     result = _view(key=key, data=data, default={"position": None}, height="content", on_position_change=lambda: None)
     return _parse(result.get("position"), table_hash) or now
+
+
+def layers_data(table_hash: str, start: LayersState, detail_hash: str | None, pending: str = "") -> dict[str, object]:
+    """What the view is handed; the arguments are those of `layers`, and what stands where a layer is not there."""
+    return {
+        "table": table_hash,
+        "detail": detail_hash,
+        "start": asdict(start),
+        "pending": pending,
+        "revision": table_hash,
+    }
 
 
 def last_state(key: str, table_hash: str) -> LayersState | None:
@@ -116,9 +123,10 @@ def _is_number(value: object, kind: Any) -> bool:
     return isinstance(value, kind) and not isinstance(value, bool)
 
 
-_view = st.components.v2.component(
-    "dpi_layers",
+VIEW = View(
     html=read(OWN, "layers.html"),
     css=read(SHARED, "scrubber.css") + read(OWN, "layers.css"),
     js=read(SHARED, *SHARED_MODULES) + "\n" + read(OWN, *OWN_MODULES),
 )
+
+_view = st.components.v2.component("dpi_layers", html=VIEW.html, css=VIEW.css, js=VIEW.js)

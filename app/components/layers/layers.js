@@ -2,7 +2,7 @@
 
 const DETAIL_WIDTH = 280;
 
-export default function (component) {
+export default function mountView(component) {
   return mount(Layers, component);
 }
 
@@ -241,7 +241,7 @@ class Layers extends View {
     this.part("detail").classList.toggle("stale", !isCurrent);
     this.part("detail").dataset.layer = isCurrent ? name : "";
     write(this.part("layer-name"), `${name} (${this.blob.kinds[this.layer]})`);
-    write(this.part("pending"), isCurrent ? blob.about : `${this.data.pending || "Fetching this layer"} …`);
+    write(this.part("pending"), isCurrent ? blob.about : this.data.pending || "Fetching this layer …");
     if (!isCurrent) return;
     this.detail.draw(s, this.state.shown === "change");
     write(this.part("weights-caption"), blob.weight_caption);

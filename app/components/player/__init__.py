@@ -13,9 +13,6 @@ Playing, stepping and scrubbing happen in the browser. Python hears of t when it
 
 from __future__ import annotations
 
-import base64
-import html
-import json
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -26,12 +23,13 @@ from app.components import scrubber
 from app.components.player.payload import PathPlane, Run, pack_plane, pack_run
 from app.components.scrubber import blob_hash, store
 from app.components.sources import read
+from app.components.standalone import View
+from app.components.standalone import standalone_page as page_of_view
 
 __all__ = ["PathPlane", "Run", "pack_plane", "pack_run", "player", "standalone_page", "store"]
 
 SHARED_MODULE = (
     "blobs.js",
-    "decode.js",
     "color.js",
     "plot.js",
     "svg.js",
@@ -106,19 +104,9 @@ def standalone_page(
         about: seed and settings, written into the page's metadata.
         plane: what `pack_plane` returned, if the paths are shown in a plane.
     """
-    shown = [*blobs, *([] if plane is None else [plane])]
     data = _data([blob_hash(blob) for blob in blobs], None, None if plane is None else blob_hash(plane), s, 0)
-    encoded = json.dumps([base64.b64encode(blob).decode() for blob in shown])
-    settings = html.escape(json.dumps(about, ensure_ascii=False), quote=True)
-    return read(Path(__file__).parent, "standalone.html").format(
-        title=html.escape(title),
-        settings=settings,
-        css=CSS,
-        body=HTML,
-        js=JS.replace("</", "<\\/"),
-        blobs=encoded,
-        data=json.dumps(data),
-    )
+    shown = [*blobs, *([] if plane is None else [plane])]
+    return page_of_view(VIEW, shown, data, title=title, about=about)
 
 
 def _data(runs: Sequence[str], reference: str | None, plane: str | None, s: float, revision: int) -> dict[str, object]:
@@ -141,8 +129,10 @@ def _module() -> str:
     return read(shared, *SHARED_MODULE) + "\n" + read(Path(__file__).parent, *OWN_MODULE)
 
 
-HTML = read(Path(__file__).parent, "player.html")
-CSS = read(Path(scrubber.__file__).parent, "scrubber.css") + "\n" + read(Path(__file__).parent, "player.css")
-JS = _module()
+VIEW = View(
+    html=read(Path(__file__).parent, "player.html"),
+    css=read(Path(scrubber.__file__).parent, "scrubber.css") + "\n" + read(Path(__file__).parent, "player.css"),
+    js=_module(),
+)
 
-_view = st.components.v2.component("dpi_player_view", html=HTML, css=CSS, js=JS)
+_view = st.components.v2.component("dpi_player_view", html=VIEW.html, css=VIEW.css, js=VIEW.js)

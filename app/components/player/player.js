@@ -4,7 +4,7 @@ const SLIDER_STEPS = 1000;
 /** Milliseconds between texts while playing. */
 const TEXT_REST = 120;
 
-export default function mountPlayer(component) {
+export default function mountView(component) {
   return mount(PlayerView, component);
 }
 

@@ -25,6 +25,7 @@ import streamlit as st
 
 from app.components.scrubber.payload import Beside, Chart, Curve, Pad, Sweep, blob_hash, pack
 from app.components.sources import read
+from app.components.standalone import View
 
 __all__ = [
     "Beside",
@@ -34,10 +35,12 @@ __all__ = [
     "ScrubberState",
     "Sweep",
     "blob_hash",
+    "VIEW",
     "last_position",
     "pack",
     "parse_position",
     "scrubber",
+    "scrubber_data",
     "store",
 ]
 
@@ -120,7 +123,7 @@ def scrubber(
     given = ScrubberState(_unit("s", s), None if pad is None else (_unit("pad s", pad[0]), _unit("pad λ", pad[1])))
     # Streamlit may build the view anew when elements above it come or go: it then starts where the hand left it.
     start = last_position(key, revision) or given
-    data = {"sweep": sweep_hash, "pad": pad_hash, "start": {"s": start.s, "pad": start.pad}, "revision": revision}
+    data = scrubber_data(sweep_hash, pad_hash, start, revision)
     result = _view(
         key=key,
         data=data,
@@ -130,6 +133,11 @@ def scrubber(
         on_position_change=lambda: None,
     )
     return parse_position(result.get("position"), revision) or start
+
+
+def scrubber_data(sweep_hash: str, pad_hash: str | None, start: ScrubberState, revision: int = 0) -> dict[str, object]:
+    """What the view is handed; the arguments are those of `scrubber`."""
+    return {"sweep": sweep_hash, "pad": pad_hash, "start": {"s": start.s, "pad": start.pad}, "revision": revision}
 
 
 def last_position(key: str, revision: int) -> ScrubberState | None:
@@ -172,6 +180,6 @@ _store = st.components.v2.component(
     js=read(OWN, *STORE_MODULE),
     isolate_styles=False,
 )
-_view = st.components.v2.component(
-    "dpi_scrubber_view", html=read(OWN, "scrubber.html"), css=read(OWN, "scrubber.css"), js=read(OWN, *VIEW_MODULE)
-)
+VIEW = View(html=read(OWN, "scrubber.html"), css=read(OWN, "scrubber.css"), js=read(OWN, *VIEW_MODULE))
+
+_view = st.components.v2.component("dpi_scrubber_view", html=VIEW.html, css=VIEW.css, js=VIEW.js)

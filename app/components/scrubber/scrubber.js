@@ -1,6 +1,6 @@
 // The view: one position, four panels, up to three charts, and the hands that move it.
 
-export default function (component) {
+export default function mountView(component) {
   return mount(Scrubber, component);
 }
 

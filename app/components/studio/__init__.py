@@ -25,9 +25,20 @@ import streamlit as st
 
 from app.components.scrubber.payload import Arrays, seal
 from app.components.sources import read
+from app.components.standalone import View
 from app.records.curves import Curves
 
-__all__ = ["Measured", "StudioLandscape", "StudioState", "pack_landscape", "studio", "studio_state"]
+__all__ = [
+    "VIEW",
+    "BesideCurve",
+    "Measured",
+    "StudioLandscape",
+    "StudioState",
+    "pack_landscape",
+    "studio",
+    "studio_data",
+    "studio_state",
+]
 
 SHARED = Path(__file__).parents[1] / "scrubber"
 OWN = Path(__file__).parent
@@ -147,6 +158,19 @@ class Measured:
     total: Sequence[float]
 
 
+@dataclass(frozen=True, eq=False)
+class BesideCurve:
+    """Another model's λ(s) under the same cursor.
+
+    Attributes:
+        name: of the model.
+        lam: (p,) on the landscape's noise levels.
+    """
+
+    name: str
+    lam: np.ndarray
+
+
 def studio_state(key: str, landscape_hash: str, shape: tuple[int, ...], start: StudioState) -> StudioState:
     """What the view under `key` sent last; `start` if that belongs to another landscape.
 
@@ -167,6 +191,7 @@ def studio(
     state: StudioState,
     *,
     measured: Measured | None = None,
+    beside: BesideCurve | None = None,
     sweep_hash: str | None = None,
     pad_hash: str | None = None,
 ) -> None:
@@ -177,21 +202,35 @@ def studio(
         landscape_hash: what `store` returned for the landscape.
         state: what `studio_state` returned.
         measured: of the drawn curves, where they cannot be looked up.
+        beside: another model's curve.
         sweep_hash: what the scrubber's `store` returned for a sweep; its pictures are shown together with the pad's.
         pad_hash: what `store` returned for the pad.
     """
-    data = {
+    data = studio_data(landscape_hash, state, measured, beside, sweep_hash, pad_hash)
+    # Streamlit keeps only the states that have a callback.
+    _view(key=key, data=data, default={"position": None}, height="content", on_position_change=lambda: None)
+
+
+def studio_data(
+    landscape_hash: str,
+    state: StudioState,
+    measured: Measured | None = None,
+    beside: BesideCurve | None = None,
+    sweep_hash: str | None = None,
+    pad_hash: str | None = None,
+) -> dict[str, object]:
+    """What the view is handed; the arguments are those of `studio`."""
+    return {
         "landscape": landscape_hash,
         "start": {"s": state.s, "curves": _lists(state.curves)},
         "measured": None
         if measured is None
         else {"curves": _lists(measured.curves), "gain": measured.gain.tolist(), "total": list(measured.total)},
+        "beside": None if beside is None else {"name": beside.name, "lam": beside.lam.tolist()},
         "sweep": sweep_hash,
         "pad": pad_hash,
         "revision": landscape_hash,
     }
-    # Streamlit keeps only the states that have a callback.
-    _view(key=key, data=data, default={"position": None}, height="content", on_position_change=lambda: None)
 
 
 def _lists(curves: Curves | None) -> list[list[float]] | None:
@@ -223,9 +262,10 @@ def _is_unit(value: object) -> bool:
     return is_number and 0 <= value <= 1  # type: ignore[operator]
 
 
-_view = st.components.v2.component(
-    "dpi_lambda_studio",
+VIEW = View(
     html=read(OWN, "studio.html"),
     css=read(SHARED, "scrubber.css") + read(OWN, "studio.css"),
     js=read(SHARED, *SHARED_MODULES) + "\n" + read(OWN, *OWN_MODULES),
 )
+
+_view = st.components.v2.component("dpi_lambda_studio", html=VIEW.html, css=VIEW.css, js=VIEW.js)

@@ -2,6 +2,7 @@
 
 const DRAWN = "#e69f00";
 const OTHERS = "#8c8c8c";
+const BESIDE = { color: css(LAMBDA), width: 2, dash: [6, 4] };
 const NICE_REACH = [0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100];
 const CLIP_DB = -3;
 
@@ -85,6 +86,7 @@ class CurveEditor extends StudioChart {
     LambdaChart.prototype.paintParameterScale.call(this, context);
     this.stroke(context, this.valley, { color: this.theme.text, width: 1.5, dash: [2, 3] });
     this.stroke(context, this.learned, { color: css(LAMBDA), width: 4 });
+    if (this.beside) this.stroke(context, this.beside, BESIDE);
   }
 
   drawMarks(context, { curve, others, k, s, lam }) {
@@ -160,12 +162,13 @@ class SlopeChart extends StudioChart {
   }
 
   setRange() {
-    const steepest = Math.max(...this.learnedSlope, 1.2);
+    const steepest = Math.max(...this.learnedSlope, ...(this.besideSlope ?? []), 1.2);
     this.high = Math.ceil(steepest * 2) / 2;
   }
 
   paintCurves(context) {
     this.stroke(context, this.learnedSlope, { color: css(LAMBDA), width: 4 });
+    if (this.besideSlope) this.stroke(context, this.besideSlope, BESIDE);
   }
 
   drawMarks(context, { curve }) {

@@ -5,7 +5,7 @@ const KEY_STEP = 0.02;
 /** In the saved picture: two charts are as wide as the four panels. */
 const CHART_WIDTH = 2 * EXPORT.panel + EXPORT.gap;
 
-export default function (component) {
+export default function mountView(component) {
   return mount(Studio, component);
 }
 
@@ -74,7 +74,10 @@ class Studio extends View {
   receive() {
     const blob = getBlob(this.data.landscape);
     if (blob && this.data.revision !== this.revision) this.takeLandscape(blob);
-    if (this.landscape) this.takePictures();
+    if (this.landscape) {
+      this.takePictures();
+      this.takeBeside();
+    }
     this.relayout();
   }
 
@@ -131,6 +134,17 @@ class Studio extends View {
     this.slopeChart.learnedSlope = slopesOf(learned[g], s);
     this.slopeChart.setRange();
     this.part("groups").childNodes.forEach((button, i) => button.setAttribute("aria-pressed", i === g));
+  }
+
+  /** Another model's curve, under the same cursor. */
+  takeBeside() {
+    const { beside } = this.data;
+    this.beside = beside;
+    this.editor.beside = beside?.lam;
+    this.slopeChart.besideSlope = beside && slopesOf(beside.lam, this.landscape.s);
+    this.slopeChart.setRange();
+    this.part("beside").hidden = !beside;
+    write(this.part("beside"), beside ? `learned λ(s) of ${beside.name}` : "");
   }
 
   /** The stored pictures of the Denoise page, over (λ, s), once they have arrived. */
@@ -268,7 +282,8 @@ class Studio extends View {
     const { landscape, hover } = this;
     const learned = landscape.learned[this.group][k];
     this.writeHeadline(total);
-    const here = `At t ${s.toFixed(2)}: λ ${lam.toFixed(2)} (learned ${learned.toFixed(2)})`;
+    const other = this.beside ? `, ${this.beside.name} ${this.beside.lam[k].toFixed(2)}` : "";
+    const here = `At t ${s.toFixed(2)}: λ ${lam.toFixed(2)} (learned ${learned.toFixed(2)}${other})`;
     const known = landscape.isShared ? `  ·  ${(landscape.base[k] + gain[k]).toFixed(2)} dB` : "";
     write(this.part("readout"), Number.isNaN(gain[k]) ? here : `${here}${known}, ${formatGain(gain[k])} dB`);
     write(this.part("lambda-value"), `λ ${lam.toFixed(2)}`);
@@ -289,11 +304,16 @@ class Studio extends View {
   writeHeadline(total) {
     const [mean, low, high] = total ?? [];
     const headline = this.part("headline");
-    write(headline, total ? `${formatGain(mean)} dB against the learned curve` : "Measured as soon as you let go");
+    write(headline, total ? `${formatGain(mean)} dB against the learned curve` : this.unmeasured);
     if (total) headline.dataset.db = mean.toFixed(4);
     else delete headline.dataset.db;
     const isDrawn = total && (low !== 0 || high !== 0);
     write(this.part("interval"), isDrawn ? `${formatGain(low)} to ${formatGain(high)} dB with 95 % confidence` : "\u00a0");
+  }
+
+  /** What stands where a curve has no number; a file on its own has nobody to measure it. */
+  get unmeasured() {
+    return this.data.alone ? "This curve is not measured in this file" : "Measured as soon as you let go";
   }
 
   /** @returns {string} the landscape at a point: dB below the best λ of that noise level. */
@@ -318,10 +338,12 @@ class Studio extends View {
   saveTable() {
     const { s, learned, valley, groups, isShared } = this.landscape;
     const { gain } = this.gains();
+    const { beside } = this;
     const named = (name) => groups.map((group) => (isShared ? name : `${name}_${group}`));
-    const header = ["s", ...named("lambda_drawn"), ...named("lambda_learned"), "lambda_best", "gain_db"];
+    const other = beside ? [`lambda_of_${beside.name}`] : [];
+    const header = ["s", ...named("lambda_drawn"), ...named("lambda_learned"), "lambda_best", "gain_db", ...other];
     const at = (curves, i) => curves.map((curve) => curve[i]);
-    const rows = Array.from(s, (value, i) => [value, ...at(this.curves, i), ...at(learned, i), valley[i], gain[i]]);
+    const rows = Array.from(s, (value, i) => [value, ...at(this.curves, i), ...at(learned, i), valley[i], gain[i], ...(beside ? [beside.lam[i]] : [])]);
     this.saveRows([header, ...rows], "studio");
   }
 
