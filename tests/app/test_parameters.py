@@ -162,7 +162,7 @@ def test_what_was_computed_of_own_images_is_let_go_with_them(engine):
 
 def test_choices_of_a_link_that_this_model_does_not_have_count_as_absent():
     app = open_page("digits-vp-dpi", weight="nothing", histogram="nothing", statistic="nothing", along="nothing")
-    values = {box.label: box.value for box in app.selectbox}
+    values = {box.label: box.value for box in app.main.selectbox}
     assert values == {
         "Statistic": "relative",
         "Along the path": "norm",
