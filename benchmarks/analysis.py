@@ -24,8 +24,11 @@ gradients, their cross-check and the derivatives."""
 
 MEMORY_BOUND_GB = 2.0
 
+SLOWER = "this machine computes the same passes up to a third slower from one hour to the next (`python -m benchmarks.memory`)"
 REASONS = {
-    "landscape": "nearly all of it is the network itself, 1,089 passes of 64 images, four fifths of them convolutions"
+    "landscape": "nearly all of it is the network itself, 1,089 passes of 64 images, two thirds of that convolutions in bfloat16;"
+    f" {SLOWER}",
+    "attribution": f"nearly all of it is the network and its gradients; {SLOWER}",
 }
 """Why a part takes longer than it may on the machine whose results are kept."""
 

@@ -1,7 +1,7 @@
 """Memory that tensors free on a CPU is kept for the next ones.
 
 glibc gives large blocks back to the system when they are freed, and the system clears every page that it hands out
-again: a seventh of the time of a small network is spent there. The thresholds are those of mallopt(3).
+again: a sixth of the time of a small network is spent there (benchmarks/memory.py). The thresholds are those of mallopt(3).
 """
 
 from __future__ import annotations
