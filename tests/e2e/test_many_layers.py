@@ -24,7 +24,7 @@ MOUNT = """([text, start]) => {
   const { hash } = decode(bytes);
   globalThis.sent = [];
   const data = { table: hash, detail: null, start, pending: "", revision: hash };
-  mount({ parentElement: document.querySelector("#root"), data, setStateValue: (_, value) => sent.push(value) });
+  mountView({ parentElement: document.querySelector("#root"), data, setStateValue: (_, value) => sent.push(value) });
 }"""
 
 
@@ -36,7 +36,7 @@ def values():
 @pytest.fixture
 def page(browser, values):
     js = read(SHARED, *SHARED_MODULES, "decode.js") + "\n" + read(OWN, *OWN_MODULES)
-    js = js.replace("export default function (component)", "globalThis.mount = function (component)")
+    js = js.replace("export default function mountView", "globalThis.mountView = function")
     css = read(SHARED, "scrubber.css") + read(OWN, "layers.css")
     page = browser.new_page(viewport={"width": 1280, "height": 720})
     errors = []
