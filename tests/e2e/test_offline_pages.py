@@ -7,6 +7,8 @@ from playwright.sync_api import expect
 
 from app.components.standalone import MOST_BYTES
 
+pytestmark = pytest.mark.e2e
+
 
 @pytest.fixture
 def offline(browser):
