@@ -748,7 +748,7 @@ def test_a_materialised_module_compiles():
 
 
 DDP_PROGRAM = """
-import sys, torch, torch.distributed as dist
+import os, sys, torch, torch.distributed as dist
 from torch import nn
 from dpi_core.interpolation import DPI
 from dpi_core.lambda_schedules import SoftmaxSchedule
@@ -768,7 +768,9 @@ if rank == 0:
     net(x, s).square().mean().backward()
     for a, b in zip(shared, net.parameters(), strict=True):
         torch.testing.assert_close(a, b.grad)
+dist.barrier()
 dist.destroy_process_group()
+os._exit(0)  # gloo's threads sometimes abort a process in which Python shuts down
 """
 
 
