@@ -26,7 +26,7 @@ MEMORY_BOUND_GB = 2.0
 
 SLOWER = "this machine computes the same passes up to a third slower from one hour to the next (`python -m benchmarks.memory`)"
 REASONS = {
-    "landscape": "nearly all of it is the network itself, 1,089 passes of 64 images, two thirds of that convolutions in bfloat16;"
+    "landscape": "nearly all of it is the network itself, 1,089 passes of 64 images, most of that convolutions;"
     f" {SLOWER}",
     "attribution": f"nearly all of it is the network and its gradients; {SLOWER}",
 }

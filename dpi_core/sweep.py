@@ -25,7 +25,7 @@ from dpi_core.classifier import Classifier, features
 from dpi_core.conditioning import ConditioningConfig
 from dpi_core.config import from_dict
 from dpi_core.cost import Cost, measure_cost
-from dpi_core.data import Data, HeldOutImages
+from dpi_core.data import FOLDER_KINDS, Data, HeldOutImages
 from dpi_core.distances import frechet_distance, precision_recall, sliced_wasserstein, ssim
 from dpi_core.equal_time import equal_time
 from dpi_core.evaluation import LEVELS, bootstrap_intervals, compare, denoised, psnr
@@ -182,7 +182,8 @@ def _judge(model: Model, config: SweepConfig, data: Data, place: Path, judge: Cl
     """Writes the checkpoint with its metrics, and last the scores, whose presence says that the run is done."""
     x0 = _held_out(data, config.judged)
     scores = denoising_scores(model, x0)
-    model.metrics["training"]["command"] = f"python -m dpi_core sweep {config.name}"
+    path = " --data PATH" if config.recipe["data"]["kind"] in FOLDER_KINDS else ""
+    model.metrics["training"]["command"] = f"python -m dpi_core sweep {config.name}{path}"
     model.metrics["held_out"] = {
         "n": len(x0),
         "s": list(LEVELS),
