@@ -109,7 +109,10 @@ def run_sweep(options: argparse.Namespace) -> None:
     config = load_sweep("smoke" if options.smoke else options.config)
     _, _, recipe = config.runs()[0]
     judge = None if options.judge is None else load_classifier(options.judge)
-    result = sweep(config, _data(recipe, options), options.runs / config.name, options.device, judge)
+    folder = options.runs / config.name
+    result = sweep(config, _data(recipe, options), folder, options.device, judge, only=options.only)
+    if result is None:
+        return
     if not options.smoke:
         (options.results / config.name).mkdir(parents=True, exist_ok=True)
         checkpoint.write_json(options.results / config.name / checkpoint.METRICS, result)
@@ -218,6 +221,13 @@ def _parser() -> argparse.ArgumentParser:
     sweeping.add_argument("config", nargs="?", help="a sweep's name, or a JSON file")
     sweeping.add_argument("--smoke", action="store_true", help="the smallest sweep, to see that everything works")
     sweeping.add_argument("--judge", type=Path, help="a classifier's file, to judge image samples in its features")
+    sweeping.add_argument(
+        "--only",
+        metavar="METHOD-SEED",
+        nargs="+",
+        default=(),
+        help="train these runs alone and sum nothing up: for several processes that share a sweep",
+    )
     sweeping.add_argument("--runs", type=Path, default=RUNS / "sweeps", help="where the runs lie")
     sweeping.add_argument("--results", type=Path, default=RESULTS, help="where the scores are kept")
     sweeping.set_defaults(run=run_sweep)
