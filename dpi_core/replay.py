@@ -41,7 +41,7 @@ class Replay:
         """The step's results, in tensors of their own."""
         lengths = tuple(torch.unique_consecutive(problem[-1], return_counts=True)[1].tolist())
         if self.room is None:
-            self.room = type(problem)(*(torch.empty_like(each, device=self.device) for each in problem))
+            self.room = type(problem)(*map(self._room, problem))
             self.lengths = lengths
         for place, value in zip(self.room, problem, strict=True):
             place.copy_(value.pin_memory(), non_blocking=True)
@@ -53,6 +53,9 @@ class Replay:
             return self._launch(lengths)
         self.graph.replay()
         return tuple(result.clone() for result in self.results)
+
+    def _room(self, value: Tensor) -> Tensor:
+        return torch.empty_like(value, device=self.device)
 
     def _launch(self, lengths: Sequence[int]) -> tuple[Tensor, ...]:
         self.launched += 1

@@ -247,7 +247,7 @@ def train(
     peaks = [float(group["lr"]) for group in optimiser.param_groups]
     ema = EMA(denoiser, config.ema_decay)
     first = 0 if resume is None else _restore(resume, denoiser, ema, optimiser)
-    take_step = _step_taker(denoiser, config, optimiser, team, replays)
+    take_step = step_taker(denoiser, config, optimiser, team, replays)
     losses: list[Tensor] = []
     began = time.perf_counter()
     for step in range(first, config.steps):
@@ -281,10 +281,18 @@ Step = Callable[[Problem], tuple[Tensor, Tensor]]
 """Moves the weights by one step of the optimiser; its loss and the norm of its gradient."""
 
 
-def _step_taker(
+def step_taker(
     denoiser: Denoiser, config: TrainingConfig, optimiser: torch.optim.Optimizer, team: Team, replays: bool
 ) -> Step:
-    """A step that this process takes part in: its loss, whose mean over processes is that of the batch."""
+    """A step of training; its loss is this process's, whose mean over processes is that of the batch.
+
+    Args:
+        denoiser: what is trained.
+        config: the recipe.
+        optimiser: see `optimiser_of`.
+        team: the processes that train together.
+        replays: see `train`.
+    """
     objective = team.wrap(Objective(denoiser))
     parameters = [p for group in optimiser.param_groups for p in group["params"]]
 
