@@ -1,6 +1,6 @@
 """A small convolutional classifier that judges samples: are they recognised, and are all classes there?"""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -136,14 +136,14 @@ def load_classifier(file: Path, config: ClassifierConfig | None = None) -> Class
 
 @torch.no_grad()
 def class_probabilities(classifier: nn.Module, samples: Float[Tensor, "n c h w"]) -> Float[Tensor, "n n_classes"]:
-    """Returns the probability of every class for every sample, float32, computed 1000 samples at a time."""
-    return torch.cat([classifier(part).float().softmax(dim=1) for part in samples.split(1000)])
+    """Returns the probability of every class for every sample, float32 on the CPU, computed 1000 samples at a time."""
+    return _in_parts(classifier, classifier, samples).softmax(dim=1)
 
 
 @torch.no_grad()
 def features(classifier: Classifier, samples: Float[Tensor, "n c h w"]) -> Float[Tensor, "n features"]:
-    """Returns the pooled features of every sample, float32, computed 1000 samples at a time."""
-    return torch.cat([classifier.pooled(part).float() for part in samples.split(1000)])
+    """Returns the pooled features of every sample, float32 on the CPU, computed 1000 samples at a time."""
+    return _in_parts(classifier, classifier.pooled, samples)
 
 
 def accuracy(classifier: nn.Module, images: Float[Tensor, "n c h w"], labels: Int64[Tensor, " n"]) -> float:
@@ -176,6 +176,11 @@ def recognition(classifier: nn.Module, samples: Float[Tensor, "n c h w"], thresh
         per_class_counts=tuple(counts.tolist()),
         mean_confidence=confidence.double().mean().item(),
     )
+
+
+def _in_parts(classifier: nn.Module, function: Callable[[Tensor], Tensor], samples: Tensor) -> Tensor:
+    device = next((parameter.device for parameter in classifier.parameters()), samples.device)
+    return torch.cat([function(part.to(device)).float().cpu() for part in samples.split(1000)])
 
 
 def _initialised(config: ClassifierConfig, seed: int) -> Classifier:

@@ -108,7 +108,7 @@ def run_sweep(options: argparse.Namespace) -> None:
         raise ValueError("give the config of a sweep, or --smoke for the smallest one that comes with the package.")
     config = load_sweep("smoke" if options.smoke else options.config)
     _, _, recipe = config.runs()[0]
-    judge = None if options.judge is None else load_classifier(options.judge)
+    judge = None if options.judge is None else load_classifier(options.judge).to(options.device)
     folder = options.runs / config.name
     result = sweep(config, _data(recipe, options), folder, options.device, judge, only=options.only)
     if result is None:

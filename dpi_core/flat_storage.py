@@ -112,10 +112,15 @@ def blend(
     theta0: Tensor, theta1: Tensor, lam: Float[Tensor, "n g"], sizes: list[int], rooms: list[Tensor]
 ) -> tuple[Tensor, ...]:
     """`Blend`, without the graph's machinery where no derivative of any kind is recorded."""
-    recorded = torch.is_grad_enabled() or forward_ad._current_level >= 0
-    if recorded or torch._C._are_functorch_transforms_active():
+    if derivatives_recorded():
         return Blend.apply(theta0, theta1, lam, sizes, rooms)
     return Blend.forward(theta0, theta1, lam, sizes, rooms)
+
+
+def derivatives_recorded() -> bool:
+    """Whether a derivative of any kind may be asked for: backward, forward, or by functorch."""
+    recorded = torch.is_grad_enabled() or forward_ad._current_level >= 0
+    return recorded or bool(torch._C._are_functorch_transforms_active())
 
 
 def is_unshared(flat: Tensor) -> bool:

@@ -23,6 +23,7 @@ from dpi_core.flat_storage import (
     as_real,
     assign_groups,
     blend,
+    derivatives_recorded,
     is_unshared,
     parameters_in_scope,
     segment_of,
@@ -236,8 +237,7 @@ class DPI(nn.Module):
     def _run_per_sample(self, values: Float[Tensor, " b"], inputs: tuple[Any, ...], run: Pass) -> Any:
         """One pass in which every operator meets both sets, see `linearity`."""
         x, args, kwargs = inputs
-        lam = self.schedule(values).to(device=self.flat0.device, dtype=self.flat0.dtype)
-        columns = lam.reshape(len(values), -1).expand(-1, len(self.group_names)).unbind(1)
+        columns = self._lambdas(values).expand(-1, len(self.group_names)).unbind(1)
         sets = zip(self._segments, self._split(self.flat0), self._split(self.flat1), strict=True)
         with self._installed([PerSample(start, end, columns[part.group], run) for part, start, end in sets]):
             return self.backbone(x, *args, **kwargs)
@@ -331,12 +331,17 @@ class DPI(nn.Module):
 
     def _blend(self, values: Float[Tensor, " n"], room: Tensor | None = None) -> tuple[Tensor, ...]:
         """θ(s) for n scalars, n flat buffers; differentiable. `room` is memory for the first."""
-        lam = self.schedule(values).to(device=self.flat0.device, dtype=self.flat0.dtype)
         sizes = [0] * len(self.group_names)
         for segment in self._segments:
             sizes[segment.group] += segment.numel
         rooms = [] if room is None else [room]
-        return blend(self.flat0, self.flat1, lam.reshape(len(values), -1).expand(-1, len(sizes)), sizes, rooms)
+        return blend(self.flat0, self.flat1, self._lambdas(values).expand(-1, len(sizes)), sizes, rooms)
+
+    def _lambdas(self, values: Float[Tensor, " n"]) -> Float[Tensor, "n g"]:
+        """λ at n scalars, one column for all groups or one for each, where the parameters are."""
+        looked_up = values.device.type == "cpu" and not derivatives_recorded()
+        lam = self.schedule.lookup(values) if looked_up else self.schedule(values)
+        return lam.to(device=self.flat0.device, dtype=self.flat0.dtype).reshape(len(values), -1)
 
     def _parameter_sets(self, values: Float[Tensor, " n"]) -> Iterator[list[Tensor]]:
         """The parameters at each scalar; made together where a gradient is asked for, one after another where not."""

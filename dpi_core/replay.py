@@ -27,10 +27,17 @@ class Replay:
         step: computes on the device; given and returning tensors there.
         net: the network it runs, which is told which samples share a scalar.
         device: a CUDA device.
+        layout: of images in its memory.
     """
 
-    def __init__(self, step: Callable[[Any], tuple[Tensor, ...]], net: nn.Module, device: torch.device) -> None:
-        self.step, self.net, self.device = step, net, device
+    def __init__(
+        self,
+        step: Callable[[Any], tuple[Tensor, ...]],
+        net: nn.Module,
+        device: torch.device,
+        layout: torch.memory_format = torch.contiguous_format,
+    ) -> None:
+        self.step, self.net, self.device, self.layout = step, net, device, layout
         self.launched = 0
         self.graph: torch.cuda.CUDAGraph | None = None
         self.room: Any = None
@@ -55,7 +62,8 @@ class Replay:
         return tuple(result.clone() for result in self.results)
 
     def _room(self, value: Tensor) -> Tensor:
-        return torch.empty_like(value, device=self.device)
+        layout = self.layout if value.ndim == 4 else torch.contiguous_format
+        return torch.empty_like(value, device=self.device, memory_format=layout)
 
     def _launch(self, lengths: Sequence[int]) -> tuple[Tensor, ...]:
         self.launched += 1

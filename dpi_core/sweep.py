@@ -40,7 +40,7 @@ from dpi_core.seeds import seeded_generator
 
 SCORES = "scores.safetensors"
 JUDGING_SEED = 0
-SAMPLES_AT_ONCE = 500
+SAMPLES_AT_ONCE = 2500
 
 
 @dataclass(frozen=True)
