@@ -86,10 +86,11 @@ def train_classifier(
     batch_size: int = 128,
     learning_rate: float = 4e-3,
     seed: int = 0,
+    device: str | torch.device = "cpu",
 ) -> Classifier:
     """Trains on images, mirrored at random, with AdamW and one learning-rate cycle.
 
-    It computes in bfloat16 on a CPU that has it, which is several times faster. Five epochs on Fashion-MNIST give
+    It computes in bfloat16 on a device that has it, which is several times faster. Five epochs on Fashion-MNIST give
     92.7 % test accuracy in four minutes on one such core.
 
     Args:
@@ -100,6 +101,7 @@ def train_classifier(
         batch_size: images per step.
         learning_rate: the cycle's highest.
         seed: of the weights, the order and the mirroring.
+        device: where it is trained.
 
     Returns:
         The classifier in evaluation mode, on the CPU, in float32.
@@ -109,16 +111,17 @@ def train_classifier(
     """
     config = config or ClassifierConfig()
     _check_training_set(images, labels, config.n_classes, batch_size)
-    classifier = _initialised(config, seed)
+    classifier = _initialised(config, seed).to(device)
     optimiser = torch.optim.AdamW(classifier.parameters(), lr=learning_rate, weight_decay=0.02)
     steps = epochs * (len(images) // batch_size)
     cycle = torch.optim.lr_scheduler.OneCycleLR(optimiser, learning_rate, total_steps=steps)
     generator = seeded_generator(seed)
     for _ in range(epochs):
         for chosen in _shuffled_batches(len(images), batch_size, generator):
-            _step(classifier, optimiser, _mirrored(images[chosen], generator), labels[chosen])
+            mirrored = _mirrored(images[chosen], generator)
+            _step(classifier, optimiser, mirrored.to(device), labels[chosen].to(device))
             cycle.step()
-    return classifier.eval()
+    return classifier.eval().cpu()
 
 
 def save_classifier(classifier: Classifier, file: Path) -> None:
