@@ -6,8 +6,9 @@ belong to several groups with a λ each, so positions are kept per parameter: "a
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -208,7 +209,7 @@ class ByLayer(nn.Module):
         """
         self._moving = torch.ones_like(self._layer, dtype=torch.bool) if layer is None else self._layer == layer
         try:
-            with forward_ad.dual_level(), _forward_mode_kernels(self.net.backbone):
+            with _forward_mode(self.net.backbone):
                 leaves, spec = pytree.tree_flatten(call())
                 values, tangents = zip(*map(_unpacked, leaves), strict=True)
         finally:
@@ -328,20 +329,65 @@ def _unpacked(leaf: Any) -> tuple[Any, Any]:
     return primal, torch.zeros_like(primal) if tangent is None else tangent
 
 
+class _Shared:
+    """A state of the whole process, on while any thread is in it."""
+
+    def __init__(self, switch_on: Callable[[], AbstractContextManager[object]]) -> None:
+        self._switch_on, self._lock, self._users, self._state = switch_on, threading.Lock(), 0, ExitStack()
+
+    @contextmanager
+    def on(self) -> Iterator[None]:
+        with self._lock:
+            if self._users == 0:
+                self._state.enter_context(self._switch_on())
+            self._users += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._users -= 1
+                if self._users == 0:
+                    self._state.close()
+
+
 @contextmanager
-def _forward_mode_kernels(backbone: nn.Module) -> Iterator[None]:
-    """Without the kernels that have no forward mode: fused attention, and oneDNN's and cuDNN's recurrent ones."""
-    recurrent = any(isinstance(module, nn.RNNBase) for module in backbone.modules())
+def _plain_attention() -> Iterator[None]:
+    """Without fused attention, which has no forward mode."""
     fast_path = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        with sdpa_kernel(SDPBackend.MATH):
+            yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fast_path)
+
+
+@contextmanager
+def _plain_recurrence() -> Iterator[None]:
+    """Without the recurrent kernels of oneDNN and cuDNN, which have no forward mode."""
+    before, *_ = torch.backends.mkldnn.set_flags(False)  # `flags` would touch TF32 too, and warn
+    try:
+        with torch.backends.cudnn.flags(enabled=False):
+            yield
+    finally:
+        torch.backends.mkldnn.set_flags(before)
+
+
+# torch knows one level of forward mode in a process, and chooses kernels for all threads.
+_DUAL_LEVEL, _PLAIN_ATTENTION, _PLAIN_RECURRENCE = map(
+    _Shared, (forward_ad.dual_level, _plain_attention, _plain_recurrence)
+)
+
+
+@contextmanager
+def _forward_mode(backbone: nn.Module) -> Iterator[None]:
+    """Tensors may carry tangents, and a backbone meets only kernels that have a forward mode."""
     with ExitStack() as stack:
-        stack.callback(torch.backends.mha.set_fastpath_enabled, fast_path)
-        torch.backends.mha.set_fastpath_enabled(False)
-        stack.enter_context(sdpa_kernel(SDPBackend.MATH))
+        stack.enter_context(_DUAL_LEVEL.on())
+        stack.enter_context(_PLAIN_ATTENTION.on())
+        if any(isinstance(module, nn.RNNBase) for module in backbone.modules()):
+            stack.enter_context(_PLAIN_RECURRENCE.on())
         for norm in (module for module in backbone.modules() if isinstance(module, nn.GroupNorm)):
             # Its derivative takes a view of the input, which a transposed one does not allow.
             stack.callback(norm.register_forward_pre_hook(lambda _, args: (args[0].contiguous(), *args[1:])).remove)
-        if recurrent:
-            before, *_ = torch.backends.mkldnn.set_flags(False)  # `flags` would touch TF32 too, and warn
-            stack.callback(torch.backends.mkldnn.set_flags, before)
-            stack.enter_context(torch.backends.cudnn.flags(enabled=False))
         yield
