@@ -121,6 +121,10 @@ def shares(
 
     def at(denoiser: Denoiser, s: float) -> Iterator[Shares]:
         net = ByLayer(denoiser.net)
+        if float(denoiser.process.preconditioning(s).c_out) == 0:  # x̂0 is x_s, whatever the network returns
+            for method in methods:
+                yield Shares(s, method, np.zeros(len(net.layers)), 0.0, math.nan if method == "ablation" else 0.0)
+            return
         with net.remembering():
             game = _Game(denoiser, net, x0, eps, s, target or quality_target())
             ends = torch.stack([torch.zeros(len(net.layers)), torch.ones(len(net.layers))]).double()

@@ -176,15 +176,32 @@ class ByLayer(nn.Module):
         Raises:
             ValueError: a λ outside [0, 1], or NaN.
         """
-        inside = (lam >= 0) & (lam <= 1)
-        if not bool(inside.all()):
-            raise ValueError(f"λ = {lam[~inside][0].item():g} is not in [0, 1]; θ0 stands at 0 and θ1 at 1.")
+        _require_positions(lam)
         flat0, flat1 = self.net.flat0.detach(), self.net.flat1.detach()
         return self.net._split(Blend.apply(flat0, flat1, lam[None].to(flat0), self._sizes, [])[0])
 
+    def _placed(self) -> list[Tensor]:
+        """θ at `lam`; while runs are remembered, only what has moved since the last one is made anew."""
+        memory, lam = self._memory, self.lam
+        if memory is None or torch.is_grad_enabled():
+            return self.parameters_at(lam)
+        moved = [True] * len(lam) if memory.placed_at is None else (lam != memory.placed_at).tolist()
+        if 2 * sum(moved) > len(moved):
+            memory.parameters = self.parameters_at(lam)
+        else:
+            _require_positions(lam)
+            starts, ends = (flat.detach().split(self._sizes) for flat in (self.net.flat0, self.net.flat1))
+            weights = lam.to(self.net.flat0)
+            memory.parameters = [
+                segment.view(torch.lerp(starts[i], ends[i], weights[i])) if moved[i] else memory.parameters[i]
+                for i, segment in enumerate(self.net._segments)
+            ]
+        memory.placed_at = lam.clone()
+        return memory.parameters
+
     def forward(self, x: Any, s: Scalar, *args: Any, **kwargs: Any) -> Any:
         """f(θ at `lam`, x, ...); s is taken and not looked at."""
-        parameters = self.parameters_at(self.lam)
+        parameters = self._placed()
         if self._moving is not None:
             directions = self.net._split((self.net.flat1 - self.net.flat0).detach())
             parameters = [
@@ -229,6 +246,12 @@ class ByLayer(nn.Module):
             self._memory = None
 
 
+def _require_positions(lam: Tensor) -> None:
+    inside = (lam >= 0) & (lam <= 1)
+    if not bool(inside.all()):
+        raise ValueError(f"λ = {lam[~inside][0].item():g} is not in [0, 1]; θ0 stands at 0 and θ1 at 1.")
+
+
 class _Memory:
     """Outputs of the leaf layers of one run, for the next run up to the first parameter that has moved.
 
@@ -240,6 +263,8 @@ class _Memory:
         self._owners = list({id(slot.module): slot.module for slot in slots}.values())
         self._outputs: list[Any] = []
         self._first: dict[int, int] = {}
+        self.placed_at: Tensor | None = None
+        self.parameters: list[Tensor] = []
         self._inputs: Any = None
         self._lam: Tensor | None = None
         self._calls = self._known = 0
@@ -374,9 +399,9 @@ def _plain_recurrence() -> Iterator[None]:
 
 
 # torch knows one level of forward mode in a process, and chooses kernels for all threads.
-_DUAL_LEVEL, _PLAIN_ATTENTION, _PLAIN_RECURRENCE = map(
-    _Shared, (forward_ad.dual_level, _plain_attention, _plain_recurrence)
-)
+_DUAL_LEVEL = _Shared(forward_ad.dual_level)
+_PLAIN_ATTENTION = _Shared(_plain_attention)
+_PLAIN_RECURRENCE = _Shared(_plain_recurrence)
 
 
 @contextmanager
