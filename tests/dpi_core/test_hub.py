@@ -223,9 +223,9 @@ def test_what_the_hub_does_not_have_is_said_in_a_sentence(fake, monkeypatch):
             dpi_core.load(address)
         assert "\n" not in str(caught.value)
     made().push_to_hub("ada/ring")
-    monkeypatch.setattr(hub, "MAX_BYTES", 1000)
+    monkeypatch.setenv("DPI_MAX_DOWNLOAD_BYTES", "1000")
     fake.requests.clear()
-    with pytest.raises(ValueError, match=r"takes [\d,]+ bytes, more than 1,000; it is not fetched"):
+    with pytest.raises(ValueError, match=r"has [\d,]+ bytes, more than the 1,000 allowed; choose .*DPI_MAX_DOWNLOAD_BYTES"):
         dpi_core.load("hub:ada/ring")
     assert fake.fetched == set()
 
