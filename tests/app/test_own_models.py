@@ -162,7 +162,7 @@ def test_a_session_keeps_a_bounded_number_of_bytes_and_of_models(tiny):
     try:
         first = uploads.receive("me", files, [])
         uploads.receive("me", files, [first])
-        with pytest.raises(ValueError, match=rf"more than the {2 * size:,} allowed; remove one of them first, .*DPI_MAX_SESSION_BYTES"):
+        with pytest.raises(ValueError, match=rf"the {2 * size:,} allowed; remove one of them .*DPI_MAX_SESSION_BYTES"):
             uploads.receive("me", files, [])
         uploads.receive("you", files, [])
         with pytest.raises(ValueError, match="as many uploads as it may .*DPI_MAX_SERVER_BYTES"):
@@ -171,7 +171,9 @@ def test_a_session_keeps_a_bounded_number_of_bytes_and_of_models(tiny):
         assert not first.folder.exists()
         uploads.receive("me", files, [])
         uploads.limits = Limits(session_models=1)
-        with pytest.raises(ValueError, match="has 2 models, more than the 1 allowed; remove one .*DPI_MAX_SESSION_MODELS"):
+        with pytest.raises(
+            ValueError, match="has 2 models, more than the 1 allowed; remove one .*DPI_MAX_SESSION_MODELS"
+        ):
             uploads.receive("you", files, [])
     finally:
         uploads.close()

@@ -134,7 +134,7 @@ def handler(fake: FakeHub) -> type[BaseHTTPRequestHandler]:
 
 @pytest.fixture
 def fake(monkeypatch, tmp_path):
-    import huggingface_hub
+    from huggingface_hub import constants, utils
 
     fake = FakeHub()
     server = ThreadingHTTPServer(("127.0.0.1", 0), handler(fake))
@@ -143,8 +143,8 @@ def fake(monkeypatch, tmp_path):
     fake.address = f"http://127.0.0.1:{server.server_port}"
     monkeypatch.setenv("HF_ENDPOINT", fake.address)
     monkeypatch.setenv("HF_TOKEN", "hf_of_a_test")
-    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
-    huggingface_hub.utils.disable_progress_bars()
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
+    utils.disable_progress_bars()
     yield fake
     server.shutdown()
     server.server_close()
@@ -225,7 +225,9 @@ def test_what_the_hub_does_not_have_is_said_in_a_sentence(fake, monkeypatch):
     made().push_to_hub("ada/ring")
     monkeypatch.setenv("DPI_MAX_DOWNLOAD_BYTES", "1000")
     fake.requests.clear()
-    with pytest.raises(ValueError, match=r"has [\d,]+ bytes, more than the 1,000 allowed; choose .*DPI_MAX_DOWNLOAD_BYTES"):
+    with pytest.raises(
+        ValueError, match=r"has [\d,]+ bytes, more than the 1,000 allowed; choose .*DPI_MAX_DOWNLOAD_BYTES"
+    ):
         dpi_core.load("hub:ada/ring")
     assert fake.fetched == set()
 
