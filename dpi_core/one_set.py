@@ -147,7 +147,7 @@ class Embedding(OneSet):
     ) -> None:
         super().__init__(backbone)
         if n_features < 2 or n_features % 2:
-            raise ValueError(f"n_features is {n_features}, but sines and cosines need an even number of at least 2.")
+            raise ValueError(f"n_features is {n_features}, but has to be even and at least 2, for sines and cosines.")
         self.layers, scale_only = _modulated_layers(backbone, layers)
         self.n_features, self.parts = n_features, 1 if scale_only else 2
         self.channels = [out_channels(backbone.get_submodule(path)) for path in self.layers]
