@@ -15,6 +15,7 @@ from app.records import StoredModel
 from app.services import cache
 from app.views.numbers import whole_number
 from app.views.plain import plain
+from dpi_core.limits import Limits
 
 VIEWS = ("denoise", "parameters", "layers", "trajectories", "compare", "models", "runs", "learn")
 WITHOUT_MODEL = ("models",)
@@ -51,6 +52,11 @@ def main() -> None:
     """Draws the sidebar and the chosen page."""
     st.set_page_config(page_title="DPI Explorer", layout="wide")
     st.html(COMPACT)
+    try:
+        Limits.from_environment()
+    except ValueError as error:
+        st.error(plain(str(error)))
+        return
     cache.uploads().touch(state.session_id())
     names = [source.name for source in cache.sources()]
     if not names:

@@ -12,10 +12,11 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from dpi_core.limits import Limits
+
 SCHEME = "hub:"
 FILES = ("model.safetensors", "config.json", "metrics.json", "analysis.safetensors", "README.md")
 NEEDED = ("model.safetensors", "config.json")
-MAX_BYTES = 8 * 2**30
 
 _NAME = r"[A-Za-z0-9][\w.-]{0,95}"
 _ADDRESS = re.compile(rf"{SCHEME}(?P<repo>{_NAME}/{_NAME})(@(?P<revision>[\w./-]+))?")
@@ -128,8 +129,7 @@ def _check_files(address: str, sizes: dict[str, int]) -> None:
     lacking = [name for name in NEEDED if name not in sizes]
     if lacking:
         raise ValueError(f"{address} has no {lacking[0]}; a checkpoint has {' and '.join(NEEDED)}.")
-    if sum(sizes.values()) > MAX_BYTES:
-        raise ValueError(f"{address} takes {sum(sizes.values()):,} bytes, more than {MAX_BYTES:,}; it is not fetched.")
+    Limits.from_environment().check("download_bytes", sum(sizes.values()), address, "choose a smaller model")
 
 
 def _api() -> Any:

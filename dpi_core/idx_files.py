@@ -19,8 +19,10 @@ import torch
 from jaxtyping import Int64, UInt8
 from torch import Tensor
 
-MAX_BYTES = 2**30
-"""Largest content read from one idx file; Fashion-MNIST's largest is 47 MB."""
+from dpi_core.limits import Limits
+
+MOST_FETCHED = 2**26
+"""Bytes of a published file; Fashion-MNIST's largest has 26 MB."""
 
 FASHION_MNIST_URL = "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/"
 FASHION_MNIST_PAGE = "https://github.com/zalandoresearch/fashion-mnist"
@@ -34,6 +36,8 @@ FASHION_MNIST_PIXELS_SHA256 = "2e487a6c89124f78f2d7521542223cafe96f7123c3ca13d44
 """Of the training images' values, in their order."""
 
 _UNSIGNED_BYTE = 8
+BYTES_IN_MEMORY = {1: 8, 3: 4}
+"""Axes of a file -> bytes that one of its values takes: labels become int64, images float32."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,7 +79,7 @@ def read_idx(path: Path, axes: int) -> UInt8[Tensor, "..."]:
         The values in the shape that the header states.
 
     Raises:
-        ValueError: the file is not idx, has other axes, is larger than `MAX_BYTES`, or its length is not what its
+        ValueError: the file is not idx, has other axes, needs more than `Limits.data_bytes`, or its length is not what its
             header states.
     """
     opener = gzip.open if path.suffix == ".gz" else open
@@ -129,8 +133,10 @@ def _read_header(stream: BufferedIOBase, path: Path, axes: int) -> tuple[int, ..
             f"bytes with {axes} axes starts with 00 00 08 {axes:02x}; check that it is the right file."
         )
     shape = struct.unpack(f">{axes}I", header[4:])
-    if not 0 < math.prod(shape) <= MAX_BYTES:
-        raise ValueError(f"{path} states the shape {shape}; it must hold 1 to {MAX_BYTES} values, so check the file.")
+    if not math.prod(shape):
+        raise ValueError(f"{path} states the shape {shape}, but has to hold values; check that it is the right file.")
+    needed = BYTES_IN_MEMORY[axes] * math.prod(shape)
+    Limits.from_environment().check("data_bytes", needed, f"{path} as a data set", "check that it is the right file")
     if path.suffix != ".gz" and path.stat().st_size != len(header) + math.prod(shape):
         raise ValueError(f"{path} has {path.stat().st_size} bytes, not those of its shape {shape}; download it again.")
     return shape
@@ -139,7 +145,7 @@ def _read_header(stream: BufferedIOBase, path: Path, axes: int) -> tuple[int, ..
 def _fetch(url: str, digest: str) -> bytes:
     try:
         with urllib.request.urlopen(url, timeout=60) as response:
-            content = response.read(MAX_BYTES)
+            content = response.read(MOST_FETCHED)
     except OSError as error:
         raise ValueError(
             f"{url} cannot be fetched ({error}); download it by hand from {FASHION_MNIST_PAGE}."

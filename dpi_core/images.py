@@ -1,6 +1,5 @@
 """Image sets: fixed tensors in [-1, 1], split once into images to train on and images to measure on."""
 
-import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,15 +8,14 @@ import torch
 import torch.nn.functional as F
 from einops import rearrange
 from jaxtyping import Float, Shaped, UInt8
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps
 from torch import Tensor
 
 from dpi_core.idx_files import FASHION_MNIST_PAGE, idx_path, is_fashion_mnist, read_idx
+from dpi_core.image_files import DAMAGE, open_image
+from dpi_core.limits import Limits
 from dpi_core.seeds import held_out_generator, seeded_generator
 
-MAX_IMAGE_PIXELS = 50_000_000
-MAX_DATA_BYTES = 2**31
-IMAGE_FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "GIF", "PPM")
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".pgm", ".ppm")
 
 
@@ -159,10 +157,9 @@ def image_folder(
     """
     paths = image_paths(folder)
     needed = 4 * len(paths) * size**2 * (1 if gray else 3)
-    if needed > MAX_DATA_BYTES:
-        raise ValueError(
-            f"{folder} needs {needed} bytes, more than {MAX_DATA_BYTES}; choose a smaller size than {size}."
-        )
+    Limits.from_environment().check(
+        "data_bytes", needed, f"{folder} as a data set", f"choose a smaller size than {size}"
+    )
     images = torch.stack([_read_image(path, size, gray) for path in paths])
     order = torch.randperm(len(images), generator=seeded_generator(seed))
     n_held_out = max(1, round(held_out_fraction * len(images)))
@@ -245,22 +242,12 @@ def _read_image(path: Path, size: int, gray: bool) -> Float[Tensor, "c size size
 
 
 def _read(path: Path, gray: bool, size: int | None) -> Float[Tensor, "c h w"]:
-    """The file's header is checked before its pixels are decoded, so that a small file cannot fill the memory."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(path, formats=IMAGE_FORMATS) as image:
-                if image.width * image.height > MAX_IMAGE_PIXELS:
-                    raise ValueError(
-                        f"{path} has {image.width} x {image.height} pixels, over {MAX_IMAGE_PIXELS}; scale it."
-                    )
-                upright = ImageOps.exif_transpose(image).convert("L" if gray else "RGB")
-                whole = upright if size is None else ImageOps.fit(upright, (size, size), Image.Resampling.LANCZOS)
-                return _pixels(whole)
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise ValueError(f"{path} has over {MAX_IMAGE_PIXELS} pixels ({error}); scale it down.") from error
-    except (UnidentifiedImageError, OSError, SyntaxError) as error:
-        raise ValueError(f"{path} is no readable {', '.join(IMAGE_FORMATS)} image ({error}); remove it.") from error
+    with open_image(path, str(path)) as image:
+        try:
+            upright = ImageOps.exif_transpose(image).convert("L" if gray else "RGB")
+        except DAMAGE as error:
+            raise ValueError(f"{path} could not be decoded ({error}); save it again as PNG, or remove it.") from error
+    return _pixels(upright if size is None else ImageOps.fit(upright, (size, size), Image.Resampling.LANCZOS))
 
 
 def _pixels(image: Image.Image) -> Float[Tensor, "c h w"]:

@@ -136,7 +136,7 @@ class SoftmaxSchedule(LambdaSchedule):
     ) -> None:
         super().__init__()
         if n_knots < 2:
-            raise ValueError(f"n_knots is {n_knots}, but a curve from 0 to 1 needs at least 2 knots.")
+            raise ValueError(f"n_knots is {n_knots}, but has to be at least 2, for a curve from 0 to 1.")
         if rounding not in ("linear", "nearest"):
             raise ValueError(f'rounding is {rounding!r}, but has to be "linear" or "nearest".')
         if init_std > 0 and generator is None:

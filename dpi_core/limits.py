@@ -1,4 +1,4 @@
-"""What a checkpoint may ask for: every file is measured against these limits before memory is taken for what it holds.
+"""What a file that somebody hands over may ask for: it is measured before memory is taken for what it holds.
 
 Nothing here imports torch before it is needed, so that the app can look at a file before torch is there.
 """
@@ -33,17 +33,27 @@ SLACK = 4
 
 @dataclass(frozen=True)
 class Limits:
-    """The most that a checkpoint may hold or ask for.
+    """The most that is taken of what somebody hands over: a checkpoint, weights, images, data, a session's uploads.
 
     Attributes:
         json_bytes: of config.json and of metrics.json.
         header_bytes: of the header of a safetensors file.
-        file_bytes: of a safetensors file.
+        file_bytes: of a file of weights.
         tensors: in a file.
         numbers: in a file, over all tensors.
         sample_numbers: in one sample of the model's shape.
         layer_numbers: in one layer's output for one sample.
         steps: of the default sampler.
+        knots: of a table of λ that is imported.
+        download_bytes: of a checkpoint on the Hub, all files together.
+        image_pixels: of one image, as its header states them.
+        data_bytes: of a data set in memory.
+        image_bytes: of one uploaded image file.
+        images: in one upload.
+        images_bytes: in one upload, all files together.
+        session_models: that a session may keep.
+        session_bytes: of these models together.
+        server_bytes: of the models of all sessions together.
     """
 
     json_bytes: int = 2**20
@@ -54,6 +64,16 @@ class Limits:
     sample_numbers: int = 2**22
     layer_numbers: int = 2**27
     steps: int = 10_000
+    knots: int = 1_000_000
+    download_bytes: int = 2**33
+    image_pixels: int = 50_000_000
+    data_bytes: int = 2**31
+    image_bytes: int = 2**24
+    images: int = 64
+    images_bytes: int = 2**27
+    session_models: int = 8
+    session_bytes: int = 2**28
+    server_bytes: int = 2**31
 
     @classmethod
     def from_environment(cls) -> Limits:
@@ -65,18 +85,27 @@ class Limits:
         given = {field.name: os.environ.get(_variable(field.name)) for field in fields(cls)}
         return cls(**{name: _positive(name, text) for name, text in given.items() if text is not None})
 
-    def check(self, name: str, found: int, what: str) -> None:
+    def check(self, name: str, found: int, what: str, remedy: str = "") -> None:
         """Refuses more than the limit `name` allows.
 
+        Args:
+            name: of the limit.
+            found: how much there is.
+            what: has so much, with its article.
+            remedy: what to do instead of raising the limit; by default that is only advised for one's own files.
+
         Raises:
-            ValueError: `what` names the thing; the message names the limit and how to raise it.
+            ValueError: there is more; the message names the limit.
         """
-        limit = getattr(self, name)
-        if found > limit:
-            raise ValueError(
-                f"{what} has {_count(found)} {name.split('_')[-1]}, more than the {_count(limit)} allowed;"
-                f" if the file is yours, raise Limits.{name} ({_variable(name)})."
-            )
+        if found > getattr(self, name):
+            raise self.refusal(name, _count(found), what, remedy)
+
+    def refusal(self, name: str, found: str, what: str, remedy: str = "") -> ValueError:
+        """What `check` raises, for a number that is only known in words."""
+        return ValueError(
+            f"{what} has {found} {name.split('_')[-1]}, more than the {_count(getattr(self, name))} allowed;"
+            f" {f'{remedy}, or' if remedy else 'if the file is yours,'} raise Limits.{name} ({_variable(name)})."
+        )
 
 
 def read_header(file: Path, limits: Limits) -> dict[str, tuple[str, tuple[int, ...]]]:

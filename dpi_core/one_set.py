@@ -139,7 +139,7 @@ class Embedding(OneSet):
         layers: globs over the names of normalisations and linear operators, instead of the default.
 
     Raises:
-        ValueError: n_features is odd, or the backbone has no such layers.
+        ValueError: n_features is odd, width is not positive, or the backbone has no such layers.
     """
 
     def __init__(
@@ -147,7 +147,9 @@ class Embedding(OneSet):
     ) -> None:
         super().__init__(backbone)
         if n_features < 2 or n_features % 2:
-            raise ValueError(f"n_features is {n_features}, but sines and cosines need an even number of at least 2.")
+            raise ValueError(f"n_features is {n_features}, but has to be even and at least 2, for sines and cosines.")
+        if width < 1:
+            raise ValueError(f"width is {width}, but has to be at least 1.")
         self.layers, scale_only = _modulated_layers(backbone, layers)
         self.n_features, self.parts = n_features, 1 if scale_only else 2
         self.channels = [out_channels(backbone.get_submodule(path)) for path in self.layers]

@@ -8,6 +8,7 @@ from jaxtyping import Float, Shaped, UInt8
 from torch import Tensor
 
 from dpi_core.images import HeldOutImages, image_paths, licence_and_source, random_crop, read_image, to_unit_range
+from dpi_core.limits import Limits
 from dpi_core.seeds import seeded_generator
 
 
@@ -49,7 +50,7 @@ def patches(
             a patch.
     """
     generator = seeded_generator(seed)
-    photos = [_whole_photo(path, size, gray) for path in image_paths(folder)]
+    photos = _whole_photos(folder, size, gray)
     order = torch.randperm(len(photos), generator=generator).tolist()
     n_held_out = max(1, round(held_out_fraction * len(photos)))
     held_out = [random_crop(photos[index], size, generator) for index in order[:n_held_out]]
@@ -59,6 +60,15 @@ def patches(
         name=folder.name,
         **licence_and_source(folder),
     )
+
+
+def _whole_photos(folder: Path, size: int, gray: bool) -> list[UInt8[Tensor, "c _ _"]]:
+    limits, photos, held = Limits.from_environment(), [], 0
+    for path in image_paths(folder):
+        photos.append(_whole_photo(path, size, gray))
+        held += photos[-1].nbytes
+        limits.check("data_bytes", held, f"{folder} as a data set", "leave photos out")
+    return photos
 
 
 def _whole_photo(path: Path, size: int, gray: bool) -> UInt8[Tensor, "c h w"]:

@@ -24,12 +24,12 @@ from dpi_core.build import Recipe, build_denoiser
 from dpi_core.conditioning import ConditioningConfig, ScheduleConfig
 from dpi_core.interpolation import DPI
 from dpi_core.lambda_schedules import SoftmaxSchedule
+from dpi_core.limits import Limits
 from dpi_core.model import Model
 
 COPY = "_copy"
 TableName = Literal["theta", "lambda_table.phi"]
 TABLES: tuple[TableName, ...] = ("theta", "lambda_table.phi")
-MAX_KNOTS = 1_000_000
 SHOWN = 8
 
 
@@ -136,11 +136,12 @@ def find_table(tensors: Mapping[str, Tensor]) -> tuple[str, Tensor]:
         raise ValueError(f"there is no table of λ; its name has to end in {' or '.join(TABLES)}.")
     name = found[0]
     phi = tensors[name]
-    if phi.numel() != max(phi.shape, default=0) or not 2 <= phi.numel() <= MAX_KNOTS:
+    if phi.numel() != max(phi.shape, default=0) or phi.numel() < 2:
         raise ValueError(
-            f"{name} has shape {tuple(phi.shape)}, but a table of λ is a row of 2 to {MAX_KNOTS:,} numbers;"
-            " import a file that holds one."
+            f"{name} has shape {tuple(phi.shape)}, but a table of λ is a row of at least 2 numbers; import a file that holds"
+            " one."
         )
+    Limits.from_environment().check("knots", phi.numel(), name)
     if not phi.is_floating_point() or not bool(torch.isfinite(phi).all()):
         raise ValueError(
             f"{name} is of {phi.dtype} or not finite, but a table of λ is made of real numbers; mend the file."

@@ -12,6 +12,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
+from dpi_core.limits import Limits, read_header
+
 SAFETENSORS, TORCH = ".safetensors", (".pt", ".pth", ".ckpt", ".bin")
 
 
@@ -23,11 +25,15 @@ def read_state_dict(file: Path, key: str | None = None) -> dict[str, Tensor]:
         key: which of several state dicts in a `torch.save` file, for example "ema" or "state.model".
 
     Raises:
-        ValueError: there is no such file, it holds something else, or it holds several state dicts and `key` names none.
+        ValueError: there is no such file, it exceeds a limit or holds something else, or it holds several state dicts and
+            `key` names none.
     """
     if not file.is_file():
         raise ValueError(f"there is no file {file}; give a .safetensors or a .pt file.")
+    limits = Limits.from_environment()
+    limits.check("file_bytes", file.stat().st_size, str(file))
     if file.suffix == SAFETENSORS:
+        read_header(file, limits)
         try:
             return load_file(file)
         except (SafetensorError, OSError) as error:

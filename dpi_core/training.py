@@ -80,8 +80,8 @@ class TrainingConfig:
             raise ValueError(f"training.seed is {self.seed}, but has to lie in 0 to 2^63 - 1.")
         if self.scalars_per_batch > self.batch_size:
             raise ValueError(
-                f"training.scalars_per_batch is {self.scalars_per_batch}, but a batch of {self.batch_size} holds at"
-                " most one scalar per sample."
+                f"training.scalars_per_batch is {self.scalars_per_batch}, but has to be at most training.batch_size,"
+                f" which is {self.batch_size}: one scalar per sample."
             )
 
 

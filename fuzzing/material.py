@@ -68,7 +68,7 @@ def _edited(intact: bytes, changes: list[tuple[int, int]]) -> bytes:
 
 def spoilt_json(intact: Any) -> SearchStrategy[bytes]:
     """JSON with some values replaced, keys added or dropped; or the text itself spoilt."""
-    spots = list(_places(intact))
+    spots = list(places(intact))
     edits = st.lists(st.tuples(st.sampled_from(spots), ANYTHING | st.just(_GONE)), min_size=1, max_size=3)
     edited = edits.map(lambda changes: json.dumps(with_edits(intact, changes)).encode())
     return st.one_of(*[edited] * EDITED, spoilt(json.dumps(intact).encode()))
@@ -89,14 +89,14 @@ EDITED = 9
 """Files with something else in them, for each of the four ways to spoil the bytes: these rarely get past the first check."""
 
 
-def _places(value: Any, path: tuple[Any, ...] = ()) -> Any:
+def places(value: Any, path: tuple[Any, ...] = ()) -> Any:
     """Paths to every value in JSON, and to a new key of every object."""
     items = value.items() if isinstance(value, dict) else enumerate(value[:4]) if isinstance(value, list) else ()
     if isinstance(value, dict):
         yield (*path, "extra")
     for key, item in items:
         yield (*path, key)
-        yield from _places(item, (*path, key))
+        yield from places(item, (*path, key))
 
 
 def with_edits(intact: Any, changes: list[tuple[tuple[Any, ...], Any]]) -> Any:

@@ -16,8 +16,8 @@ from hypothesis.strategies import SearchStrategy
 MOST_SECONDS = 2.0
 LONGEST_SENTENCE = 1500
 REMEDY = re.compile(
-    r"\b(but has to|but have to|but expects|but needs|but at most|did you mean|known keys are|one of|belongs to"
-    r"|allowed|allow|apart|ask|bring|choose|copy|draw|free|give|import|install|leave|lower|make|mend|move|name|raise|remove|rename"
+    r"\b(has to|have to|must|but expects|but needs|but at most|did you mean|known keys are|one of|belongs to"
+    r"|allowed|allow|apart|ask|bring|choose|copy|draw|free|give|import|install|leave|lower|make|mend|move|name|pass|raise|remove|rename"
     r"|restore|run|save|see|set|shrink|spell|take|try|turn|upload|use|write)\b"
 )
 """Words of which a sentence that says what to do has at least one."""

@@ -3,6 +3,7 @@
 `python -m fuzzing` tries a hundred thousand, see CONTRIBUTING.md.
 """
 
+import json
 import random
 import resource
 import sys
@@ -47,6 +48,20 @@ def test_every_case_is_taken_or_refused_in_one_sentence(targets, name, cases):
     assert target.tried >= cases * 0.9, "there are fewer different cases"
     if name in ("config", "weights", "folder", "state_dict", "image"):
         assert 0.05 * target.tried < target.refused < target.tried, "both ways are taken"
+
+
+@pytest.mark.parametrize("value", [0, -1, 2**70])
+def test_any_value_of_a_config_may_be_absurd(targets, value):
+    """Chance finds few of the places where a number has bounds of its own."""
+    from fuzzing import material
+
+    target = targets["config"]
+    tried = target.tried
+    for number in range(len(material.RECIPES)):
+        intact = material.full_recipe(number)
+        for place in material.places(intact):
+            target((number, json.dumps(material.with_edits(intact, [(place, value)])).encode()))
+    assert target.tried - tried > 200
 
 
 def test_at_least_two_thousand_cases_are_tried():

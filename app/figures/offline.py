@@ -5,18 +5,14 @@ Each function takes what its page shows and returns HTML that opens without a se
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
-
-import numpy as np
 
 from app.components import comparer, layers, scrubber, studio
 from app.components.comparer import Row, comparer_data
 from app.components.layers import LayersState, layers_data
 from app.components.scrubber import ScrubberState, blob_hash, pack, scrubber_data
-from app.components.standalone import code, figure, numbers, paragraph, side_by_side, standalone_page, table
+from app.components.standalone import mounted, numbers, paragraph, standalone_page, table
 from app.components.studio import Measured, StudioState, pack_landscape, studio_data
 from app.figures.attribution import attribution_chart, completeness_chart
 from app.figures.beside import second_headlines, what_compares
@@ -25,15 +21,13 @@ from app.figures.compare import colour_of
 from app.figures.comparisons import frame_values, method_of
 from app.figures.denoise import Second, sweep_figure
 from app.figures.distances import histogram_chart, singular_values_chart
+from app.figures.offline_parts import MOST_FRAME_BYTES, ending, thinned, thinned_in_words, with_charts
 from app.figures.one_layer import HEIGHT, cka_chart, spectrum_chart
 from app.figures.pairs import Shown, along, bars, judged, path
 from app.figures.parameters import Headline, headlines, landscape_chart, studio_landscape, studio_lines
 from app.figures.paths import blend_loss_chart, blend_pictures, gap_chart, kept_chart
 from app.figures.pinning import kept_layers_chart, pins_chart
 from app.records import Inputs, LayerDetailResult, LayersResult, StoredModel, SweepResult
-
-MOST_FRAME_BYTES = 5 * 2**20
-"""Frames of a page: as text in the file, beside two megabytes of Plotly, they stay below the bound of a page."""
 
 ELSEWHERE = "The other layers are not in this file: open the page in the app."
 
@@ -54,8 +48,7 @@ class Origin:
 
     def parts(self) -> list[str]:
         """What stands at the end of the page."""
-        found = [code(title, lines) for title, lines in self.lines.items()]
-        return [*found, code("Model, weights, seed and versions", json.dumps(self.about, indent=1, ensure_ascii=False))]
+        return ending(self.about, self.lines)
 
 
 def denoise_page(
@@ -88,20 +81,18 @@ def denoise_page(
     if every > 1:
         beside = None if second is None else (second[0], thinned(second[1], every))
         frames = pack(sweep_figure(origin.model, family, thinned(sweep, every), beside))
-        notes.append(paragraph(_thinned_in_words(every)))
+        notes.append(paragraph(thinned_in_words(every)))
     data = scrubber_data(blob_hash(frames), None if pad is None else blob_hash(pad), start)
     return standalone_page(
-        scrubber.VIEW,
-        [frames, *([] if pad is None else [pad])],
-        data,
-        title=f"{origin.model.name}: Denoise",
-        about=origin.about,
-        below=[
+        [
+            mounted(scrubber.VIEW, [frames, *([] if pad is None else [pad])], data),
             paragraph(f"As the page stood when it was saved: {sentence}"),
             *notes,
             numbers(scores, f"Held-out error at t = {start.s:.2f}" if scores else ""),
             *origin.parts(),
         ],
+        title=f"{origin.model.name}: Denoise",
+        about=origin.about,
     )
 
 
@@ -141,15 +132,10 @@ def parameters_page(
     }
     shown_pictures = () if pictures is None or sum(map(len, pictures)) > MOST_FRAME_BYTES else pictures
     charts = [*_distance_charts(shown, quantity, statistic, cursor), *_judged_charts(shown, cursor)]
-    return standalone_page(
-        studio.VIEW,
-        [landscape, *shown_pictures],
-        {**studio_data(blob_hash(landscape), now, measured, curve, *map(blob_hash, shown_pictures)), "alone": True},
-        title=f"{model.name}: Parameters",
-        about=origin.about,
-        above=above,
-        below=_with_charts(charts, replace(origin, lines={**lines, **origin.lines})),
-    )
+    data = studio_data(blob_hash(landscape), now, measured, curve, *map(blob_hash, shown_pictures))
+    view = mounted(studio.VIEW, [landscape, *shown_pictures], {**data, "alone": True})
+    below = with_charts(charts, origin.about, {**lines, **origin.lines})
+    return standalone_page([*above, view, *below], title=f"{model.name}: Parameters", about=origin.about)
 
 
 def _distance_charts(shown: Shown, quantity: str, statistic: str, cursor: float) -> list[Chart]:
@@ -210,14 +196,15 @@ def layers_page(
     if model.has_two_sets:
         charts += [kept_layers_chart(*about), pins_chart(*about, by_value=True)]
         charts += [attribution_chart(*about, now.s, by_value=True), completeness_chart(*about, now.s)]
+    data = layers_data(blob_hash(packed), now, None if layer is None else blob_hash(layer), ELSEWHERE)
     return standalone_page(
-        layers.VIEW,
-        [packed, *([] if layer is None else [layer])],
-        layers_data(blob_hash(packed), now, None if layer is None else blob_hash(layer), ELSEWHERE),
+        [
+            *([paragraph(sentence)] if sentence else []),
+            mounted(layers.VIEW, [packed, *([] if layer is None else [layer])], data),
+            *with_charts([chart for chart in charts if chart is not None], origin.about, origin.lines),
+        ],
         title=f"{model.name}: Layers",
         about=origin.about,
-        above=[paragraph(sentence)] if sentence else [],
-        below=_with_charts([chart for chart in charts if chart is not None], origin),
     )
 
 
@@ -250,25 +237,18 @@ def compare_page(
     for name, model, sweep in zip(names, models, (thinned(sweep, every) for sweep in few), strict=True):
         blobs.append(pack(sweep_figure(model, [], sweep)))
         rows.append(Row(name, blob_hash(blobs[-1]), colour_of(name, names), frame_values(model, sweep, shown)))
-    below = [paragraph(sentence) for sentence in sentences]
-    below += [paragraph(_thinned_in_words(every))] if every > 1 else []
+    thin = [paragraph(thinned_in_words(every))] if every > 1 else []
     return standalone_page(
-        comparer.VIEW,
-        blobs,
-        comparer_data(rows, s, shown, origin.model.family),
+        [
+            mounted(comparer.VIEW, blobs, comparer_data(rows, s, shown, origin.model.family)),
+            *map(paragraph, sentences),
+            *thin,
+            *map(_table, tables),
+            *with_charts(charts, origin.about, origin.lines),
+        ],
         title=f"{origin.model.family}: Compare",
         about=origin.about,
-        below=[*below, *map(_table, tables), *_with_charts(charts, origin)],
     )
-
-
-def thinned(sweep: SweepResult, every: int) -> SweepResult:
-    """Every so-many-th frame, the last one included."""
-    kept = np.unique(np.r_[0 : len(sweep.s) : every, len(sweep.s) - 1])
-    along_s = ("s", "alpha", "sigma", "x0_hat", "mse")
-    found: dict[str, Any] = {name: getattr(sweep, name)[kept] for name in along_s}
-    lam = None if sweep.lam is None else sweep.lam[kept]
-    return replace(sweep, **found, lam=lam, native=tuple(sweep.native[k] for k in kept))
 
 
 def _first_inputs(sweep: SweepResult, count: int) -> SweepResult:
@@ -276,26 +256,8 @@ def _first_inputs(sweep: SweepResult, count: int) -> SweepResult:
     return replace(sweep, clean=clean, noise=noise, x0_hat=sweep.x0_hat[:, :count], mse=sweep.mse[:, :count])
 
 
-def _thinned_in_words(every: int) -> str:
-    return f"The file holds one in {every} of the page's frames along t: all of them would make it too large."
-
-
 def _headlines(found: Sequence[Headline], name: str) -> str:
     return numbers([(each.label, each.value, each.remark) for each in found], name)
-
-
-def _with_charts(charts: Sequence[Chart], origin: Origin) -> list[str]:
-    """The charts, and after the page's own lines those behind each chart."""
-    lines = {**origin.lines, **{f"Python behind “{chart.title}”": chart.lines for chart in charts}}
-    return [side_by_side(map(_figure, charts)), *replace(origin, lines=lines).parts()]
-
-
-def _figure(chart: Chart) -> str:
-    import plotly.graph_objects as go
-
-    plain = go.Figure(chart.figure)
-    plain.update_layout(template=None)  # the page has its own colours
-    return figure(chart.title, plain.to_json(), chart.caption)
 
 
 def _table(shown: Table) -> str:

@@ -22,13 +22,13 @@ from app.figures.denoise import pad_figure, sweep_figure
 from app.records import Origin, Source, StoredModel
 from app.services import stored
 from dpi_core import hub
+from dpi_core.limits import Limits
 
 NEEDED = ("model.safetensors", "config.json")
-SESSION_BYTES, ALL_BYTES = 256 * 2**20, 2 * 2**30
-SESSION_MODELS = 8
 ODD = re.compile(r"[^\w./@-]")
 IDLE_SECONDS = 2 * 3600.0
 SWEEP_SECONDS = 300.0
+WITH_THESE = "What you have uploaded, these files included,"
 OFFERED = 200
 """Folders below the roots that are offered by name; others are typed."""
 
@@ -65,14 +65,12 @@ class Uploads:
     """The uploads of all sessions; thread-safe.
 
     Attributes:
-        session_bytes: the most one session may keep.
-        all_bytes: the most all sessions may keep together.
+        limits: what one session, and all together, may keep.
         idle_seconds: how long a session's files stay while nothing of it runs.
         clock: seconds, monotonic.
     """
 
-    session_bytes: int = SESSION_BYTES
-    all_bytes: int = ALL_BYTES
+    limits: Limits = field(default_factory=Limits.from_environment)
     idle_seconds: float = IDLE_SECONDS
     clock: Callable[[], float] = time.monotonic
     _shelves: dict[str, Shelf] = field(default_factory=dict)
@@ -149,18 +147,17 @@ class Uploads:
         """A new folder for a checkpoint of that size."""
         shelf = self._shelves.get(session)
         held = 0 if shelf is None else shelf.held
-        if held + size > self.session_bytes:
+        self.limits.check("session_bytes", held + size, WITH_THESE, "remove one of them first")
+        if size + sum(each.held for each in self._shelves.values()) > self.limits.server_bytes:
+            # How much the others have is nobody's business.
             raise ValueError(
-                f"These files have {_mebibytes(size)} and {_mebibytes(held)} are there already, but one session may keep"
-                f" {_mebibytes(self.session_bytes)}; remove a model of yours first."
+                "The server keeps as many uploads as it may (DPI_MAX_SERVER_BYTES); try again later, or run the app yourself."
             )
-        if size + sum(each.held for each in self._shelves.values()) > self.all_bytes:
-            raise ValueError("The server keeps as many uploads as it may; try again later, or run the app yourself.")
         if shelf is None:
             folder = Path(tempfile.mkdtemp(prefix="dpi-explorer-"))
             shelf = self._shelves[session] = Shelf(folder, self.clock())
-        if sum(1 for _ in shelf.folder.iterdir()) >= SESSION_MODELS:
-            raise ValueError(f"You have {SESSION_MODELS} models of your own; remove one first.")
+        models = sum(1 for _ in shelf.folder.iterdir()) + 1
+        self.limits.check("session_models", models, WITH_THESE, "remove one of them first")
         shelf.count += 1
         place = shelf.folder / str(shelf.count)
         place.mkdir()
@@ -320,7 +317,3 @@ def _below(root: Path, path: Path) -> Path | None:
 def _unique(name: str, taken: Sequence[str]) -> str:
     names = (name, *(f"{name}-{number}" for number in range(2, len(taken) + 3)))
     return next(each for each in names if each not in taken)
-
-
-def _mebibytes(size: int) -> str:
-    return f"{size / 2**20:.1f} MB"

@@ -3,38 +3,28 @@
 from __future__ import annotations
 
 import io
-import struct
 import threading
-from collections.abc import Sequence
+from bisect import bisect_right
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Protocol
 
 import numpy as np
 from PIL import Image, ImageOps
 
 from app.records import Upload
+from dpi_core.image_files import DAMAGE, open_image
+from dpi_core.limits import Limits
 
-MAX_PIXELS = 50_000_000
-MAX_BYTES = 16 * 2**20
-MAX_IMAGES = 64
-MAX_BYTES_TOGETHER = 128 * 2**20
 MAX_NAME = 80
 """Characters of a file's name in a sentence."""
-
-FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", "AVIF", "PPM")
-"""Formats that are nothing but data: Pillow hands PostScript to an interpreter."""
 
 SPARE = 4
 """An image is resampled from at least so many times the model's size; what is larger is reduced first, to save memory."""
 
 ONE_AT_A_TIME = threading.Lock()
 """An image of 50 million pixels takes up to 500 MB while it is decoded."""
-
-TOO_MANY_PIXELS = (Image.DecompressionBombError, Image.DecompressionBombWarning)
-DAMAGE = (
-    *(OSError, SyntaxError, EOFError, ValueError, LookupError, TypeError, OverflowError, struct.error, Warning),
-    RuntimeError,  # of the AVIF decoder
-)
 
 
 class ImageFile(Protocol):
@@ -65,10 +55,10 @@ def read_images(files: Sequence[ImageFile], shape: tuple[int, int, int]) -> Rece
     """Reads images, or a folder of them; what cannot be read is named, and the others are taken.
 
     Args:
-        files: `MAX_IMAGES` of them, as long as they have at most `MAX_BYTES_TOGETHER`, are read; the first by name.
+        files: `Limits.images` of them, as long as they have at most `Limits.images_bytes`, are read; the first by name.
         shape: (c, h, w) of the model.
     """
-    taken, refused = _within_limits(sorted(files, key=lambda file: file.name))
+    taken, refused = _within_limits(sorted(files, key=lambda file: file.name), Limits.from_environment())
     images = []
     for file in taken:
         try:
@@ -78,22 +68,18 @@ def read_images(files: Sequence[ImageFile], shape: tuple[int, int, int]) -> Rece
     return Received(Upload.from_array(np.stack(images)) if images else None, tuple(refused))
 
 
-def _within_limits(files: list[ImageFile]) -> tuple[list[ImageFile], list[str]]:
+def _within_limits(files: list[ImageFile], limits: Limits) -> tuple[list[ImageFile], list[str]]:
     """The files that are read, and a sentence for each limit that the others exceed."""
-    taken, refused, held = files[:MAX_IMAGES], [], 0
-    if len(files) > MAX_IMAGES:
-        refused.append(
-            f"These are {len(files)} files, but a session may keep {MAX_IMAGES} images: the first {MAX_IMAGES} by name are"
-            " read; choose fewer."
-        )
-    for at, file in enumerate(taken):
-        held += file.size
-        if held > MAX_BYTES_TOGETHER:
-            refused.append(
-                f"These files have more than {MAX_BYTES_TOGETHER // 2**20} MB together, which is the most that is taken: the"
-                f" first {at} by name are read; shrink them or choose fewer."
-            )
-            return taken[:at], refused
+    taken, refused = files, []
+    measures: dict[str, Callable[[ImageFile], int]] = {"images": lambda file: 1, "images_bytes": lambda file: file.size}
+    for name, measure in measures.items():
+        held = list(accumulate(map(measure, taken), initial=0))
+        fit = bisect_right(held, getattr(limits, name)) - 1
+        try:
+            limits.check(name, held[-1], "What you chose", f"the first {fit} by name are read: choose fewer")
+        except ValueError as error:
+            refused.append(str(error))
+            taken = taken[:fit]
     return taken, refused
 
 
@@ -101,7 +87,7 @@ def read_image(content: bytes, shape: tuple[int, int, int]) -> np.ndarray:
     """Decodes, crops to the model's aspect, resizes and converts an image.
 
     Args:
-        content: the file; one of `FORMATS`.
+        content: the file, of one of `dpi_core.image_files.FORMATS`.
         shape: (c, h, w) of the model; c is 1 (gray) or 3.
 
     Returns:
@@ -110,12 +96,10 @@ def read_image(content: bytes, shape: tuple[int, int, int]) -> np.ndarray:
     Raises:
         ValueError: not an image, damaged, or too large; one sentence with the remedy.
     """
-    if len(content) > MAX_BYTES:
-        raise ValueError(
-            f"The file has {len(content) / 2**20:.1f} MB, but at most {MAX_BYTES // 2**20} are taken; shrink it."
-        )
+    limits = Limits.from_environment()
+    limits.check("image_bytes", len(content), "The file", "shrink it")
     channels, height, width = shape
-    packed = _open(content)
+    packed = open_image(io.BytesIO(content), "The file", limits)
     try:
         with ONE_AT_A_TIME:
             image = _decode(packed, SPARE * width, SPARE * height)
@@ -124,20 +108,6 @@ def read_image(content: bytes, shape: tuple[int, int, int]) -> np.ndarray:
     fitted = ImageOps.fit(image.convert("L" if channels == 1 else "RGB"), (width, height), Image.Resampling.LANCZOS)
     pixels = np.asarray(fitted, dtype=np.float32).reshape(height, width, channels) / 127.5 - 1
     return np.moveaxis(pixels, -1, 0)
-
-
-def _open(content: bytes) -> Image.Image:
-    """The image as its header describes it; pixels are not unpacked yet."""
-    too_large = f"The image has more than {MAX_PIXELS // 10**6} million pixels; shrink it."
-    try:
-        image: Image.Image = Image.open(io.BytesIO(content), formats=FORMATS)
-    except TOO_MANY_PIXELS:
-        raise ValueError(too_large) from None
-    except DAMAGE:
-        raise ValueError("This file is not an image that can be read; upload a PNG, JPEG, WebP, GIF or TIFF.") from None
-    if image.width * image.height > MAX_PIXELS:
-        raise ValueError(too_large)
-    return image
 
 
 def _decode(packed: Image.Image, width: int, height: int) -> Image.Image:

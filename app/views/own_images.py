@@ -10,19 +10,21 @@ from app import state
 from app.records import StoredModel, Upload
 from app.services import cache
 from app.services.own_models import Lease
-from app.services.uploads import MAX_BYTES, MAX_IMAGES, Received, read_images
+from app.services.uploads import Received, read_images
 from app.views.plain import plain
+from dpi_core.limits import Limits
 
 
 def choose_upload(model: StoredModel) -> Upload | None:
     """This session's own images in the model's shape; files that are none leave the last ones in place."""
     channels, height, width = shape = tuple(model.recipe["shape"])
+    limits = Limits.from_environment()
     gray = " gray" if channels == 1 else ""
     files = st.file_uploader(
-        f"Any image, several, or a folder dropped here: up to {MAX_IMAGES} are cropped, resized to"
+        f"Any image, several, or a folder dropped here: up to {limits.images} are cropped, resized to"
         f" {width} × {height}{gray} pixels, and kept for this session only.",
         accept_multiple_files=True,
-        max_upload_size=MAX_BYTES // 2**20,
+        max_upload_size=-(-limits.image_bytes // 2**20),
         key=f"own images {state.upload_round()}",
     )
     if files:

@@ -11,9 +11,6 @@ from app.records import Source
 from app.services import cache, own_models, stored
 from app.views.plain import plain
 
-FILE_MEGABYTES = 128
-"""At most; the server refuses larger ones on its own."""
-
 UPLOAD, FOLDER, HUB = "Upload files", "Folder on the server", "Hugging Face Hub"
 
 
@@ -40,7 +37,6 @@ def _upload() -> None:
         files = st.file_uploader(
             f"{' and '.join(own_models.NEEDED)}; if you have them also {', '.join(stored.FILES[2:])}",
             accept_multiple_files=True,
-            max_upload_size=FILE_MEGABYTES,
             key=f"model files {state.upload_round()}",
         )
         pressed = st.form_submit_button("Check and load")

@@ -39,7 +39,9 @@ class DnCNNConfig:
         require_positive_ints(self, "in_channels", "out_channels", "channels", "depth")
         require_bools(self, "batch_norm", "bias")
         if self.depth < 2:
-            raise ValueError(f"DnCNNConfig.depth is {self.depth}; the first and the last conv need at least depth=2.")
+            raise ValueError(
+                f"DnCNNConfig.depth is {self.depth}, but has to be at least 2: the first and the last conv."
+            )
         if self.in_channels < self.out_channels:
             raise ValueError(
                 f"DnCNNConfig.in_channels is {self.in_channels}, below out_channels={self.out_channels}; the noise is "

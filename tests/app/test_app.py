@@ -11,6 +11,7 @@ from safetensors.numpy import load_file, save_file
 from streamlit.testing.v1 import AppTest
 
 from app.services import stored
+from app.views.plain import plain
 
 SCRIPT = Path(__file__).parents[2] / "app" / "main.py"
 MODELS = stored.model_names()
@@ -307,6 +308,14 @@ def one_error(app):
 
 def test_without_models_the_page_says_how_to_make_one(copy_checkpoint):
     assert "python -m dpi_core train" in one_error(open_app())
+
+
+def test_a_limit_that_is_no_number_is_said_in_a_sentence(monkeypatch):
+    monkeypatch.setenv("DPI_MAX_IMAGES", "many")
+    app = checked(AppTest.from_file(str(SCRIPT), default_timeout=60).run())
+    assert [error.value for error in app.error] == [
+        plain("DPI_MAX_IMAGES is 'many', but has to be a positive integer.")
+    ]
 
 
 @pytest.mark.parametrize("file", ["config.json", "metrics.json", "analysis.safetensors"])

@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 
 from app.components.scrubber import VIEW, ScrubberState, pack
-from app.components.standalone import figure, paragraph, standalone_page, table
+from app.components.standalone import figure, mounted, paragraph, standalone_page, table, text
 from app.figures import offline
 from app.figures.denoise import pad_figure, sweep_figure
-from app.figures.offline import Origin, denoise_page, thinned
+from app.figures.offline import Origin, denoise_page
+from app.figures.offline_parts import thinned
 from app.services import stored
 from app.services.reproduction import about
 
@@ -68,15 +69,25 @@ def test_thinned_frames_are_those_of_their_levels():
     assert few.native[3] == DIGITS.sweep.native[k] and few.lam[3] == DIGITS.sweep.lam[k]
 
 
-@pytest.mark.parametrize("text", ["</script><script>alert(1)</script>", "<img src=x onerror=alert(1)>", '"&<>'])
-def test_texts_of_a_stranger_stay_texts(text):
+@pytest.mark.parametrize("words", ["</script><script>alert(1)</script>", "<img src=x onerror=alert(1)>", '"&<>'])
+def test_texts_of_a_stranger_stay_texts(words):
     parts = [
-        paragraph(text),
-        table(text, [text], [[text]], text),
-        figure(text, json.dumps({"data": [{"name": text}]}), text),
+        mounted(VIEW, [], {"title": words}),
+        paragraph(words),
+        text(words),
+        table(words, [words], [[words]], words),
+        figure(words, json.dumps({"data": [{"name": words}]}), words),
     ]
-    page = standalone_page(VIEW, [], {"title": text}, title=text, about={"model": text}, below=parts)
-    plain = standalone_page(VIEW, [], {"title": ""}, title="", about={"model": ""}, below=parts[:0])
+    page = standalone_page(parts, title=words, about={"model": words})
+    plain = standalone_page([mounted(VIEW, [], {"title": ""})], title="", about={"model": ""})
     assert page.count("</script>") == plain.count("</script>") + 1  # the figure's data have a script of their own
     assert "<img" not in page and "<script>alert" not in page
-    assert held(page)[1]["title"] == text
+    assert held(page)[1]["title"] == words
+
+
+def test_the_text_of_a_lesson_is_marked_up_and_its_formulas_are_mathml():
+    page = text("One **two** `x_s` $x_s\\le\\tfrac12$\n\n- a $<$ b\n\n$$\\hat x_0$$\n\n| a |\n|---|\n| $x|y$ |")
+    assert "<strong>two</strong> <code>x_s</code>" in page and "<li>a <math" in page and "<td>" in page
+    assert page.count("<math") == 4 and page.count('display="block"') == 1 and "$" not in page and "xmlns" not in page
+    assert "<msub><mi>x</mi><mi>s</mi></msub>" in page and "&#x0003C;" in page
+    assert "href" not in text("[x](javascript:alert(1))") and "<img" not in text("$\\text{<img src=x>}$")

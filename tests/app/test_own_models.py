@@ -15,6 +15,7 @@ import dpi_core
 from app.services import own_models, stored
 from app.services.own_models import Uploads, from_folder
 from dpi_core.build import build_denoiser, recipe_from_dict
+from dpi_core.limits import Limits
 from dpi_core.model import Model
 
 SCRIPT = Path(__file__).parents[2] / "app" / "main.py"
@@ -154,24 +155,25 @@ def test_frames_of_another_model_are_refused(uploads, tiny):
         uploads.receive("me", files_of(tiny) | files_of(shipped, "analysis.safetensors"), [])
 
 
-def test_a_session_keeps_a_bounded_number_of_bytes_and_of_models(tiny, monkeypatch):
+def test_a_session_keeps_a_bounded_number_of_bytes_and_of_models(tiny):
     files = files_of(tiny)
     size = sum(map(len, files.values()))
-    uploads = Uploads(session_bytes=2 * size, all_bytes=3 * size)
+    uploads = Uploads(limits=Limits(session_bytes=2 * size, server_bytes=3 * size))
     try:
         first = uploads.receive("me", files, [])
         uploads.receive("me", files, [first])
-        with pytest.raises(ValueError, match="one session may keep .* remove a model of yours"):
+        with pytest.raises(ValueError, match=rf"the {2 * size:,} allowed; remove one of them .*DPI_MAX_SESSION_BYTES"):
             uploads.receive("me", files, [])
         uploads.receive("you", files, [])
-        with pytest.raises(ValueError, match="as many uploads as it may"):
+        with pytest.raises(ValueError, match="as many uploads as it may .*DPI_MAX_SERVER_BYTES"):
             uploads.receive("they", files, [])
         uploads.remove(first)
         assert not first.folder.exists()
         uploads.receive("me", files, [])
-        monkeypatch.setattr(own_models, "SESSION_MODELS", 1)
-        uploads.session_bytes = uploads.all_bytes = 10 * size
-        with pytest.raises(ValueError, match="You have 1 models of your own"):
+        uploads.limits = Limits(session_models=1)
+        with pytest.raises(
+            ValueError, match="has 2 models, more than the 1 allowed; remove one .*DPI_MAX_SESSION_MODELS"
+        ):
             uploads.receive("you", files, [])
     finally:
         uploads.close()

@@ -11,8 +11,7 @@ import pytest
 from PIL import Image
 
 from app.records import Inputs, Upload
-from app.services import uploads
-from app.services.uploads import MAX_BYTES, MAX_IMAGES, read_image, read_images
+from app.services.uploads import read_image, read_images
 
 GRAY, COLOUR = (1, 28, 28), (3, 64, 64)
 
@@ -192,7 +191,7 @@ def assert_refused(content, match):
     "content", [b"", b"hello", b"<svg xmlns='http://www.w3.org/2000/svg'/>", b"%PDF-1.4", b"\0" * 999]
 )
 def test_what_is_no_image_is_refused(content):
-    assert_refused(content, "not an image that can be read; upload a PNG")
+    assert_refused(content, "not an image that can be read; choose a PNG")
 
 
 def test_formats_that_are_programs_are_refused():
@@ -209,11 +208,20 @@ def test_a_truncated_image_is_refused(kind):
 
 @pytest.mark.parametrize("side", [8_000, 12_000, 30_000, 2**31 - 1])
 def test_a_decompression_bomb_is_refused_before_it_is_unpacked(side):
-    assert_refused(png_header(side, side), "more than 50 million pixels; shrink it")
+    assert_refused(png_header(side, side), r"pixels, more than the 50,000,000 allowed; shrink it, .*IMAGE_PIXELS")
 
 
 def test_a_file_that_is_too_large_is_refused():
-    assert_refused(saved(photo()) + bytes(MAX_BYTES), r"16\.0 MB, but at most 16 are taken; shrink it")
+    assert_refused(saved(photo()) + bytes(2**24), r"bytes, more than the 16,777,216 allowed; .*DPI_MAX_IMAGE_BYTES")
+
+
+def test_an_operator_may_allow_more_pixels_than_pillow_does(monkeypatch):
+    content = png_header(20_000, 20_000)
+    assert_refused(content, "400,000,000|too many")
+    monkeypatch.setenv("DPI_MAX_IMAGE_PIXELS", str(10**9))
+    before = Image.MAX_IMAGE_PIXELS
+    assert_refused(content, "could not be decoded")  # it was tried
+    assert before == Image.MAX_IMAGE_PIXELS
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning:PIL")
@@ -288,19 +296,21 @@ def test_of_a_folder_the_images_are_taken_and_the_others_named():
 
 
 def test_images_beyond_a_limit_are_left_out_and_the_limit_is_named(monkeypatch):
-    files = [File(f"{i:02}.png", gray(i)) for i in range(MAX_IMAGES + 3)]
+    files = [File(f"{i:02}.png", gray(i)) for i in range(67)]
     received = read_images(files, GRAY)
-    assert received.upload.count == MAX_IMAGES
+    assert received.upload.count == 64
     (sentence,) = received.refused
     assert_one_sentence(sentence)
-    assert f"{MAX_IMAGES + 3} files" in sentence and f"may keep {MAX_IMAGES} images" in sentence
-    monkeypatch.setattr(uploads, "MAX_BYTES_TOGETHER", 2**20)
+    assert "67 images, more than the 64 allowed; the first 64 by name" in sentence and "DPI_MAX_IMAGES)" in sentence
+    monkeypatch.setenv("DPI_MAX_IMAGES", "70")
+    assert read_images(files, GRAY).upload.count == 67
+    monkeypatch.setenv("DPI_MAX_IMAGES_BYTES", str(2**20))
     big = [File(f"{i}.png", gray(i) + bytes(400_000)) for i in range(4)]
     received = read_images(big, GRAY)
     assert received.upload.count == 2
     (sentence,) = received.refused
     assert_one_sentence(sentence)
-    assert "more than 1 MB together" in sentence
+    assert "bytes, more than the 1,048,576 allowed; the first 2 by name" in sentence and "IMAGES_BYTES)" in sentence
 
 
 @pytest.mark.parametrize(

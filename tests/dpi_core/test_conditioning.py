@@ -428,7 +428,9 @@ def test_what_needs_two_sets_says_so_in_one_sentence(make):
     assert denoiser.lam(0.3) is None
 
 
-def test_an_odd_number_of_features_is_refused():
-    with pytest.raises(ValueError, match="n_features is 7, but sines and cosines need an even number"):
+def test_an_odd_number_of_features_and_no_width_are_refused():
+    with pytest.raises(ValueError, match="n_features is 7, but has to be even and at least 2"):
         Embedding(backbone("mlp"), n_features=7)
+    with pytest.raises(ValueError, match="width is 0, but has to be at least 1"):
+        Embedding(backbone("mlp"), width=0)
     assert math.isclose(fourier_features(torch.tensor(0.5), 2)[1].item(), math.sin(500), abs_tol=1e-4)

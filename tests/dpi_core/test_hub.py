@@ -134,7 +134,7 @@ def handler(fake: FakeHub) -> type[BaseHTTPRequestHandler]:
 
 @pytest.fixture
 def fake(monkeypatch, tmp_path):
-    import huggingface_hub
+    from huggingface_hub import constants, utils
 
     fake = FakeHub()
     server = ThreadingHTTPServer(("127.0.0.1", 0), handler(fake))
@@ -143,8 +143,8 @@ def fake(monkeypatch, tmp_path):
     fake.address = f"http://127.0.0.1:{server.server_port}"
     monkeypatch.setenv("HF_ENDPOINT", fake.address)
     monkeypatch.setenv("HF_TOKEN", "hf_of_a_test")
-    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
-    huggingface_hub.utils.disable_progress_bars()
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
+    utils.disable_progress_bars()
     yield fake
     server.shutdown()
     server.server_close()
@@ -223,9 +223,11 @@ def test_what_the_hub_does_not_have_is_said_in_a_sentence(fake, monkeypatch):
             dpi_core.load(address)
         assert "\n" not in str(caught.value)
     made().push_to_hub("ada/ring")
-    monkeypatch.setattr(hub, "MAX_BYTES", 1000)
+    monkeypatch.setenv("DPI_MAX_DOWNLOAD_BYTES", "1000")
     fake.requests.clear()
-    with pytest.raises(ValueError, match=r"takes [\d,]+ bytes, more than 1,000; it is not fetched"):
+    with pytest.raises(
+        ValueError, match=r"has [\d,]+ bytes, more than the 1,000 allowed; choose .*DPI_MAX_DOWNLOAD_BYTES"
+    ):
         dpi_core.load("hub:ada/ring")
     assert fake.fetched == set()
 

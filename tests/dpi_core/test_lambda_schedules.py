@@ -113,7 +113,7 @@ def test_s_outside_the_unit_range_is_refused(s):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"n_knots": 1}, "n_knots is 1, but a curve from 0 to 1 needs at least 2"),
+        ({"n_knots": 1}, "n_knots is 1, but has to be at least 2"),
         ({"rounding": "cubic"}, "rounding is 'cubic'"),
         ({"init_std": 1.0}, "pass the generator"),
     ],

@@ -1,7 +1,9 @@
 """Files measured before memory is taken: headers, sizes, configs."""
 
 import json
+import re
 import struct
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
@@ -14,6 +16,7 @@ from dpi_core.build import build_denoiser, recipe_from_dict
 from dpi_core.checkpoint import check
 from dpi_core.limits import Limits, building_within, layers_within, read_header
 from dpi_core.model import Model
+from dpi_core.state_dicts import read_state_dict
 
 CONFIG = {
     "name": "ring-flow-dpi",
@@ -95,6 +98,43 @@ EXCEEDED = {
     "layer_numbers": 3,
     "steps": 3,
 }
+
+
+ELSEWHERE = {
+    "knots": "test_reference_format.py",
+    "download_bytes": "test_hub.py",
+    "image_pixels": "test_data.py",
+    "data_bytes": "test_data.py",
+    "image_bytes": "../app/test_uploads.py",
+    "images": "../app/test_uploads.py",
+    "images_bytes": "../app/test_uploads.py",
+    "session_models": "../app/test_own_models.py",
+    "session_bytes": "../app/test_own_models.py",
+    "server_bytes": "../app/test_own_models.py",
+}
+"""Limits that a checkpoint does not meet -> where they are tested."""
+
+
+def test_every_limit_is_tested_and_documented():
+    assert set(EXCEEDED) | set(ELSEWHERE) == {field.name for field in fields(Limits)}
+    for name, file in ELSEWHERE.items():
+        assert f"MAX_{name.upper()}" in (Path(__file__).parent / file).read_text(), name
+    table = (Path(__file__).parents[2] / "docs" / "serving.md").read_text()
+    for field in fields(Limits):
+        row = re.search(rf"\| `DPI_MAX_{field.name.upper()}` \|.*\| ([\d,]+) \|", table)
+        assert row and int(row[1].replace(",", "")) == field.default, field.name
+
+
+def test_weights_that_are_imported_are_measured_like_others(tmp_path, monkeypatch):
+    save_file({"a.b": torch.zeros(100)}, tmp_path / "x.safetensors")
+    torch.save({"a.b": torch.zeros(100)}, tmp_path / "x.pt")
+    for name, limit, files in (("NUMBERS", 99, ["x.safetensors"]), ("FILE_BYTES", 300, ["x.safetensors", "x.pt"])):
+        monkeypatch.setenv(f"DPI_MAX_{name}", str(limit))
+        for file in files:
+            with pytest.raises(ValueError, match=rf"more than the {limit} allowed; .*DPI_MAX_{name}"):
+                read_state_dict(tmp_path / file)
+        monkeypatch.undo()
+        assert all(read_state_dict(tmp_path / file)["a.b"].numel() == 100 for file in files)
 
 
 @pytest.mark.parametrize(("name", "limit"), EXCEEDED.items())

@@ -134,5 +134,5 @@ def test_a_folder_without_images_and_a_model_of_points_are_refused(tmp_path, fol
     with pytest.raises(ValueError, match="mixture2d-flow-dpi is a model of points"):
         list(denoise_folder(points, folder, [25.0]))
     (folder / "broken.png").write_bytes(b"no image")
-    with pytest.raises(ValueError, match="broken.png is no readable"):
+    with pytest.raises(ValueError, match="broken.png is not an image that can be read"):
         list(denoise_folder(model(), folder, [25.0]))

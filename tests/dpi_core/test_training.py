@@ -267,7 +267,10 @@ def test_the_rate_warms_up_and_decays_like_a_cosine():
         ({"batch_size": -1}, "training.batch_size is -1"),
         ({"log_every": 0}, "training.log_every is 0"),
         ({"save_every": 0}, "training.save_every is 0"),
-        ({"scalars_per_batch": 17}, "training.scalars_per_batch is 17, but a batch of 16 holds"),
+        (
+            {"scalars_per_batch": 17},
+            "training.scalars_per_batch is 17, but has to be at most training.batch_size, which is 16",
+        ),
     ],
 )
 def test_a_recipe_that_cannot_be_is_refused(changes, message):

@@ -23,10 +23,10 @@ from app.components import scrubber
 from app.components.player.payload import PathPlane, Run, pack_plane, pack_run
 from app.components.scrubber import blob_hash, store
 from app.components.sources import read
-from app.components.standalone import View
-from app.components.standalone import standalone_page as page_of_view
+from app.components.standalone import View, mounted
+from app.components.standalone import standalone_page as page_of_parts
 
-__all__ = ["PathPlane", "Run", "pack_plane", "pack_run", "player", "standalone_page", "store"]
+__all__ = ["PathPlane", "Run", "pack_plane", "pack_run", "player", "standalone_page", "standalone_player", "store"]
 
 SHARED_MODULE = (
     "blobs.js",
@@ -104,9 +104,13 @@ def standalone_page(
         about: seed and settings, written into the page's metadata.
         plane: what `pack_plane` returned, if the paths are shown in a plane.
     """
+    return page_of_parts([standalone_player(blobs, s, plane)], title=title, about=about)
+
+
+def standalone_player(blobs: Sequence[bytes], s: float, plane: bytes | None = None) -> str:
+    """Return the part of such a page that plays the runs; arguments as of `standalone_page`."""
     data = _data([blob_hash(blob) for blob in blobs], None, None if plane is None else blob_hash(plane), s, 0)
-    shown = [*blobs, *([] if plane is None else [plane])]
-    return page_of_view(VIEW, shown, data, title=title, about=about)
+    return mounted(VIEW, [*blobs, *([] if plane is None else [plane])], data)
 
 
 def _data(runs: Sequence[str], reference: str | None, plane: str | None, s: float, revision: int) -> dict[str, object]:

@@ -1,7 +1,11 @@
 // Decoded sweeps and pads of this page, shared by the store (which puts) and the view (which gets).
 
 const BLOB_EVENT = "dpi-scrubber-blob";
-const MAX_BLOBS = 8;
+
+/** @returns {number} how many are kept; a page without a server, which holds all of them anyway, keeps all. */
+function mostBlobs() {
+  return globalThis.dpiMostBlobs ?? 8;
+}
 
 /** @returns {Map<string, object>} decoded blobs by content hash, the least recently used first. */
 function blobMap() {
@@ -13,7 +17,7 @@ function putBlob(blob) {
   const blobs = blobMap();
   blobs.delete(blob.hash);
   blobs.set(blob.hash, blob);
-  for (const hash of [...blobs.keys()].slice(0, -MAX_BLOBS)) blobs.delete(hash);
+  for (const hash of [...blobs.keys()].slice(0, -mostBlobs())) blobs.delete(hash);
   globalThis.dispatchEvent(new CustomEvent(BLOB_EVENT, { detail: blob.hash }));
 }
 

@@ -1,18 +1,20 @@
 """A page of the app as one file that opens without a server and without a network.
 
-A component's view is mounted as in the app: its module is the same, its data are what Python hands it, and its blobs lie in the
-file. Nobody listens when the hand lets go. Figures that are only read come with Plotly, which lies in the file once.
+A page is made of parts, each by a function of this package. A component's view is mounted as in the app: its module is the
+same, its data are what Python hands it, and its blobs lie in the file. Nobody listens when the hand lets go. Figures that are
+only read come with Plotly, which lies in the file once.
 
-    standalone_page(VIEW, [blob], data, title="digits-vp-dpi", about={...}, above=[paragraph("...")], below=[figure(...)])
+    parts = [paragraph("..."), mounted(VIEW, [blob], data), figure(...)]
+    standalone_page(parts, title="digits-vp-dpi", about={...})
 """
 
 from __future__ import annotations
 
 import base64
 import gzip
+import hashlib
 import html
 import json
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -20,8 +22,23 @@ from pathlib import Path
 from typing import Any
 
 from app.components.sources import read
+from app.components.standalone.words import inline, paragraph, text
 
-__all__ = ["MOST_BYTES", "View", "code", "figure", "numbers", "paragraph", "side_by_side", "standalone_page", "table"]
+__all__ = [
+    "MOST_BYTES",
+    "View",
+    "code",
+    "figure",
+    "folded",
+    "mounted",
+    "numbers",
+    "paragraph",
+    "section",
+    "side_by_side",
+    "standalone_page",
+    "table",
+    "text",
+]
 
 OWN = Path(__file__).parent
 SHARED = OWN.parent / "scrubber"
@@ -41,63 +58,63 @@ class View:
     js: str
 
 
-def standalone_page(
-    view: View,
-    blobs: Iterable[bytes],
-    data: Mapping[str, object],
-    *,
-    title: str,
-    about: Mapping[str, object],
-    above: Sequence[str] = (),
-    below: Sequence[str] = (),
-) -> str:
+def standalone_page(parts: Iterable[str], *, title: str, about: Mapping[str, object], css: str = "") -> str:
     """The page.
 
     Args:
-        view: the component in its middle.
-        blobs: what the component's `pack` functions returned.
-        data: what the component is handed.
+        parts: each made by a function of this package, from top to bottom.
         title: of the page.
         about: model, seed, versions; also written into the page's metadata.
-        above: parts above the view, each made by a function of this module.
-        below: parts below it.
+        css: for parts of the caller's own.
     """
-    parts = "\n".join(below)
-    js = [read(SHARED, "decode.js"), view.js, read(OWN, "page.js")]
-    has_figures = FIGURE in parts
-    packed = _in_script(json.dumps({"blobs": [_packed(blob) for blob in blobs], "data": dict(data)}))
-    script = [*(each.replace("</", "<\\/") for each in js), f"showView({packed});"]
-    if has_figures:
-        script.append(f'showFigures("{_plotly()}");')
+    body = "\n".join(parts)
+    js = [_in_module(OWN, "unpack.js"), _in_module(OWN, "figures.js")]
+    if FIGURE in body:
+        js.append(f'showFigures("{_plotly()}");')
     return read(OWN, "page.html").format(
         title=html.escape(title),
         settings=html.escape(json.dumps(about, ensure_ascii=False), quote=True),
-        css=f"{read(OWN, 'page.css')}\n{view.css}",
-        above="\n".join(above),
-        body=view.html,
-        below=parts,
-        js="\n".join(script),
+        css=f"{read(OWN, 'page.css')}\n{css}",
+        body=body,
+        js="\n".join(js),
     )
 
 
-def paragraph(text: str) -> str:
-    """A sentence or a caption; `**strong**` and `code` in it count."""
-    return f'<p class="caption">{_inline(text)}</p>'
+def mounted(view: View, blobs: Iterable[bytes], data: Mapping[str, object]) -> str:
+    """A component's view.
+
+    Args:
+        view: the component.
+        blobs: what the component's `pack` functions returned.
+        data: what the component is handed.
+    """
+    content = {"blobs": [_packed(blob) for blob in blobs], "data": dict(data)}
+    place = f"view-{hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]}"
+    # A module has a scope of its own, so views do not disturb one another.
+    js = [_in_module(SHARED, "decode.js"), _closed(view.js), _in_module(OWN, "unpack.js"), _in_module(OWN, "view.js")]
+    call = f"showView({_in_script(json.dumps({'place': place, **content}))});"
+    script = "\n".join(['<script type="module">', *js, call, "</script>"])
+    return f'<style>\n{view.css}\n</style>\n<div id="{place}">{view.html}</div>\n{script}'
 
 
 def numbers(found: Iterable[tuple[str, str, str]], heading: str = "") -> str:
     """Numbers that stand out: (what it is, its value, a remark) each."""
     cells = "".join(
-        f"<div>{html.escape(label)}<b>{html.escape(value)}</b><span class='caption'>{_inline(remark)}</span></div>"
+        f"<div>{html.escape(label)}<b>{html.escape(value)}</b><span class='caption'>{inline(remark)}</span></div>"
         for label, value, remark in found
     )
     return f'{_heading(heading)}<div class="numbers">{cells}</div>'
 
 
+def section(title: str, parts: Iterable[str]) -> str:
+    """Parts under a heading."""
+    return f"<section>{_heading(title)}{''.join(parts)}</section>"
+
+
 def figure(title: str, plotly_json: str, caption: str) -> str:
     """A figure of Plotly's, given as JSON."""
     place = f'<div {FIGURE}></div><script type="application/json">{_in_script(plotly_json)}</script>'
-    return f"<section>{_heading(title)}{place}{paragraph(caption)}</section>"
+    return section(title, [place, paragraph(caption)])
 
 
 def side_by_side(parts: Iterable[str]) -> str:
@@ -110,12 +127,26 @@ def table(title: str, header: Sequence[str], rows: Sequence[Sequence[Any]], capt
     head = "".join(f"<th>{html.escape(name)}</th>" for name in header)
     body = "".join(f"<tr>{''.join(f'<td>{_cell(value)}</td>' for value in row)}</tr>" for row in rows)
     content = f'<div class="table"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
-    return f"<section>{_heading(title)}{content}{paragraph(caption)}</section>"
+    return section(title, [content, paragraph(caption)])
 
 
 def code(title: str, lines: str) -> str:
     """Lines of Python, or what else is to be copied, folded away."""
-    return f"<details><summary>{html.escape(title)}</summary><pre><code>{html.escape(lines)}</code></pre></details>"
+    return folded(title, [f"<pre><code>{html.escape(lines)}</code></pre>"])
+
+
+def folded(title: str, parts: Iterable[str]) -> str:
+    """Parts that are seen once the title is clicked."""
+    return f"<details><summary>{html.escape(title)}</summary>{''.join(parts)}</details>"
+
+
+def _in_module(folder: Path, name: str) -> str:
+    return _closed(read(folder, name))
+
+
+def _closed(js: str) -> str:
+    """JavaScript in which no text can end the script around it."""
+    return js.replace("</", "<\\/")
 
 
 def _in_script(encoded: str) -> str:
@@ -125,11 +156,6 @@ def _in_script(encoded: str) -> str:
 
 def _heading(text: str) -> str:
     return f"<h2>{html.escape(text)}</h2>" if text else ""
-
-
-def _inline(text: str) -> str:
-    strong = re.sub(r"\*\*(.+?)\*\*", r"<strong>\1</strong>", html.escape(text))
-    return re.sub(r"`(.+?)`", r"<code>\1</code>", strong)
 
 
 def _cell(value: Any) -> str:

@@ -1,26 +1,20 @@
-// What a page without a server does for its view: unpack the blobs, mount it, and draw the figures that are only read.
+// What a page without a server does for the figures that are only read: draw them in the colours of its theme.
 
-/** @returns {Promise<Uint8Array>} what Python compressed. */
-async function unpacked(text) {
-  const packed = Uint8Array.from(atob(text), (c) => c.charCodeAt(0));
-  const stream = new Blob([packed]).stream().pipeThrough(new DecompressionStream("gzip"));
-  return new Uint8Array(await new Response(stream).arrayBuffer());
-}
-
-async function showView({ blobs, data }) {
-  for (const text of blobs) putBlob(decodeBlob(await unpacked(text)));
-  mountView({ parentElement: document.getElementById("root"), data, setStateValue: () => {} });
-}
-
-/** Draws every figure of the page in the colours of its theme. */
+/** Draws every figure of the page; those that are folded away when they are unfolded, for only then they have a width. */
 async function showFigures(library) {
   const script = document.createElement("script");
   script.textContent = new TextDecoder().decode(await unpacked(library));
   document.head.append(script);
   for (const place of document.querySelectorAll(".plot")) {
-    const { data, layout } = JSON.parse(place.nextElementSibling.textContent);
-    Plotly.newPlot(place, data, inTheme(layout), { responsive: true, displaylogo: false });
+    const folded = place.closest("details:not([open])");
+    if (folded) folded.addEventListener("toggle", () => draw(place), { once: true });
+    else draw(place);
   }
+}
+
+function draw(place) {
+  const { data, layout } = JSON.parse(place.nextElementSibling.textContent);
+  Plotly.newPlot(place, data, inTheme(layout), { responsive: true, displaylogo: false });
 }
 
 function inTheme(layout) {
