@@ -6,7 +6,6 @@ when they are answered. Three engines take turns: one that computes request afte
 """
 
 import itertools
-import os
 import statistics
 import threading
 import time
@@ -96,7 +95,7 @@ class Seen:
 
 
 def main() -> None:
-    os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # as the app does before it imports torch
+    computer.sleep_while_waiting()
     chosen = options(__doc__).parse_args()
     found = bench(f"Joined requests of {SESSIONS} sessions", chosen)
     for case in CASES:

@@ -77,9 +77,7 @@ class ThisMachine:
 
     def devices(self) -> tuple[str, ...]:
         """Imports torch and finds them."""
-        # Read by OpenMP as torch loads it. Its threads else spin while they wait for one another, and on a machine that
-        # does anything besides, each spins for as long as the other has no core: `benchmarks.waiting`.
-        os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+        sleep_while_waiting()
         from app.services import compute
         from dpi_core.allocator import keep_freed_memory
 
@@ -191,6 +189,15 @@ def _standing(task: Task, sweep: Any) -> Outcome | None:
         return Outcome("cancelled")
     except ValueError as error:
         return Outcome("failed", error=str(error))
+
+
+def sleep_while_waiting() -> None:
+    """Has torch's threads sleep while they wait for one another; called before torch is imported, which reads it.
+
+    Else they spin, and on a machine that does anything besides, each spins for as long as another has no core: a small
+    pass then takes ten times as long (`benchmarks.waiting`).
+    """
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 
 def weight_bytes(model: Any) -> int:
