@@ -1,8 +1,8 @@
 """What do torch's threads cost while they wait for one another? `python -m benchmarks.waiting` writes results/waiting.json.
 
 OpenMP lets a thread that waits spin (its default) or sleep (OMP_WAIT_POLICY=passive, as the app has it). Sweeps of small
-batches are timed both ways by turns, each in a process of its own: on a machine that does nothing else, and beside one
-busy process for each core, which is what sessions, browsers or another model's training are to it.
+batches are timed both ways by turns, each in a process of its own: on the machine as it is, and beside one busy
+process for each core, which is what sessions, browsers or another model's training are to it.
 """
 
 import argparse
@@ -16,24 +16,24 @@ from contextlib import contextmanager
 
 from benchmarks.measure import ROOT, Row, write
 
-CASES = {"digits-vp-dpi, 4 images": ("digits-vp-dpi", 4), "fashion-flow-dpi, 4 images": ("fashion-flow-dpi", 4)}
+CASES = {"digits-vp-dpi, 4 images": ("digits-vp-dpi", 4)}
 POLICIES = ("", "passive")
 """Values of OMP_WAIT_POLICY; without one OpenMP spins for a while."""
 
-LEVELS, REPEATS = 8, 5
+LEVELS, REPEATS = 8, 3
 BUSY = "while True: pass"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--runs", type=int, default=5)
+    parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--measure", nargs=2, metavar=("MODEL", "IMAGES"), help="print the seconds of one level")
     chosen = parser.parse_args()
     if chosen.measure:
         print(seconds_of_a_level(chosen.measure[0], int(chosen.measure[1])))
         return
     rows = []
-    for around, processes in (("nothing else runs", 0), ("one busy process for each core", os.cpu_count() or 1)):
+    for around, processes in (("no busy process", 0), ("one busy process for each core", os.cpu_count() or 1)):
         for what, case in CASES.items():
             with busy(processes):
                 seen = [[timed(policy, case) for policy in POLICIES] for _ in range(chosen.runs)]

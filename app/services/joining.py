@@ -13,7 +13,7 @@ from typing import TypeGuard
 
 from app.records import Request, SweepRequest
 
-SMALL = {"cpu": 2**10, "cuda": 2**14}
+SMALL = {"cpu": 2**11, "cuda": 2**14}
 """Numbers in the samples of one request up to which most of its pass is calling, by kind of device."""
 
 TOGETHER = {"cpu": 2**13, "cuda": 2**18}

@@ -208,7 +208,7 @@ def _layers(shown: Shown, table: str, packed: bytes) -> None:
     with below:
         lines = _lines(shown, detail, now)
         for column, (title, text) in zip(st.columns(2), lines.items(), strict=False):
-            folded_lines(column, title, text, f"layers {title}")
+            folded_lines(column, title, text, f"layers {title}", wrap=True)
         _offer_page(shown, now, (packed, content), detail, lines)
         if detail is not None:
             _one_layer(shown, detail, now.s)

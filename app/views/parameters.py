@@ -191,7 +191,7 @@ def _studio(shown: Shown, landscape_hash: str, hashes: dict[str, str], pictures:
         st.rerun()
     left, right = st.columns(2)
     lines = studio_lines(shown.model, shown.result, shown.inputs, now.curves, shown.device)
-    folded_lines(left, "Python that measures this curve", lines, "studio lines")
+    folded_lines(left, "Python that measures this curve", lines, "studio lines", wrap=True)
     folded_link(right)
     _offer_page(shown, now, measured, pictures)
 
