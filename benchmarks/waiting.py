@@ -20,7 +20,7 @@ CASES = {"digits-vp-dpi, 4 images": ("digits-vp-dpi", 4)}
 POLICIES = ("", "passive")
 """Values of OMP_WAIT_POLICY; without one OpenMP spins for a while."""
 
-LEVELS, REPEATS = 8, 3
+LEVELS, REPEATS = 4, 2
 BUSY = "while True: pass"
 
 

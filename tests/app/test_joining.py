@@ -1,8 +1,12 @@
 """Requests of several sessions in the same passes: right answers, and nobody hears of the others."""
 
+import os
+import subprocess
+import sys
 import time
 from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,6 +21,7 @@ from app.services.worker import Turns
 from dpi_core.data import load_data
 from dpi_core.seeds import seeded_generator
 
+ROOT = Path(__file__).parents[2]
 PATIENCE = 120
 DIGITS, BLIND, MIXTURE = (
     stored.read_model(name).key for name in ("digits-vp-dpi", "digits-vp-none", "mixture2d-flow-dpi")
@@ -222,3 +227,19 @@ def test_one_that_cannot_be_joined_is_passed_over_once():
         turns.waiting.append(Job(sweep(DIGITS, seed=seed), waiting={session}))
     assert taken() == [pad]
     assert len(taken()) == 2 and turns.waiting == []
+
+
+def test_the_apps_threads_sleep_while_they_wait():
+    lines = """
+import os, sys
+from app.services.computer import ThisMachine
+ThisMachine().devices()
+print(os.environ["OMP_WAIT_POLICY"], "torch" in sys.modules)
+"""
+    environment = {name: value for name, value in os.environ.items() if name != "OMP_WAIT_POLICY"}
+    for chosen, expected in (({}, "passive"), ({"OMP_WAIT_POLICY": "active"}, "active")):
+        command = [sys.executable, "-c", lines]
+        done = subprocess.run(
+            command, env={**environment, **chosen}, cwd=ROOT, check=True, capture_output=True, text=True
+        )
+        assert done.stdout.split() == [expected, "True"]
