@@ -55,6 +55,7 @@ from app.records import (
 from app.services import cache, stored
 from app.services.reproduction import about
 from app.views.charts import show, show_table
+from app.views.folded import folded_lines, folded_link
 from app.views.inputs import STORED, choose_inputs
 from app.views.offline import offer_page
 from app.views.progress import computed
@@ -118,8 +119,7 @@ def page(model: StoredModel, seed: int, device: str) -> None:
     for table in tables:
         show_table(table)
     _samples(family, seed, device)
-    with st.expander("Link to this screen"):
-        st.code(state.link(), language=None, wrap_lines=True)
+    folded_link(st.container())
     if frames is not None:
         said = [] if comparison is None or reference is None else _sentences(comparison, reference)
         _offer_page(model, frames, device, said, charts, tables)
@@ -262,8 +262,8 @@ def _comparer(rows: Sequence[Row], frames: Frames, count: int, device: str) -> N
     if abs(s - start.s) > SAME_CURSOR:
         st.rerun()
     inputs = stored_inputs(frames.models[0]) if frames.source is None else frames.source.inputs
-    with st.expander("Python that reproduces the rows"):
-        st.code(rows_lines(frames.models, inputs, s, count, device), language="python")
+    lines = rows_lines(frames.models, inputs, s, count, device)
+    folded_lines(st.container(), "Python that reproduces the rows", lines, "compare lines")
 
 
 def _sentences(comparison: Comparison, reference: str) -> list[str]:
