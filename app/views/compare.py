@@ -59,7 +59,7 @@ from app.views.folded import folded_lines, folded_link
 from app.views.inputs import STORED, choose_inputs
 from app.views.offline import offer_page
 from app.views.progress import computed
-from dpi_core.verdicts import UNITS
+from dpi_core.verdicts import UNITS, steps_in_words
 
 JUDGED_IMAGES, JUDGED_POINTS = 64, 2048
 NOISE_DRAWS = 16
@@ -228,6 +228,8 @@ def _verdict(comparison: Comparison, reference: str, sweep: Mapping[str, Any] | 
     if sentences:
         st.markdown("#### Verdict")
         st.markdown("\n".join(f"- {sentence}" for sentence in sentences))
+    if sweep is not None and "unequal" in (steps := steps_in_words(sweep["methods"])):
+        st.caption(f"Trained {steps}.")
     if sweep is not None and reference == comparison.names[0] and len(comparison.names) > 1:
         with st.expander("At equal time of training"):
             st.markdown("\n".join(f"- {sentence}" for sentence in equal_time(sweep)))
