@@ -319,7 +319,7 @@ def with_a_damaged_list(file: Path) -> None:
     """The list of the archive's entries is one byte too long; its end is intact."""
     torch.save({"a.weight": torch.zeros(10)}, file)
     content = file.read_bytes()
-    at = content.index(b"PK\x01\x02") + 1
+    at = content.index(b"PK\x01\x02") + 2
     file.write_bytes(content[:at] + content[at - 1 :])
 
 
