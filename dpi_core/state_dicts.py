@@ -46,19 +46,22 @@ def read_state_dict(file: Path, key: str | None = None) -> dict[str, Tensor]:
 
 
 def _load_without_code(file: Path) -> Any:
-    if zipfile.is_zipfile(file):
-        with zipfile.ZipFile(file) as archive:
-            if any(entry.compress_type != zipfile.ZIP_STORED for entry in archive.infolist()):
-                raise ValueError(
-                    f"{file} is compressed, which torch.save never does: a small file could fill the memory; write it again."
-                )
     try:
+        if _is_compressed(file):
+            raise ValueError("it is compressed, which torch.save never does, and a small file could fill the memory")
         return torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:  # a hostile file can fail in any way
         reason = str(error).split("\n")[0]
         raise ValueError(
             f"{file} is not a file of plain tensors ({reason}); save the network's state_dict() alone, best as safetensors."
         ) from error
+
+
+def _is_compressed(file: Path) -> bool:
+    if not zipfile.is_zipfile(file):
+        return False
+    with zipfile.ZipFile(file) as archive:
+        return any(entry.compress_type != zipfile.ZIP_STORED for entry in archive.infolist())
 
 
 def _state_dicts(content: Any, path: str = "", depth: int = 0) -> Iterator[tuple[str, dict[str, Tensor]]]:

@@ -315,7 +315,16 @@ def compressed(file: Path) -> None:
             archive.writestr(name, data)
 
 
+def with_a_damaged_list(file: Path) -> None:
+    """The list of the archive's entries is one byte too long; its end is intact."""
+    torch.save({"a.weight": torch.zeros(10)}, file)
+    content = file.read_bytes()
+    at = content.index(b"PK\x01\x02") + 2
+    file.write_bytes(content[:at] + content[at - 1 :])
+
+
 HOSTILE = {
+    "a damaged archive": (lambda f, marker: with_a_damaged_list(f), "not a file of plain tensors"),
     "a pickle": (lambda f, marker: f.write_bytes(pickle.dumps(Malicious(marker))), "not a file of plain tensors"),
     "code beside tensors": (
         lambda f, marker: torch.save({"a.weight": torch.zeros(2), "b": Malicious(marker)}, f),

@@ -6,6 +6,7 @@ import html
 import re
 
 FORMULA = re.compile(r"\$\$(?P<block>.+?)\$\$|\$(?P<inline>[^$\n]+)\$", re.DOTALL)
+MATHML = re.compile(r'</?m[a-z]+(?: [a-z]+="[^"<>]*")* ?/?>')
 HOLD = "\ue000{}\ue001"
 """Stands for a formula while the text around it is read; of a private area, so in no text."""
 
@@ -43,4 +44,6 @@ def _formula(found: re.Match[str]) -> str:
 
     block, inline = found["block"], found["inline"]
     made = convert(block or inline, display="block" if block else "inline")
-    return made.replace(' xmlns="http://www.w3.org/1998/Math/MathML"', "")
+    made = made.replace(' xmlns="http://www.w3.org/1998/Math/MathML"', "")
+    # The converter does not escape words within a formula.
+    return f"<code>{html.escape(found[0])}</code>" if "<" in MATHML.sub("", made) else made
