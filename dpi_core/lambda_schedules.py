@@ -53,7 +53,10 @@ class LambdaSchedule(nn.Module):
 
     rounding: Rounding = "linear"
     n_groups: int | None = None
-    _kept: tuple[Any, list[Tensor], Tensor] | None = None
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._kept: tuple[Any, list[Tensor], Tensor] | None = None
 
     def table(self) -> Float[Tensor, k * g]:
         """λ at the knots, shape (k,) or (k, g)."""
