@@ -32,7 +32,7 @@ class Replay:
 
     def __init__(
         self,
-        step: Callable[[Any], tuple[Tensor, ...]],
+        step: Callable[[Any], tuple[Tensor, Tensor]],
         net: nn.Module,
         device: torch.device,
         layout: torch.memory_format = torch.contiguous_format,
@@ -42,10 +42,10 @@ class Replay:
         self.graph: torch.cuda.CUDAGraph | None = None
         self.room: Any = None
         self.lengths: tuple[int, ...] = ()
-        self.results: tuple[Tensor, ...] = ()
+        self.results: tuple[Tensor, Tensor] | None = None
 
-    def __call__(self, problem: Any) -> tuple[Tensor, ...]:
-        """The step's results, in tensors of their own."""
+    def __call__(self, problem: Any) -> tuple[Tensor, Tensor]:
+        """The step's two results, in tensors of their own."""
         lengths = tuple(torch.unique_consecutive(problem[-1], return_counts=True)[1].tolist())
         if self.room is None:
             self.room = type(problem)(*map(self._room, problem))
@@ -56,16 +56,16 @@ class Replay:
             return self._launch(lengths)
         if self.graph is None:
             self._record()
-        if self.graph is None:
+        if self.graph is None or self.results is None:
             return self._launch(lengths)
         self.graph.replay()
-        return tuple(result.clone() for result in self.results)
+        return self.results[0].clone(), self.results[1].clone()
 
     def _room(self, value: Tensor) -> Tensor:
         layout = self.layout if value.ndim == 4 else torch.contiguous_format
         return torch.empty_like(value, device=self.device, memory_format=layout)
 
-    def _launch(self, lengths: Sequence[int]) -> tuple[Tensor, ...]:
+    def _launch(self, lengths: Sequence[int]) -> tuple[Tensor, Tensor]:
         self.launched += 1
         aside, current = torch.cuda.Stream(self.device), torch.cuda.current_stream(self.device)
         aside.wait_stream(current)
