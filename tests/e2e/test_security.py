@@ -76,5 +76,6 @@ def test_a_page_loaded_anew_in_mid_computation_shows_what_was_asked_for(open_pag
     page = open_page("?inputs=Samples&seed=78")
     expect(page.get_by_role("progressbar")).to_be_visible()
     page.reload()
+    page.get_by_text("Python that reproduces this").first.click()
     expect(page.get_by_text("model.sample(16, seed=78)").first).to_be_attached()
     assert "inputs=Samples" in page.url and "seed=78" in page.url
