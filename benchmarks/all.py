@@ -1,4 +1,4 @@
-"""Measures everything anew and writes BENCHMARKS.md: `python -m benchmarks.all`, about 15 minutes on two quiet cores."""
+"""Measures everything anew and writes BENCHMARKS.md: `python -m benchmarks.all`."""
 
 import argparse
 import subprocess

@@ -22,6 +22,8 @@ from dpi_core.parallel import Team
 from dpi_core.training import TrainingConfig, noised, optimiser_of, step_taker, stratified_scalars
 
 SWEEP_BOUND_MS = 50.0
+LAUNCHING = "launching the kernels takes longer than they do."
+TWICE = "one pass makes every convolution twice, and so are its derivatives; passes for each would launch more kernels."
 CHECKPOINT = "fashion-flow-dpi"
 
 
@@ -49,6 +51,7 @@ def main() -> None:
     if device.startswith("cuda"):
         replaying(measured)
     sampling(measured)
+    measured.rows = [dataclasses.replace(row, reason=row.reason or LAUNCHING) for row in measured.rows]
     measured.write("gpu")
 
 
@@ -105,6 +108,7 @@ def replaying(measured: Bench) -> None:
             ours,
             trainer(Blind(plain), distinct, replays=True),
             bound=bound,
+            reason=TWICE,
         )
         measured.compare(
             f"replayed step / launched one, {scalars} in a batch of {training.BATCH}, {SMALL}",

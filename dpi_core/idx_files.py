@@ -106,9 +106,8 @@ def idx_labels(folder: Path) -> Labels:
     return Labels(train.long(), held_out.long())
 
 
-def is_fashion_mnist(folder: Path) -> bool:
-    """Whether the training images in a folder, packed or not, are Fashion-MNIST's."""
-    images = read_idx(idx_path(folder, "train-images-idx3-ubyte"), axes=3)
+def is_fashion_mnist(images: UInt8[Tensor, "n h w"]) -> bool:
+    """Whether these are Fashion-MNIST's training images."""
     return _sha256(images.numpy().tobytes()) == FASHION_MNIST_PIXELS_SHA256
 
 

@@ -130,7 +130,7 @@ def idx(folder: Path) -> ImageData:
             f"{folder} has training images of {tuple(train.shape[1:])} pixels and held-out images of "
             f"{tuple(held_out.shape[1:])}; put the files of one data set there."
         )
-    known = is_fashion_mnist(folder)
+    known = is_fashion_mnist(train)
     return ImageData(
         train=to_unit_range(rearrange(train, "n h w -> n 1 h w")),
         held_out=to_unit_range(rearrange(held_out, "m h w -> m 1 h w")),

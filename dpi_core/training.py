@@ -296,17 +296,6 @@ def step_taker(
     objective = team.wrap(Objective(denoiser))
     parameters = [p for group in optimiser.param_groups for p in group["params"]]
 
-    def take_part(part: Problem, share: float) -> Tensor:
-        with multiplying_in(config.precision, team.device):
-            loss = objective(*part) * share
-        loss.backward()
-        return loss.detach()
-
-    def finish(losses: list[Tensor]) -> tuple[Tensor, Tensor]:
-        norm = nn.utils.clip_grad_norm_(parameters, config.clip_norm)
-        optimiser.step()
-        return torch.stack(losses).sum(), norm
-
     def step(problem: Problem) -> tuple[Tensor, Tensor]:
         n = len(problem.s)
         own = problem.map(team.share)
@@ -316,17 +305,18 @@ def step_taker(
         for index, part in enumerate(parts):
             on_device = Problem(part.inputs.to(team.device), part.target.to(team.device), part.s)
             with nullcontext() if index == len(parts) - 1 else team.apart(objective):
-                losses.append(take_part(on_device, len(part.s) * team.size / n))
-        return finish(losses)
-
-    def whole(problem: Problem) -> tuple[Tensor, Tensor]:
-        optimiser.zero_grad(set_to_none=True)
-        return finish([take_part(problem, 1.0)])
+                with multiplying_in(config.precision, team.device):
+                    loss = objective(*on_device) * (len(part.s) * team.size / n)
+                loss.backward()
+            losses.append(loss.detach())
+        norm = nn.utils.clip_grad_norm_(parameters, config.clip_norm)
+        optimiser.step()
+        return torch.stack(losses).sum(), norm
 
     if replays and team.device.type == "cuda" and team.size == config.accumulate == 1:
-        # Convolutions in bfloat16 are faster in this layout; measured with a DRUNet on a GPU, 8.1 ms a step against 10.7.
+        # Convolutions in bfloat16 are faster in this layout.
         layout = torch.channels_last if config.precision == "bfloat16" else torch.contiguous_format
-        return Replay(whole, denoiser.net, team.device, layout)
+        return Replay(step, denoiser.net, team.device, layout)
     return step
 
 

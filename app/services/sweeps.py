@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from app.records import SweepResult
+from dpi_core.analysis.denoising import denoise_at, levels_at_once
 from dpi_core.model import Model
 
 
@@ -48,23 +49,18 @@ class Sweep:
 
 
 def advance(model: Model, sweeps: Sequence[Sweep]) -> None:
-    """One more level of each sweep, all in one pass.
+    """One more level of each sweep, or as many as a GPU computes at once, all in one pass.
 
     Args:
         model: of all of them.
         sweeps: none of them complete, samples of one shape.
     """
     denoiser = model.denoiser
-    levels = [sweep.grid[len(sweep.frames)] for sweep in sweeps]
-    sizes = [len(sweep.x0) for sweep in sweeps]
-    x0 = torch.cat([sweep.x0 for sweep in sweeps]).to(denoiser.device)
-    eps = torch.cat([sweep.eps for sweep in sweeps]).to(denoiser.device)
-    s: float | Tensor = levels[0]
-    if len(set(levels)) > 1:
-        s = torch.tensor(levels, dtype=torch.float64).repeat_interleave(torch.tensor(sizes))
-    with torch.no_grad():
-        x0_hat = denoiser(denoiser.process.add_noise(x0, eps, s), s).float().cpu()
-    for sweep, frame in zip(sweeps, x0_hat.split(sizes), strict=True):
+    count = levels_at_once(denoiser.device, sum(len(sweep.x0) for sweep in sweeps))
+    parts = [(sweep, s) for sweep in sweeps for s in sweep.grid[len(sweep.frames) :][:count]]
+    x0, eps = (torch.cat([getattr(sweep, name) for sweep, _ in parts]) for name in ("x0", "eps"))
+    x0_hat = denoise_at(denoiser, x0, eps, [s for sweep, s in parts for _ in sweep.x0])
+    for (sweep, _), frame in zip(parts, x0_hat.split([len(sweep.x0) for sweep, _ in parts]), strict=True):
         sweep.frames.append(frame)
 
 

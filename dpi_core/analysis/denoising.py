@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -57,15 +57,35 @@ def sweep(
         s_grid: scalars in [0, 1].
     """
     x0, eps = x0.to(denoiser.device), eps.to(denoiser.device)
-    at_once = max(1, PAIRS_AT_ONCE.get(x0.device.type, 0) // len(x0))
+    at_once = levels_at_once(denoiser.device, len(x0))
     for first in range(0, len(s_grid), at_once):
         levels = s_grid[first : first + at_once]
-        s = levels[0] if len(levels) == 1 else torch.tensor(levels, dtype=torch.float64).repeat_interleave(len(x0))
         clean, noise = (each.repeat(len(levels), *[1] * (x0.ndim - 1)) for each in (x0, eps))
-        with torch.no_grad():
-            x0_hat = denoiser(denoiser.process.add_noise(clean, noise, s), s).float().cpu()
+        x0_hat = denoise_at(denoiser, clean, noise, [s for s in levels for _ in x0])
         for level, part in zip(levels, x0_hat.split(len(x0)), strict=True):
             yield SweepFrame(level, part)
+
+
+def levels_at_once(device: torch.device, samples: int) -> int:
+    """How many noise levels of so many samples go through a network on the device in one pass."""
+    return max(1, PAIRS_AT_ONCE.get(device.type, 0) // samples)
+
+
+@torch.no_grad()
+def denoise_at(
+    denoiser: Denoiser, x0: Float[Tensor, "b ..."], eps: Float[Tensor, "b ..."], s: Sequence[float]
+) -> Float[Tensor, "b ..."]:
+    """x̂0 of samples that are noised to a level each, in one pass; float32, on the CPU.
+
+    Args:
+        denoiser: runs where it lives.
+        x0: clean samples, (b, ...).
+        eps: their noise, same shape.
+        s: the level of each, in [0, 1].
+    """
+    levels = s[0] if len(set(s)) == 1 else torch.tensor(s, dtype=torch.float64)
+    x_s = denoiser.process.add_noise(x0.to(denoiser.device), eps.to(denoiser.device), levels)
+    return denoiser(x_s, levels).float().cpu()
 
 
 def decoupled(

@@ -18,6 +18,7 @@ from app.services import compute, stored
 from app.services.jobs import Job
 from app.services.joining import SMALL, TOGETHER, joined
 from app.services.worker import Turns
+from dpi_core.analysis import denoising
 from dpi_core.data import load_data
 from dpi_core.seeds import seeded_generator
 
@@ -178,6 +179,15 @@ def test_where_memory_is_short_each_is_computed_alone(engine, monkeypatch):
         assert job.wait(PATIENCE) and job.status == "done" and job.note == ""
         np.testing.assert_allclose(job.result.x0_hat, reference(job.request), rtol=1e-4, atol=1e-6)
     assert [size for size in rows if size != 64][-4:] == [6, 2, 2, 2]
+
+
+def test_several_levels_in_a_pass_give_the_same_frames(engine, passes, monkeypatch):
+    monkeypatch.setattr(denoising, "PAIRS_AT_ONCE", {"cpu": 5})  # two levels of two samples
+    request = sweep(DIGITS, 0.1, 0.4, 0.7, 0.8, 0.9)
+    job = engine.submit("session", request)
+    assert job.wait(PATIENCE) and passes == [1, 1, 1]
+    monkeypatch.undo()
+    np.testing.assert_allclose(job.result.x0_hat, reference(request), rtol=1e-4, atol=1e-5)
 
 
 # Who goes with whom ----------------------------------------------------------------------------------------------

@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 from dpi_core import DPI, Denoiser, FixedSchedule, FlowMatching, SoftmaxSchedule
+from dpi_core.analysis import denoising
 from dpi_core.analysis.denoising import decoupled
 from dpi_core.analysis.landscape import (
     curve_errors,
@@ -69,6 +70,16 @@ def test_the_plane_is_what_the_network_gives(samples, generator):
     errors = np.stack([cell.mse for cell in cells]).reshape(len(LAM), len(S), -1)
     for row, found in zip(rows, errors, strict=True):
         np.testing.assert_allclose(found, (row.x0_hat - samples[0]).square().mean(2).numpy(), rtol=2e-4, atol=1e-7)
+
+
+def test_many_levels_in_one_pass_are_the_levels_one_by_one(samples, generator, monkeypatch):
+    subject = separated(generator, SoftmaxSchedule(9))
+    alone = list(denoising.sweep(subject, *samples, S))
+    monkeypatch.setattr(denoising, "PAIRS_AT_ONCE", {"cpu": 100})  # two levels of forty samples
+    together = list(denoising.sweep(subject, *samples, S))
+    assert [frame.s for frame in together] == S
+    for one, other in zip(together, alone, strict=True):
+        torch.testing.assert_close(one.x0_hat, other.x0_hat, rtol=1e-4, atol=1e-5)
 
 
 def test_bfloat16_moves_the_plane_by_hundredths_of_a_db_and_stays_inside_the_calls(samples, generator):

@@ -222,3 +222,16 @@ def test_saturation_is_given_for_each_group():
     assert straight.width == pytest.approx(0.9, abs=0.01)
     # λ rises like exp(60 s): all but a tenth of it within ln(10) / 60 of the end.
     assert steep.width == pytest.approx(math.log(10) * 99 / 100 / 60, rel=0.1) and steep.high == 1.0
+
+
+@pytest.mark.parametrize("n_groups", [None, 3])
+def test_a_lookup_is_the_curve_and_follows_its_changes(n_groups, generator):
+    schedule = SoftmaxSchedule(9, n_groups=n_groups, init_std=1.0, generator=generator)
+    s = torch.tensor([0.0, 0.13, 0.5, 1.0], dtype=torch.float64)
+    for _ in range(2):
+        assert_close(schedule.lookup(s), schedule(s).detach(), rtol=0, atol=0)
+        with torch.no_grad():
+            schedule.phi[2] += 1.0
+    schedule.phi = torch.nn.Parameter(torch.randn(schedule.phi.shape, generator=generator))
+    assert_close(schedule.lookup(s), schedule(s).detach(), rtol=0, atol=0)
+    assert not schedule.lookup(s).requires_grad

@@ -257,3 +257,17 @@ def test_a_parameter_per_sample_tells_its_form_and_nothing_else():
     parameter = PerSample(torch.zeros(3, 2), torch.ones(3, 2), torch.rand(4), Pass(4))
     assert parameter.shape == (3, 2) and parameter.dtype == torch.float32
     assert not hasattr(parameter, "no_such_name")
+
+
+@pytest.mark.parametrize("pays", [True, False], ids=["one pass", "one each"])
+def test_scalars_that_are_said_to_stand_together_are_answered_the_same(pays, monkeypatch):
+    always(monkeypatch, pays)
+    net, x = apart(unet()[0]), unet()[1]
+    s = torch.tensor([0.2, 0.2, 0.7, 0.7, 0.7, 0.9], dtype=torch.float64)
+    expected = net(x, s)
+    with net.in_stretches((2, 3, 1)):
+        assert_close(net(x, s), expected, **closely)
+        if not pays:
+            with pytest.raises(ValueError, match="stretches of 6 samples in all do not make a batch of 5"):
+                net(x[:5], s[:5])
+    assert_close(net(x, s.flip(0)), torch.stack([net(x[i : i + 1], s[5 - i].item())[0] for i in range(6)]), **closely)

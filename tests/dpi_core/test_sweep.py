@@ -78,6 +78,16 @@ def test_the_smoke_sweep_runs_every_method_and_goes_on_without_training_again(tm
     assert after["against"] == before["against"]
 
 
+def test_processes_share_a_sweep_by_naming_their_runs(tmp_path, capsys):
+    runs = ["--smoke", "--runs", str(tmp_path)]
+    main(["sweep", *runs, "--only", "none-0", "dpi-1"])
+    assert {file.parent.name for file in tmp_path.glob("smoke/*/scores.safetensors")} == {"none-0", "dpi-1"}
+    assert not (tmp_path / "smoke" / "metrics.json").exists()
+    with pytest.raises(SystemExit):
+        main(["sweep", *runs, "--only", "dpi-7"])
+    assert "has no run dpi-7; name one as METHOD-SEED" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("name", sorted(file.stem for file in SWEEPS.glob("*.json")))
 def test_every_sweep_that_ships_can_be_built(name):
     config = load_sweep(name)
