@@ -540,7 +540,7 @@ def test_an_upload_is_shown_and_left_out_of_the_link(denoise):
     shown = page.picture("clean")
     upload(page, x=b"this is text")
     expect(page.error).to_have_text(
-        "x.png: This file is not an image that can be read; upload a PNG, JPEG, WebP, GIF or TIFF."
+        "x.png: The file is not an image that can be read; choose a PNG, JPEG, WebP, GIF or TIFF, or leave it out."
     )
     page.wait_for_python()
     assert page.picture("clean") == shown
@@ -548,7 +548,7 @@ def test_an_upload_is_shown_and_left_out_of_the_link(denoise):
     upload(page, a=png(left_black), b=png(left_black[:, ::-1]), x=b"this is text")
     page.wait_for_other_picture("clean", than=shown)
     expect(page.page.get_by_text("On your 2 images.")).to_be_visible()
-    expect(page.error).to_contain_text("x.png: This file is not an image")
+    expect(page.error).to_contain_text("x.png: The file is not an image")
     expect(page.link()).to_contain_text("Your images are private and not part of the link.")
 
 
