@@ -58,6 +58,22 @@ def browser(playwright: Playwright) -> Iterator[Browser]:
     browser.close()
 
 
+@pytest.fixture
+def launch(playwright: Playwright) -> Iterator[Callable[[Path], Page]]:
+    """Starts a browser that shares nothing with others: a program of its own, with the profile that it is given."""
+    contexts = []
+
+    def launch(profile: Path) -> Page:
+        context = playwright.chromium.launch_persistent_context(profile, executable_path=CHROMIUM, args=ARGUMENTS)
+        context.set_default_timeout(PATIENCE)
+        contexts.append(context)
+        return context.pages[0]
+
+    yield launch
+    for context in contexts:
+        context.close()
+
+
 @pytest.fixture(scope="session")
 def server(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     with socket.socket() as found:
