@@ -1,4 +1,4 @@
-"""Measures everything anew and writes BENCHMARKS.md: `python -m benchmarks.all`, about 11 minutes on two quiet cores."""
+"""Measures everything anew and writes BENCHMARKS.md: `python -m benchmarks.all`, about 15 minutes on two quiet cores."""
 
 import argparse
 import subprocess
@@ -12,6 +12,8 @@ PARTS = {
     "training": [],
     "sweep": [],
     "memory": [],
+    "joining": ["--runs", "3"],
+    "waiting": [],
     "start_up": ["--runs", "3"],
     "gpu": [],
     "load": ["--seconds", "300"],

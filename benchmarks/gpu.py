@@ -4,14 +4,22 @@ Forward and step ratios, θ(s) against bandwidth, a sweep, and samples a second;
 """
 
 import argparse
+import dataclasses
+from collections.abc import Callable
 
 import torch
+from torch import nn
 
 import dpi_core
 from benchmarks import forward, training
 from benchmarks.measure import CLOCKS, ROOT, Bench, Row, device_name, timed
-from benchmarks.networks import LARGE, SMALL, dpi
+from benchmarks.networks import LARGE, SMALL, dpi, inputs
 from dpi_core.analysis.denoising import sweep
+from dpi_core.conditioning import Blind
+from dpi_core.denoiser import Denoiser
+from dpi_core.noise_processes import FlowMatching
+from dpi_core.parallel import Team
+from dpi_core.training import TrainingConfig, noised, optimiser_of, step_taker, stratified_scalars
 
 SWEEP_BOUND_MS = 50.0
 CHECKPOINT = "fashion-flow-dpi"
@@ -38,6 +46,8 @@ def main() -> None:
         sweeping(measured)
         precision(measured)
     training.steps(measured, SMALL)
+    if device.startswith("cuda"):
+        replaying(measured)
     sampling(measured)
     measured.write("gpu")
 
@@ -82,6 +92,37 @@ def precision(measured: Bench) -> None:
         errors = [(estimate - clean).square().mean() for estimate in (model.denoise(x_s, s), rough)]
         found.append(10 * float((errors[1] / errors[0]).log10()))
     measured.add(Row(f"PSNR lost by bfloat16, {CHECKPOINT}", found, "dB", 0.01))
+
+
+def replaying(measured: Bench) -> None:
+    """Steps of training as `train` takes them, recorded once: beside launched ones, and DPI's beside the backbone's."""
+    net = dpi(SMALL, measured.device)
+    plain = net.materialize(0.5)
+    for distinct, bound in training.BOUNDS.items():
+        ours, scalars = trainer(net, distinct, replays=True), f"{distinct} scalar{'s' * (distinct > 1)}"
+        measured.compare(
+            f"replayed step / backbone's replayed, {scalars} in a batch of {training.BATCH}, {SMALL}",
+            ours,
+            trainer(Blind(plain), distinct, replays=True),
+            bound=bound,
+        )
+        measured.compare(
+            f"replayed step / launched one, {scalars} in a batch of {training.BATCH}, {SMALL}",
+            ours,
+            trainer(net, distinct, replays=False),
+        )
+
+
+def trainer(net: nn.Module, distinct: int, replays: bool) -> Callable[[], object]:
+    """Takes one step after another on the same problem, in bfloat16."""
+    x0 = inputs(SMALL, training.BATCH)
+    denoiser = Denoiser(net, FlowMatching()).train()
+    config = TrainingConfig(steps=1, batch_size=len(x0), scalars_per_batch=distinct, precision="bfloat16")
+    s = stratified_scalars(len(x0), distinct, torch.Generator().manual_seed(0))
+    problem = noised(denoiser, x0, torch.randn_like(x0), s)
+    optimiser = optimiser_of(denoiser, dataclasses.replace(config, learning_rate=1e-6, phi_learning_rate=1e-6))
+    step = step_taker(denoiser, config, optimiser, Team(denoiser.device), replays)
+    return lambda: step(problem)
 
 
 def sampling(measured: Bench) -> None:

@@ -21,6 +21,7 @@ import numpy as np
 
 from app.records import Inputs, ModelKey, SweepRequest
 from app.services import stored
+from app.services.computer import sleep_while_waiting
 from app.services.inference import Engine
 from benchmarks.measure import Row, write
 
@@ -75,6 +76,7 @@ def main() -> None:
 
 def reference_answers() -> References:
     """x̂0 of every model, seed and level, (n, ...) with channels last, computed one after another in this thread."""
+    sleep_while_waiting()
     import torch
 
     import dpi_core

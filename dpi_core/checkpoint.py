@@ -42,8 +42,17 @@ WEIGHTS, CONFIG, METRICS, ANALYSIS, CARD = (
 DTYPES = {torch.float32: "F32", torch.float64: "F64", torch.float16: "F16", torch.bfloat16: "BF16", torch.int64: "I64"}
 
 
-def save(model: Model, path: str | Path) -> Path:
+HALVES = {"F32": "F16"}
+"""Type that a network computes in -> the shorter one that its weights may be stored in."""
+
+
+def save(model: Model, path: str | Path, half: bool = False) -> Path:
     """Writes weights, config and metrics into the folder `path`: all of them, or, where that fails, none.
+
+    Args:
+        model: what is saved.
+        path: the folder.
+        half: whether float32 weights are stored in 16 bits; `halving` says what that costs. λ's logits stay whole.
 
     Returns:
         The folder.
@@ -54,11 +63,20 @@ def save(model: Model, path: str | Path) -> Path:
     folder = Path(path)
     folder.mkdir(parents=True, exist_ok=True)
     metrics = {folder / METRICS: _json_writer(model.metrics)} if model.metrics else {}
-    weights = _tensor_writer(model.net.state_dict(), {})
+    state = model.net.state_dict()
+    weights = _tensor_writer(shortened(state) if half else state, {})
     _write_atomically(
         {folder / WEIGHTS: weights, folder / CONFIG: _json_writer(recipe_to_dict(model.recipe)), **metrics}
     )
     return folder
+
+
+def shortened(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """A network's state with its float32 weights in 16 bits; those of the schedule as they are."""
+    return {
+        name: value.half() if value.dtype == torch.float32 and not name.startswith("schedule.") else value
+        for name, value in state.items()
+    }
 
 
 def load(
@@ -186,7 +204,7 @@ def _check_tensors(
             raise ValueError(f"{file} {kind} {sorted(gap)[0][:80]!r} ({len(gap)} such); it belongs to another config.")
     for name, tensor in expected.items():
         wanted = (DTYPES[tensor.dtype], tuple(tensor.shape))
-        if found[name] != wanted:
+        if found[name] not in (wanted, (HALVES.get(wanted[0]), wanted[1])):
             raise ValueError(
                 f"{file}: {name} is {found[name]}, but the config needs {wanted}; it belongs to another config."
             )

@@ -1,6 +1,6 @@
 """A small convolutional classifier that judges samples: are they recognised, and are all classes there?"""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -86,10 +86,11 @@ def train_classifier(
     batch_size: int = 128,
     learning_rate: float = 4e-3,
     seed: int = 0,
+    device: str | torch.device = "cpu",
 ) -> Classifier:
     """Trains on images, mirrored at random, with AdamW and one learning-rate cycle.
 
-    It computes in bfloat16 on a CPU that has it, which is several times faster. Five epochs on Fashion-MNIST give
+    It computes in bfloat16 on a device that has it, which is several times faster. Five epochs on Fashion-MNIST give
     92.7 % test accuracy in four minutes on one such core.
 
     Args:
@@ -100,6 +101,7 @@ def train_classifier(
         batch_size: images per step.
         learning_rate: the cycle's highest.
         seed: of the weights, the order and the mirroring.
+        device: where it is trained.
 
     Returns:
         The classifier in evaluation mode, on the CPU, in float32.
@@ -109,16 +111,17 @@ def train_classifier(
     """
     config = config or ClassifierConfig()
     _check_training_set(images, labels, config.n_classes, batch_size)
-    classifier = _initialised(config, seed)
+    classifier = _initialised(config, seed).to(device)
     optimiser = torch.optim.AdamW(classifier.parameters(), lr=learning_rate, weight_decay=0.02)
     steps = epochs * (len(images) // batch_size)
     cycle = torch.optim.lr_scheduler.OneCycleLR(optimiser, learning_rate, total_steps=steps)
     generator = seeded_generator(seed)
     for _ in range(epochs):
         for chosen in _shuffled_batches(len(images), batch_size, generator):
-            _step(classifier, optimiser, _mirrored(images[chosen], generator), labels[chosen])
+            mirrored = _mirrored(images[chosen], generator)
+            _step(classifier, optimiser, mirrored.to(device), labels[chosen].to(device))
             cycle.step()
-    return classifier.eval()
+    return classifier.eval().cpu()
 
 
 def save_classifier(classifier: Classifier, file: Path) -> None:
@@ -136,14 +139,14 @@ def load_classifier(file: Path, config: ClassifierConfig | None = None) -> Class
 
 @torch.no_grad()
 def class_probabilities(classifier: nn.Module, samples: Float[Tensor, "n c h w"]) -> Float[Tensor, "n n_classes"]:
-    """Returns the probability of every class for every sample, float32, computed 1000 samples at a time."""
-    return torch.cat([classifier(part).float().softmax(dim=1) for part in samples.split(1000)])
+    """Returns the probability of every class for every sample, float32 on the CPU, computed 1000 samples at a time."""
+    return _in_parts(classifier, classifier, samples).softmax(dim=1)
 
 
 @torch.no_grad()
 def features(classifier: Classifier, samples: Float[Tensor, "n c h w"]) -> Float[Tensor, "n features"]:
-    """Returns the pooled features of every sample, float32, computed 1000 samples at a time."""
-    return torch.cat([classifier.pooled(part).float() for part in samples.split(1000)])
+    """Returns the pooled features of every sample, float32 on the CPU, computed 1000 samples at a time."""
+    return _in_parts(classifier, classifier.pooled, samples)
 
 
 def accuracy(classifier: nn.Module, images: Float[Tensor, "n c h w"], labels: Int64[Tensor, " n"]) -> float:
@@ -176,6 +179,11 @@ def recognition(classifier: nn.Module, samples: Float[Tensor, "n c h w"], thresh
         per_class_counts=tuple(counts.tolist()),
         mean_confidence=confidence.double().mean().item(),
     )
+
+
+def _in_parts(classifier: nn.Module, function: Callable[[Tensor], Tensor], samples: Tensor) -> Tensor:
+    device = next((parameter.device for parameter in classifier.parameters()), samples.device)
+    return torch.cat([function(part.to(device)).float().cpu() for part in samples.split(1000)])
 
 
 def _initialised(config: ClassifierConfig, seed: int) -> Classifier:

@@ -1,4 +1,4 @@
-"""`python -m dpi_core`: train, sweep, evaluate, report, analyse, sample, import, export, info."""
+"""`python -m dpi_core`: train, sweep, evaluate, report, analyse, halve, sample, import, export, info."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ from dpi_core.card import model_card
 from dpi_core.classifier import load_classifier
 from dpi_core.data import Data, download_fashion_mnist, load_data
 from dpi_core.exchange import add_commands
+from dpi_core.halving import MAX_LOSS_DB, cost_of_halving
 from dpi_core.interpolation import DPI
 from dpi_core.model import Model
 from dpi_core.own_images import denoise_folder, psnr_by_sigma
@@ -108,8 +109,11 @@ def run_sweep(options: argparse.Namespace) -> None:
         raise ValueError("give the config of a sweep, or --smoke for the smallest one that comes with the package.")
     config = load_sweep("smoke" if options.smoke else options.config)
     _, _, recipe = config.runs()[0]
-    judge = None if options.judge is None else load_classifier(options.judge)
-    result = sweep(config, _data(recipe, options), options.runs / config.name, options.device, judge)
+    judge = None if options.judge is None else load_classifier(options.judge).to(options.device)
+    folder = options.runs / config.name
+    result = sweep(config, _data(recipe, options), folder, options.device, judge, only=options.only)
+    if result is None:
+        return
     if not options.smoke:
         (options.results / config.name).mkdir(parents=True, exist_ok=True)
         checkpoint.write_json(options.results / config.name / checkpoint.METRICS, result)
@@ -148,6 +152,18 @@ def _stored_analysis(file: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         return {}, {}
     with safe_open(file, framework="pt") as stored:
         return {name: stored.get_tensor(name) for name in stored.keys()}, json.loads(stored.metadata()["about"])
+
+
+def run_halve(options: argparse.Namespace) -> None:
+    """Stores a checkpoint's weights in 16 bits, unless its held-out PSNR changes by 0.01 dB or more."""
+    folder = _folder(options.checkpoint)
+    model = checkpoint.load(folder, options.device)
+    found = cost_of_halving(model, _data(model.recipe, options).held_out_batch(options.n, 0))
+    said = f"{found.whole:.4f} dB whole, {found.half:.4f} dB in 16 bits"
+    if not found.harmless:
+        raise ValueError(f"{folder} keeps its weights: {said}, a change of {MAX_LOSS_DB} dB or more.")
+    checkpoint.save(model, folder, half=True)
+    print(f"{folder}: {said}")
 
 
 def run_sample(options: argparse.Namespace) -> None:
@@ -196,10 +212,11 @@ def _parser() -> argparse.ArgumentParser:
     training.add_argument("--note", default="", help="a remark for the model card")
     training.set_defaults(run=run_train)
 
-    for name, run in (("evaluate", run_evaluate), ("analyse", run_analyse)):
+    for name, run in (("evaluate", run_evaluate), ("analyse", run_analyse), ("halve", run_halve)):
         command = commands.add_parser(name, parents=[device, data], help=(run.__doc__ or "").rstrip("."))
         command.add_argument("checkpoint", help="a folder, or a name in checkpoints/")
         command.set_defaults(run=run)
+    commands.choices["halve"].add_argument("--n", type=int, default=60, help="held-out samples it is judged on")
     own = commands.choices["evaluate"]
     own.add_argument("--images", type=Path, help="denoise the images below this folder instead of the held-out data")
     own.add_argument("--sigma", type=float, nargs="+", default=[15.0, 25.0, 50.0], help="noise on 0..255")
@@ -218,6 +235,13 @@ def _parser() -> argparse.ArgumentParser:
     sweeping.add_argument("config", nargs="?", help="a sweep's name, or a JSON file")
     sweeping.add_argument("--smoke", action="store_true", help="the smallest sweep, to see that everything works")
     sweeping.add_argument("--judge", type=Path, help="a classifier's file, to judge image samples in its features")
+    sweeping.add_argument(
+        "--only",
+        metavar="METHOD-SEED",
+        nargs="+",
+        default=(),
+        help="train these runs alone and sum nothing up: for several processes that share a sweep",
+    )
     sweeping.add_argument("--runs", type=Path, default=RUNS / "sweeps", help="where the runs lie")
     sweeping.add_argument("--results", type=Path, default=RESULTS, help="where the scores are kept")
     sweeping.set_defaults(run=run_sweep)

@@ -82,12 +82,15 @@ class Denoiser(nn.Module):
 
     def network_output(self, x_s: Float[Tensor, "b ..."], s: Scalar, s_theta: Scalar | None = None) -> Tensor:
         """F(c_in·x_s, s) in the dtype of `x_s`: what the process calls its prediction."""
-        scaled = per_sample(self.process.preconditioning(s).c_in, x_s) * x_s
-        scaled, s_net = scaled.to(self.dtype), self.physical(s if s_theta is None else s_theta)
+        scaled, s_net = self.network_input(x_s, s).to(self.dtype), self.physical(s if s_theta is None else s_theta)
         parts = self._count_parts(scaled, s_net)
         if parts == 1:
             return self.net(scaled, s_net).to(x_s.dtype)
         return torch.cat([self.net(part, s_net) for part in scaled.chunk(parts)]).to(x_s.dtype)
+
+    def network_input(self, x_s: Float[Tensor, "b ..."], s: Scalar) -> Tensor:
+        """c_in·x_s, in the dtype of `x_s`."""
+        return per_sample(self.process.preconditioning(s).c_in, x_s) * x_s
 
     def predict(self, x_s: Float[Tensor, "b ..."], s: Scalar, s_theta: Scalar | None = None) -> Prediction:
         """x̂0, ε, score and velocity from one network call; None for those undefined at this s."""

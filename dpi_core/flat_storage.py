@@ -71,19 +71,21 @@ class Blend(torch.autograd.Function):
         ctx.set_materialize_grads(False)
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor, Tensor, Tensor | None, None, None]:
-        """One pass over the gradients of the blends."""
+    def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, Tensor | None, Tensor | None, None, None]:
+        """One pass over the gradients of the blends; those that nobody asks for are left out."""
         theta0, theta1, lam = ctx.saved_tensors
-        grad0, grad1 = torch.zeros_like(theta0), torch.zeros_like(theta1)
+        learns = any(ctx.needs_input_grad[:2])
+        grad0, grad1 = (torch.zeros_like(theta) if learns else None for theta in (theta0, theta1))
         grad_lam = torch.zeros_like(lam)
         apart = theta1 - theta0 if ctx.needs_input_grad[2] else None
         for i, grad in enumerate(grads):
             if grad is None:
                 continue
-            stretches = zip(*(_stretches(flat, ctx.sizes) for flat in (grad, grad0, grad1)), strict=True)
-            for j, (piece, piece0, piece1) in enumerate(stretches):
-                piece0.addcmul_(piece, 1 - lam[i, j])
-                piece1.addcmul_(piece, lam[i, j])
+            if grad0 is not None and grad1 is not None:
+                stretches = zip(*(_stretches(flat, ctx.sizes) for flat in (grad, grad0, grad1)), strict=True)
+                for j, (piece, piece0, piece1) in enumerate(stretches):
+                    piece0.addcmul_(piece, 1 - lam[i, j])
+                    piece1.addcmul_(piece, lam[i, j])
             if apart is not None:
                 dots = [torch.dot(a, b) for a, b in zip(grad.split(ctx.sizes), apart.split(ctx.sizes), strict=True)]
                 grad_lam[i] = torch.stack(dots)
@@ -112,10 +114,15 @@ def blend(
     theta0: Tensor, theta1: Tensor, lam: Float[Tensor, "n g"], sizes: list[int], rooms: list[Tensor]
 ) -> tuple[Tensor, ...]:
     """`Blend`, without the graph's machinery where no derivative of any kind is recorded."""
-    recorded = torch.is_grad_enabled() or forward_ad._current_level >= 0
-    if recorded or torch._C._are_functorch_transforms_active():
+    if derivatives_recorded():
         return Blend.apply(theta0, theta1, lam, sizes, rooms)
     return Blend.forward(theta0, theta1, lam, sizes, rooms)
+
+
+def derivatives_recorded() -> bool:
+    """Whether a derivative of any kind may be asked for: backward, forward, or by functorch."""
+    recorded = torch.is_grad_enabled() or forward_ad._current_level >= 0
+    return recorded or bool(torch._C._are_functorch_transforms_active())
 
 
 def is_unshared(flat: Tensor) -> bool:

@@ -32,6 +32,8 @@ FASHION_MNIST_SHA256 = {
     "train-images-idx3-ubyte.gz": "3aede38d61863908ad78613f6a32ed271626dd12800ba2636569512369268a84",
     "train-labels-idx1-ubyte.gz": "a04f17134ac03560a47e3764e11b92fc97de4d1bfaf8ba1a3aa29af54cc90845",
 }
+FASHION_MNIST_PIXELS_SHA256 = "2e487a6c89124f78f2d7521542223cafe96f7123c3ca13d447772ac6ecbb3012"
+"""Of the training images' values, in their order."""
 
 _UNSIGNED_BYTE = 8
 BYTES_IN_MEMORY = {1: 8, 3: 4}
@@ -105,9 +107,9 @@ def idx_labels(folder: Path) -> Labels:
 
 
 def is_fashion_mnist(folder: Path) -> bool:
-    """Whether the training images in a folder are Fashion-MNIST's published file."""
-    path = idx_path(folder, "train-images-idx3-ubyte")
-    return _sha256(path.read_bytes()) == FASHION_MNIST_SHA256.get(path.name)
+    """Whether the training images in a folder, packed or not, are Fashion-MNIST's."""
+    images = read_idx(idx_path(folder, "train-images-idx3-ubyte"), axes=3)
+    return _sha256(images.numpy().tobytes()) == FASHION_MNIST_PIXELS_SHA256
 
 
 def download_fashion_mnist(folder: Path) -> None:

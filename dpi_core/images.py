@@ -167,9 +167,26 @@ def image_folder(
         train=images[order[n_held_out:]],
         held_out=images[order[:n_held_out]],
         name=folder.name,
-        licence="not stated in image files",
-        source="images of the user",
+        **licence_and_source(folder),
     )
+
+
+KNOWN_FOLDERS = {
+    "BSDS500": {
+        "licence": "non-commercial research and education",
+        "source": "https://www2.eecs.berkeley.edu/Research/Projects/CS/vision/grouping/resources.html (Arbeláez et al. 2011)",
+    },
+    "crawl_tiles": {
+        "licence": "CC0 1.0",
+        "source": "https://github.com/crawl/tiles, monsters and items of releases/Nov-2015 (Dungeon Crawl Stone Soup)",
+    },
+}
+"""Folder's name -> licence and source of the images in it."""
+
+
+def licence_and_source(folder: Path) -> dict[str, str]:
+    """What is known of the images in a folder by its name."""
+    return KNOWN_FOLDERS.get(folder.name, {"licence": "not stated in image files", "source": "images of the user"})
 
 
 def image_paths(folder: Path) -> list[Path]:

@@ -23,6 +23,7 @@ from dpi_core.flat_storage import (
     as_real,
     assign_groups,
     blend,
+    derivatives_recorded,
     is_unshared,
     parameters_in_scope,
     segment_of,
@@ -31,7 +32,18 @@ from dpi_core.flat_storage import (
 )
 from dpi_core.lambda_schedules import LambdaSchedule, ScalarRange, SoftmaxSchedule
 from dpi_core.linearity import Pass, PerSample, Plan, Unsupported
-from dpi_core.sample_batches import batch_size, evaluating, has_hooks, merge, sample_axis, signature
+from dpi_core.sample_batches import (
+    Groups,
+    batch_size,
+    by_value,
+    evaluating,
+    has_hooks,
+    in_stretches,
+    merge,
+    sample_axis,
+    signature,
+    take,
+)
 from dpi_core.types import Scalar, as_scalar
 
 
@@ -93,6 +105,7 @@ class DPI(nn.Module):
         self.backbone = backbone
         self._install(None)
         self._cached: Materialized | None = None
+        self._stretches: tuple[int, ...] | None = None
         self._batch_axes: dict[str, list[int | None]] = {}
         self._plans: dict[Any, Plan] = {}
         self._warned_batch_statistics = False
@@ -153,6 +166,19 @@ class DPI(nn.Module):
         finally:
             self.schedule = learned
 
+    @contextmanager
+    def in_stretches(self, lengths: Sequence[int]) -> Iterator[None]:
+        """States that equal scalars stand together, so that a vector s on a device is not read back to find them.
+
+        Args:
+            lengths: of the stretches of samples with one scalar each, in every call inside the `with` block.
+        """
+        before, self._stretches = self._stretches, tuple(lengths)
+        try:
+            yield
+        finally:
+            self._stretches = before
+
     @torch.no_grad()
     def separate(self, noise: float, generator: torch.Generator) -> None:
         """Moves θ0 and θ1 apart by independent Gaussian noise.
@@ -191,16 +217,18 @@ class DPI(nn.Module):
         unit = self._unit(s, batch)
         if unit.ndim == 0:
             return self._run(unit, x, args, kwargs)
-        if unit.requires_grad:  # every sample asks for a derivative of its own
-            values, which = unit, torch.arange(len(unit), device=unit.device)
-        else:
-            values, which = torch.unique(unit, return_inverse=True)
-        if len(values) <= 1:
-            return self._run(values[0] if len(values) else values.new_zeros(()), x, args, kwargs)
-        if self._one_pass_pays(len(values), len(unit), (x, args, kwargs)):
+        groups = self._groups(unit)
+        if len(groups.values) <= 1:
+            return self._run(groups.values[0] if len(unit) else unit.new_zeros(()), x, args, kwargs)
+        if self._one_pass_pays(len(groups.values), len(unit), (x, args, kwargs)):
             with suppress(Unsupported):  # a branch that its trial did not take
                 return self._run_per_sample(unit, (x, args, kwargs), Pass(len(unit)))
-        return self._run_groups(values, which, x, args, kwargs)
+        return self._run_groups(groups, x, args, kwargs)
+
+    def _groups(self, unit: Float[Tensor, " b"]) -> Groups:
+        if unit.requires_grad:  # every sample asks for a derivative of its own
+            return in_stretches(unit, [1] * len(unit))
+        return by_value(unit) if self._stretches is None else in_stretches(unit, self._stretches)
 
     def _run(self, s: Tensor, x: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         with self._installed(next(self._parameter_sets(s.reshape(1)))):
@@ -209,8 +237,7 @@ class DPI(nn.Module):
     def _run_per_sample(self, values: Float[Tensor, " b"], inputs: tuple[Any, ...], run: Pass) -> Any:
         """One pass in which every operator meets both sets, see `linearity`."""
         x, args, kwargs = inputs
-        lam = self.schedule(values).to(device=self.flat0.device, dtype=self.flat0.dtype)
-        columns = lam.reshape(len(values), -1).expand(-1, len(self.group_names)).unbind(1)
+        columns = self._lambdas(values).expand(-1, len(self.group_names)).unbind(1)
         sets = zip(self._segments, self._split(self.flat0), self._split(self.flat1), strict=True)
         with self._installed([PerSample(start, end, columns[part.group], run) for part, start, end in sets]):
             return self.backbone(x, *args, **kwargs)
@@ -222,7 +249,8 @@ class DPI(nn.Module):
         key = signature(inputs, batch)
         if key not in self._plans:
             self._plans[key] = self._plan(batch, inputs)
-        return self._plans[key].pays(scalars, batch, self.flat0.numel(), self._learns(torch.empty(0)))
+        trains = self._learns(torch.empty(0))
+        return self._plans[key].pays(scalars, batch, self.flat0.numel(), trains, self.flat0.device.type)
 
     def _plan(self, batch: int, inputs: tuple[Any, ...]) -> Plan:
         """Tries one pass on two and on three samples: where those count is the only axis that grows."""
@@ -236,7 +264,7 @@ class DPI(nn.Module):
         try:
             with evaluating(self.backbone), torch.no_grad(), torch.random.fork_rng(accelerators):
                 for run in runs:
-                    part = self._take(inputs, torch.arange(run.batch), batch)
+                    part = take(inputs, slice(0, run.batch), 0, batch)
                     outputs.append(pytree.tree_leaves(self._run_per_sample(torch.zeros(run.batch), part, run)))
         except (Unsupported, Exception):  # whatever it is, grouping meets it again if it is the network's own
             return Plan(0, 0)
@@ -248,35 +276,23 @@ class DPI(nn.Module):
         )
         return Plan(len(runs[0].shapes), runs[0].multiplications / few) if grows and counted else Plan(0, 0)
 
-    def _run_groups(self, values: Tensor, which: Tensor, x: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    def _run_groups(self, groups: Groups, x: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """One pass per distinct scalar over the samples that share it, put back in the order of the batch."""
         self._warn_of_batch_statistics()
-        order = torch.argsort(which, stable=True)
-        rows = order.split(torch.bincount(which, minlength=len(values)).tolist())
-        batch = len(which)
+        batch = sum(map(groups.size, range(len(groups.rows))))
         outputs = []
-        for parameters, part in zip(self._parameter_sets(values), rows, strict=True):
-            part_x, part_args, part_kwargs = self._take((x, args, kwargs), part, batch)
+        for parameters, rows in zip(self._parameter_sets(groups.values), groups.rows, strict=True):
+            part_x, part_args, part_kwargs = take((x, args, kwargs), rows, self.batch_dim, batch)
             with self._installed(parameters):
                 outputs.append(self.backbone(part_x, *part_args, **part_kwargs))
         leaves, spec = pytree.tree_flatten(outputs[0])
-        if len(leaves) == 1 and batch_size(leaves[0], self.batch_dim) == len(rows[0]):
+        if len(leaves) == 1 and batch_size(leaves[0], self.batch_dim) == groups.size(0):
             axes: list[int | None] = [self.batch_dim]
         else:
-            axes = self._output_axes(leaves, str(spec), len(rows[0]), batch, values[0], (x, args, kwargs))
+            axes = self._output_axes(leaves, str(spec), groups.size(0), batch, groups.values[0], (x, args, kwargs))
         columns = zip(*(pytree.tree_leaves(output) for output in outputs), strict=True)
-        back = torch.argsort(order)
-        merged = [merge(parts, axis, back) for parts, axis in zip(columns, axes, strict=True)]
+        merged = [merge(parts, axis, groups.back) for parts, axis in zip(columns, axes, strict=True)]
         return pytree.tree_unflatten(merged, spec)
-
-    def _take(self, inputs: Any, rows: Tensor, batch: int) -> Any:
-        def take(leaf: Any) -> Any:
-            axis = self.batch_dim
-            if not isinstance(leaf, Tensor) or leaf.ndim <= axis or leaf.shape[axis] != batch:
-                return leaf
-            return leaf.index_select(axis, rows.to(leaf.device))
-
-        return pytree.tree_map(take, inputs)
 
     def _output_axes(
         self, leaves: list[Any], structure: str, part: int, batch: int, s: Tensor, inputs: tuple[Any, ...]
@@ -315,12 +331,17 @@ class DPI(nn.Module):
 
     def _blend(self, values: Float[Tensor, " n"], room: Tensor | None = None) -> tuple[Tensor, ...]:
         """θ(s) for n scalars, n flat buffers; differentiable. `room` is memory for the first."""
-        lam = self.schedule(values).to(device=self.flat0.device, dtype=self.flat0.dtype)
         sizes = [0] * len(self.group_names)
         for segment in self._segments:
             sizes[segment.group] += segment.numel
         rooms = [] if room is None else [room]
-        return blend(self.flat0, self.flat1, lam.reshape(len(values), -1).expand(-1, len(sizes)), sizes, rooms)
+        return blend(self.flat0, self.flat1, self._lambdas(values).expand(-1, len(sizes)), sizes, rooms)
+
+    def _lambdas(self, values: Float[Tensor, " n"]) -> Float[Tensor, "n g"]:
+        """λ at n scalars, one column for all groups or one for each, where the parameters are."""
+        looked_up = values.device.type == "cpu" and not derivatives_recorded()
+        lam = self.schedule.lookup(values) if looked_up else self.schedule(values)
+        return lam.to(device=self.flat0.device, dtype=self.flat0.dtype).reshape(len(values), -1)
 
     def _parameter_sets(self, values: Float[Tensor, " n"]) -> Iterator[list[Tensor]]:
         """The parameters at each scalar; made together where a gradient is asked for, one after another where not."""

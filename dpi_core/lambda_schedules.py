@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -54,6 +54,10 @@ class LambdaSchedule(nn.Module):
     rounding: Rounding = "linear"
     n_groups: int | None = None
 
+    def __init__(self) -> None:
+        super().__init__()
+        self._kept: tuple[Any, list[Tensor], Tensor] | None = None
+
     def table(self) -> Float[Tensor, k * g]:
         """λ at the knots, shape (k,) or (k, g)."""
         raise NotImplementedError
@@ -70,6 +74,25 @@ class LambdaSchedule(nn.Module):
         value = s if isinstance(s, Tensor) else torch.tensor(float(s), dtype=torch.float64)
         as_scalar(value.reshape(-1))
         return self._read(self.table(), value)
+
+    @torch.no_grad()
+    def lookup(self, s: Tensor) -> Float[Tensor, ...]:
+        """λ(s) without a derivative, on the CPU wherever the curve lives; its table is kept until the curve changes.
+
+        Args:
+            s: checked already, on the CPU, of any shape.
+        """
+        sources = [*self.parameters(), *self.buffers()]
+        if any(source.is_inference() for source in sources):  # of whose changes there is no record
+            return self._read(self.table().cpu(), s)
+        state = [(source._version, source.data_ptr()) for source in sources]
+        kept = self._kept
+        if kept is None or kept[0] != state or any(a is not b for a, b in zip(kept[1], sources, strict=True)):
+            self._kept = kept = (state, sources, self.table().cpu())
+        return self._read(kept[2], s)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**super().__getstate__(), "_kept": None}
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> LambdaSchedule:
         """Moves between devices but keeps the precision: logits in half precision would bend the curve."""

@@ -19,10 +19,11 @@ from torch import Tensor
 ATTRIBUTES = ("shape", "dtype", "device", "ndim", "requires_grad", "is_cuda")
 """What a network may read off a parameter without using its value."""
 
-OPERATOR_COST, PARAMETER_COST = 4e6, 32
-"""What one more pass costs, in multiplications: for every operator (call, small batch) and for every number of θ(s).
+PARAMETER_COST = 32
+OPERATOR_COST = {"cpu": 4e6, "cuda": 1e8}
+"""What one more pass costs, in multiplications: for every number of θ(s), and for every operator (call, small batch).
 
-Measured on two CPUs with 2-D U-Nets of 0.5 M and an MLP of 0.2 M parameters, see benchmarks/NOTES.md."""
+Measured on two CPUs with 2-D U-Nets of 0.5 M and an MLP of 0.2 M parameters, and on a GPU, see benchmarks/NOTES.md."""
 
 TRAINING_COST = 1.8
 """The same comparison with a backward pass, where one pass for all also keeps twice the outputs."""
@@ -69,7 +70,7 @@ class Plan:
     operators: int
     multiplications: float
 
-    def pays(self, scalars: int, samples: int, parameters: int, trains: bool) -> bool:
+    def pays(self, scalars: int, samples: int, parameters: int, trains: bool, device: str = "cpu") -> bool:
         """Whether one pass with every operator twice is cheaper than one pass for every scalar.
 
         Args:
@@ -77,8 +78,10 @@ class Plan:
             samples: in the batch.
             parameters: numbers of θ(s).
             trains: whether a backward pass follows.
+            device: the type of device it runs on.
         """
-        passes = scalars * (OPERATOR_COST * self.operators + PARAMETER_COST * parameters)
+        operator_cost = OPERATOR_COST.get(device, OPERATOR_COST["cuda"])
+        passes = scalars * (operator_cost * self.operators + PARAMETER_COST * parameters)
         return bool(self.operators) and passes > (TRAINING_COST if trains else 1.0) * samples * self.multiplications
 
 

@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float, Shaped, UInt8
 from torch import Tensor
 
-from dpi_core.images import HeldOutImages, image_paths, random_crop, read_image, to_unit_range
+from dpi_core.images import HeldOutImages, image_paths, licence_and_source, random_crop, read_image, to_unit_range
 from dpi_core.limits import Limits
 from dpi_core.seeds import seeded_generator
 
@@ -31,15 +31,6 @@ class PatchData(HeldOutImages):
             for photo, position in zip(chosen, positions, strict=True)
         ]
         return to_unit_range(torch.stack(cut))
-
-
-KNOWN_PHOTOS = {
-    "BSDS500": {
-        "licence": "non-commercial research and education",
-        "source": "https://www2.eecs.berkeley.edu/Research/Projects/CS/vision/grouping/resources.html (Arbeláez et al. 2011)",
-    }
-}
-"""Folder's name -> licence and source of the photos in it."""
 
 
 def patches(
@@ -67,7 +58,7 @@ def patches(
         photos=tuple(photos[index] for index in order[n_held_out:]),
         held_out=to_unit_range(torch.stack(held_out)),
         name=folder.name,
-        **KNOWN_PHOTOS.get(folder.name, {"licence": "not stated in image files", "source": "images of the user"}),
+        **licence_and_source(folder),
     )
 
 

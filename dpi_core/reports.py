@@ -150,7 +150,7 @@ def _recognition(
 ) -> dict[str, Any]:
     """How a classifier trained on the real training images reads the model's samples, and real held-out ones."""
     labels = idx_labels(data_path)
-    judge = _judge(data, labels, judges)
+    judge = _judge(data, labels, judges, model.denoiser.device)
     chunks = torch.arange(RECOGNISED_SAMPLES).split(100)
     samples = []
     for chunk in progress(chunks, len(chunks), "samples"):
@@ -167,14 +167,14 @@ def _recognition(
     }
 
 
-def _judge(data: ImageData, labels: Labels, folder: Path | None) -> Classifier:
+def _judge(data: ImageData, labels: Labels, folder: Path | None, device: torch.device) -> Classifier:
     """The classifier for these images, trained once and kept in `folder`."""
     if folder is None:
-        return train_classifier(data.train, labels.train, epochs=JUDGE_EPOCHS, seed=SEED)
+        return train_classifier(data.train, labels.train, epochs=JUDGE_EPOCHS, seed=SEED, device=device)
     digest = hashlib.sha256(labels.train.numpy().tobytes()).hexdigest()[:12]
     file = folder / f"judge-{digest}-{JUDGE_EPOCHS}-epochs.safetensors"
     if not file.is_file():
-        save_classifier(_judge(data, labels, None), file)
+        save_classifier(_judge(data, labels, None, device), file)
     return load_classifier(file, ClassifierConfig(in_channels=data.shape[0]))
 
 

@@ -7,7 +7,15 @@ from pathlib import Path
 from typing import Any
 
 from dpi_core.checkpoint import CONFIG, METRICS, read_json
-from dpi_core.verdicts import UNITS, comparison_in_words, equal_time_in_words, goal_in_words, main_measure, paired_seeds
+from dpi_core.verdicts import (
+    UNITS,
+    comparison_in_words,
+    equal_time_in_words,
+    goal_in_words,
+    main_measure,
+    paired_seeds,
+    steps_in_words,
+)
 
 HEADER = """# Results
 
@@ -115,7 +123,7 @@ def sweep_section(sweep: Mapping[str, Any]) -> str:
         lines = [line for other in others for line in _verdicts(first, other, sweep)]
         measure = main_measure(sweep)
         goal = goal_in_words(first, measure, {other: sweep["against"][other][measure] for other in others})
-        parts += [f"### {first} against the others, at equal steps", goal, "\n".join(lines)]
+        parts += [f"### {first} against the others, {steps_in_words(sweep['methods'])}", goal, "\n".join(lines)]
         times = [f"- {equal_time_in_words(first, other, sweep)}." for other in others]
         parts += [f"### {first} against the others, at equal time of training", "\n".join(times)]
     curves = [line for name, method in sweep["methods"].items() for line in _curves(name, method)]

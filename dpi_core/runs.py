@@ -10,6 +10,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from dpi_core import checkpoint
+from dpi_core.backbones import FactoryConfig
 from dpi_core.build import Recipe, build_denoiser, recipe_to_dict, warm_start
 from dpi_core.config import from_dict
 from dpi_core.data import Data
@@ -103,7 +104,8 @@ def train_run(recipe: Recipe, data: Data, folder: Path, team: Team | None = None
         if scores is not None:
             scores.add(state)
 
-    logs = run.record(train(denoiser, data, recipe.training, save, run.state, team))
+    replays = not isinstance(recipe.backbone, FactoryConfig)  # of ours it is known that they branch on no value
+    logs = run.record(train(denoiser, data, recipe.training, save, run.state, team, replays))
     about = {
         "steps": recipe.training.steps,
         "seed": recipe.training.seed,

@@ -2,16 +2,77 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from itertools import accumulate
+from typing import Any, NamedTuple
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 PLAIN = (int, float, str, type(None))
 """Output values that are taken over as they are if they are the same for every scalar."""
+
+
+class Groups(NamedTuple):
+    """A batch divided into samples that share a scalar.
+
+    Attributes:
+        values: the scalar of each group, (n,).
+        rows: the samples of each group: a stretch of the batch, or their indices.
+        back: the place of each sample of the batch among those of the groups, (b,); None where they stand in order.
+    """
+
+    values: Tensor
+    rows: tuple[slice | Tensor, ...]
+    back: Tensor | None
+
+    def size(self, group: int) -> int:
+        """Samples in a group."""
+        rows = self.rows[group]
+        return rows.stop - rows.start if isinstance(rows, slice) else len(rows)
+
+
+def by_value(s: Float[Tensor, " b"]) -> Groups:
+    """The samples whose scalars are equal, wherever they stand; reads s back from a device."""
+    values, lengths = torch.unique_consecutive(s, return_counts=True)
+    if len(torch.unique(values)) == len(values):
+        return Groups(values, _stretches(lengths.tolist()), None)
+    values, which = torch.unique(s, return_inverse=True)
+    order = torch.argsort(which, stable=True)
+    return Groups(values, order.split(torch.bincount(which, minlength=len(values)).tolist()), torch.argsort(order))
+
+
+def in_stretches(s: Float[Tensor, " b"], lengths: Sequence[int]) -> Groups:
+    """Consecutive samples whose scalars are known to be equal; reads nothing back from a device.
+
+    Raises:
+        ValueError: the lengths do not add up to the batch.
+    """
+    if sum(lengths) != len(s):
+        raise ValueError(f"stretches of {sum(lengths)} samples in all do not make a batch of {len(s)}; state each one.")
+    rows = _stretches(lengths)
+    return Groups(torch.stack([s[each.start] for each in rows]), rows, None)
+
+
+def _stretches(lengths: Sequence[int]) -> tuple[slice, ...]:
+    ends = list(accumulate(lengths))
+    return tuple(slice(end - length, end) for length, end in zip(lengths, ends, strict=True))
+
+
+def take(inputs: Any, rows: slice | Tensor, axis: int, batch: int) -> Any:
+    """Some samples of inputs of any structure: of every tensor that has `batch` entries along the axis."""
+
+    def of(leaf: Any) -> Any:
+        if not isinstance(leaf, Tensor) or leaf.ndim <= axis or leaf.shape[axis] != batch:
+            return leaf
+        if isinstance(rows, slice):
+            return leaf.narrow(axis, rows.start, rows.stop - rows.start)
+        return leaf.index_select(axis, rows.to(leaf.device))
+
+    return pytree.tree_map(of, inputs)
 
 
 def batch_size(x: Any, batch_dim: int) -> int | None:
@@ -54,20 +115,20 @@ def sample_axis(some: Any, whole: Any, part: int, batch: int) -> int | None:
     )
 
 
-def merge(parts: tuple[Any, ...], axis: int | None, back: Tensor) -> Any:
+def merge(parts: tuple[Any, ...], axis: int | None, back: Tensor | None) -> Any:
     """Puts one output of several parts of a batch together.
 
     Args:
         parts: the output of each part.
         axis: which of its axes counts samples; None for a plain value.
-        back: the place of each sample of the whole batch among those of the parts, (b,).
+        back: the place of each sample of the whole batch among those of the parts, (b,); None where they are in order.
 
     Raises:
         ValueError: neither a tensor nor a plain value that all parts share.
     """
     if axis is not None:
         whole = torch.cat(parts, dim=axis)
-        return whole.index_select(axis, back.to(whole.device))
+        return whole if back is None else whole.index_select(axis, back.to(whole.device))
     if all(isinstance(part, PLAIN) and part == parts[0] for part in parts):
         return parts[0]
     raise ValueError(

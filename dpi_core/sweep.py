@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -40,7 +40,7 @@ from dpi_core.seeds import seeded_generator
 
 SCORES = "scores.safetensors"
 JUDGING_SEED = 0
-SAMPLES_AT_ONCE = 500
+SAMPLES_AT_ONCE = 2500
 
 
 @dataclass(frozen=True)
@@ -134,7 +134,8 @@ def sweep(
     device: str = "cpu",
     judge: Classifier | None = None,
     say: Callable[[str], None] = print,
-) -> dict[str, Any]:
+    only: Collection[str] = (),
+) -> dict[str, Any] | None:
     """Trains and judges what is missing, and writes all scores into `metrics.json` of the folder.
 
     Args:
@@ -144,18 +145,27 @@ def sweep(
         device: where the models are trained and judged.
         judge: a classifier of the data, in whose features samples are judged; see `set_distances`.
         say: told of each run as it is done.
+        only: runs, named <method>-<seed>; no other is trained, and nothing is summed up. So several processes or machines
+            share a sweep, and a last call without it writes `metrics.json`.
 
     Returns:
-        What `metrics.json` holds.
+        What `metrics.json` holds, or None with `only`.
 
     Raises:
-        ValueError: the folder holds another sweep.
+        ValueError: the folder holds another sweep, or there is no such run.
     """
+    if unknown := set(only) - {f"{name}-{seed}" for name, seed, _ in config.runs()}:
+        raise ValueError(
+            f"the sweep {config.name!r} has no run {', '.join(sorted(unknown))}; name one as METHOD-SEED, for example"
+            f" {next(iter(config.methods))}-{config.seeds[0]}."
+        )
     scores: dict[str, list[dict[str, np.ndarray]]] = {name: [] for name in config.methods}
     metrics: dict[str, list[dict[str, Any]]] = {name: [] for name in config.methods}
     on_the_way: dict[str, list[list[HeldOutLog]]] = {name: [] for name in config.methods}
     for name, seed, recipe in config.runs():
         place = folder / f"{name}-{seed}"
+        if only and place.name not in only:
+            continue
         if not (place / SCORES).is_file():
             start = config.methods[name].start
             origin = None if start is None else checkpoint.load(folder / f"{start}-{seed}", device)
@@ -166,6 +176,8 @@ def sweep(
         scores[name].append(load_file(place / SCORES))
         on_the_way[name].append(read_held_out(place / HELD_OUT))
         say(f"{name}, seed {seed}: final loss {metrics[name][-1]['training']['final_loss']:.4f}")
+    if only:
+        return None
     result = _summary(config, data, metrics, scores, _floor(config, data, judge), device)
     result["equal_time"] = _equal_times(result["methods"], on_the_way)
     checkpoint.write_json(folder / checkpoint.METRICS, result)

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol, runtime_checkable
+from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -19,7 +19,8 @@ from torch import Tensor, nn
 from dpi_core.denoiser import Denoiser
 from dpi_core.interpolation import DPI
 from dpi_core.parallel import Team
-from dpi_core.precision import bfloat16_where_native
+from dpi_core.precision import multiplying_in
+from dpi_core.replay import Replay
 from dpi_core.seeds import seeded_generator
 
 CURVE_POINTS = 17
@@ -132,31 +133,49 @@ def stratified_scalars(n: int, n_distinct: int, generator: torch.Generator) -> T
     return values[torch.arange(n) * n_distinct // n]
 
 
+class Problem(NamedTuple):
+    """What a network is asked for in one step: inputs c_in·x_s, the process's target, and s; each (b, ...)."""
+
+    inputs: Tensor
+    target: Tensor
+    s: Tensor
+
+    def map(self, change: Callable[[Tensor], Tensor]) -> Problem:
+        """The same change of all three."""
+        return Problem(*map(change, self))
+
+
+def noised(denoiser: Denoiser, x0: Tensor, eps: Tensor, s: Tensor) -> Problem:
+    """The problem that clean samples, their noise and their scalars make; s has to be on the CPU."""
+    process = denoiser.process
+    return Problem(denoiser.network_input(process.add_noise(x0, eps, s), s), process.target(x0, eps, s), s)
+
+
 def denoising_loss(denoiser: Denoiser, x0: Tensor, eps: Tensor, s: Tensor) -> Tensor:
     """Mean squared error of the network's output against the process's target, a scalar.
 
     Raises:
         ValueError: the network's output has another shape than its input, which would be broadcast in silence.
     """
-    x_s = denoiser.process.add_noise(x0, eps, s)
-    output = denoiser.network_output(x_s, s)
-    if output.shape != x0.shape:
-        raise ValueError(
-            f"the network makes {tuple(output.shape[1:])} of samples of shape {tuple(x0.shape[1:])}, but has to keep it; mend"
-            " the backbone, or the shape."
-        )
-    return (output - denoiser.process.target(x0, eps, s)).square().mean()
+    return Objective(denoiser)(*noised(denoiser, x0, eps, s))
 
 
-class _Objective(nn.Module):
-    """`denoising_loss` as the forward of a module, which is what processes share gradients of."""
+class Objective(nn.Module):
+    """The mean squared error as the forward of a module, which is what processes share gradients of."""
 
     def __init__(self, denoiser: Denoiser) -> None:
         super().__init__()
         self.denoiser = denoiser
 
-    def forward(self, x0: Tensor, eps: Tensor, s: Tensor) -> Tensor:
-        return denoising_loss(self.denoiser, x0, eps, s)
+    def forward(self, inputs: Tensor, target: Tensor, s: Tensor) -> Tensor:
+        """Of the network's output against the target of a `Problem`."""
+        output = self.denoiser.net(inputs.to(self.denoiser.dtype), self.denoiser.physical(s))
+        if output.shape != target.shape:
+            raise ValueError(
+                f"the network makes {tuple(output.shape[1:])} of samples of shape {tuple(target.shape[1:])}, but has to keep"
+                " it; mend the backbone, or the shape."
+            )
+        return (output.to(target.dtype) - target).square().mean()
 
 
 def parameter_groups(denoiser: Denoiser, config: TrainingConfig) -> list[dict[str, Any]]:
@@ -165,6 +184,23 @@ def parameter_groups(denoiser: Denoiser, config: TrainingConfig) -> list[dict[st
     network = [p for p in denoiser.parameters() if all(p is not q for q in phi)]
     groups = [{"params": network, "lr": config.learning_rate, "weight_decay": config.weight_decay}]
     return groups + ([{"params": phi, "lr": config.phi_learning_rate, "weight_decay": 0.0}] if phi else [])
+
+
+def optimiser_of(denoiser: Denoiser, config: TrainingConfig) -> torch.optim.AdamW:
+    """AdamW; on a CUDA device its rates are tensors there, so that a step can be recorded."""
+    groups, records = parameter_groups(denoiser, config), denoiser.device.type == "cuda"
+    if records:
+        groups = [group | {"lr": torch.tensor(group["lr"], device=denoiser.device)} for group in groups]
+    return torch.optim.AdamW(groups, betas=(0.9, 0.99), fused=True, capturable=records)
+
+
+def set_rates(optimiser: torch.optim.Optimizer, rates: Sequence[float]) -> None:
+    """Sets the learning rate of each group."""
+    for group, rate in zip(optimiser.param_groups, rates, strict=True):
+        if isinstance(group["lr"], Tensor):
+            group["lr"].fill_(rate)
+        else:
+            group["lr"] = rate
 
 
 def rate_factor(step: int, config: TrainingConfig) -> float:
@@ -182,6 +218,7 @@ def train(
     save: Callable[[TrainingState], None] | None = None,
     resume: TrainingState | None = None,
     team: Team | None = None,
+    replays: bool = False,
 ) -> Iterator[StepLog]:
     """Trains in place and yields a log every `log_every` steps; at the end the denoiser holds the averaged weights.
 
@@ -192,6 +229,8 @@ def train(
         save: called with the state every `save_every` steps and at the end, in the process that leads.
         resume: a state that `save` once received.
         team: the processes that train together; this one alone by default.
+        replays: whether the network does the same work whatever its input and step, so that one process on a CUDA device
+            may record a step and replay it, see `replay`.
 
     Raises:
         ValueError: the state to resume from belongs to another network, or a batch has fewer samples than parts.
@@ -204,18 +243,17 @@ def train(
             " each; raise training.batch_size, or lower training.accumulate."
         )
     denoiser.train()
-    optimiser = torch.optim.AdamW(parameter_groups(denoiser, config), betas=(0.9, 0.99), fused=True)
-    peaks = [group["lr"] for group in optimiser.param_groups]
+    optimiser = optimiser_of(denoiser, config)
+    peaks = [float(group["lr"]) for group in optimiser.param_groups]
     ema = EMA(denoiser, config.ema_decay)
     first = 0 if resume is None else _restore(resume, denoiser, ema, optimiser)
-    objective = team.wrap(_Objective(denoiser))
+    take_step = step_taker(denoiser, config, optimiser, team, replays)
     losses: list[Tensor] = []
     began = time.perf_counter()
     for step in range(first, config.steps):
         factor = rate_factor(step, config)
-        for group, peak in zip(optimiser.param_groups, peaks, strict=True):
-            group["lr"] = peak * factor
-        loss, norm = _train_step(objective, data, config, optimiser, step, team)
+        set_rates(optimiser, [peak * factor for peak in peaks])
+        loss, norm = take_step(draw_problem(denoiser, data, config, step))
         ema.update(denoiser, step)
         losses.append(loss)
         done = step + 1
@@ -231,32 +269,65 @@ def train(
     denoiser.eval()
 
 
-def _train_step(
-    objective: nn.Module,
-    data: Batches,
-    config: TrainingConfig,
-    optimiser: torch.optim.Optimizer,
-    step: int,
-    team: Team,
-) -> tuple[Tensor, Tensor]:
-    """One step of the optimiser; returns this process's loss, whose mean over processes is that of the batch."""
+def draw_problem(denoiser: Denoiser, data: Batches, config: TrainingConfig, step: int) -> Problem:
+    """What all processes together compute at a step, on the CPU."""
     generator = seeded_generator(config.seed, step)
     x0 = data.batch(config.batch_size, generator)
     eps = torch.randn(x0.shape, generator=generator, dtype=x0.dtype)
-    s = stratified_scalars(len(x0), config.scalars_per_batch, generator)
-    parts = list(zip(*(team.share(each).tensor_split(config.accumulate) for each in (x0, eps, s)), strict=True))
-    optimiser.zero_grad(set_to_none=True)
-    losses = []
-    for index, (part, noise, scalars) in enumerate(parts):
-        with nullcontext() if index == len(parts) - 1 else team.apart(objective):
-            with bfloat16_where_native(team.device) if config.precision == "bfloat16" else nullcontext():
-                loss = objective(part.to(team.device), noise.to(team.device), scalars)
-            losses.append(loss * (len(part) * team.size / len(x0)))
-            losses[-1].backward()
+    return noised(denoiser, x0, eps, stratified_scalars(len(x0), config.scalars_per_batch, generator))
+
+
+Step = Callable[[Problem], tuple[Tensor, Tensor]]
+"""Moves the weights by one step of the optimiser; its loss and the norm of its gradient."""
+
+
+def step_taker(
+    denoiser: Denoiser, config: TrainingConfig, optimiser: torch.optim.Optimizer, team: Team, replays: bool
+) -> Step:
+    """A step of training; its loss is this process's, whose mean over processes is that of the batch.
+
+    Args:
+        denoiser: what is trained.
+        config: the recipe.
+        optimiser: see `optimiser_of`.
+        team: the processes that train together.
+        replays: see `train`.
+    """
+    objective = team.wrap(Objective(denoiser))
     parameters = [p for group in optimiser.param_groups for p in group["params"]]
-    norm = nn.utils.clip_grad_norm_(parameters, config.clip_norm)
-    optimiser.step()
-    return torch.stack(losses).detach().sum(), norm
+
+    def take_part(part: Problem, share: float) -> Tensor:
+        with multiplying_in(config.precision, team.device):
+            loss = objective(*part) * share
+        loss.backward()
+        return loss.detach()
+
+    def finish(losses: list[Tensor]) -> tuple[Tensor, Tensor]:
+        norm = nn.utils.clip_grad_norm_(parameters, config.clip_norm)
+        optimiser.step()
+        return torch.stack(losses).sum(), norm
+
+    def step(problem: Problem) -> tuple[Tensor, Tensor]:
+        n = len(problem.s)
+        own = problem.map(team.share)
+        parts = [Problem(*part) for part in zip(*(each.tensor_split(config.accumulate) for each in own), strict=True)]
+        optimiser.zero_grad(set_to_none=True)
+        losses = []
+        for index, part in enumerate(parts):
+            on_device = Problem(part.inputs.to(team.device), part.target.to(team.device), part.s)
+            with nullcontext() if index == len(parts) - 1 else team.apart(objective):
+                losses.append(take_part(on_device, len(part.s) * team.size / n))
+        return finish(losses)
+
+    def whole(problem: Problem) -> tuple[Tensor, Tensor]:
+        optimiser.zero_grad(set_to_none=True)
+        return finish([take_part(problem, 1.0)])
+
+    if replays and team.device.type == "cuda" and team.size == config.accumulate == 1:
+        # Convolutions in bfloat16 are faster in this layout; measured with a DRUNet on a GPU, 8.1 ms a step against 10.7.
+        layout = torch.channels_last if config.precision == "bfloat16" else torch.contiguous_format
+        return Replay(whole, denoiser.net, team.device, layout)
+    return step
 
 
 @torch.no_grad()

@@ -114,6 +114,14 @@ def _seeds(seeds: Sequence[float], unit: str, digits: int) -> str:
     return f" and {len(seeds)} seeds of training (each alone: {low} to {high}{f' {unit}' * bool(unit)})"
 
 
+def steps_in_words(methods: Mapping[str, Any]) -> str:
+    """That the methods of a sweep took equally many steps, or how many each took, where a run was stopped early."""
+    steps = {name: method["training"][0]["steps"] for name, method in methods.items()}
+    if len(set(steps.values())) == 1:
+        return "at equal steps"
+    return "at unequal steps: " + ", ".join(f"{name} {count:,}" for name, count in steps.items())
+
+
 def equal_time_in_words(first: str, other: str, sweep: Mapping[str, Any]) -> str:
     """How two methods of a sweep compare when both have trained for the same time, or why that is not known."""
     methods = sweep["methods"]

@@ -153,20 +153,21 @@ def _label(measure: Measure) -> tuple[str, str]:
 def score_table(sweep: Mapping[str, Any]) -> Table:
     """Scores of each method, averaged over the levels."""
     measures, formats = measures_of(sweep), {}
+    several = len(sweep["config"]["seeds"]) > 1
     header = ["method"]
     for measure in measures:
         name, unit, digits = UNITS[measure]
         title = f"{name} ({unit})" if unit else name
-        header += [title, f"{title}, seed by seed"]
+        header += [title, f"{title}, seed by seed"][: 1 + several]
         formats[title] = f"%.{digits}f"
     rows: list[tuple[Any, ...]] = []
     for name, method in sweep["methods"].items():
         scores = [(method["scores"][measure], UNITS[measure][2]) for measure in measures]
-        cells = ((each["average"]["mean"], _range(each["seeds"], digits)) for each, digits in scores)
+        cells = ((each["average"]["mean"], _range(each["seeds"], digits))[: 1 + several] for each, digits in scores)
         rows.append((name, *(cell for pair in cells for cell in pair)))
     caption = (
-        f"Averages over {len(sweep['s'])} levels, {sweep['judged']} held-out samples and {_seeds(sweep)} of training; lowest to"
-        " highest seed beside them."
+        f"Averages over {len(sweep['s'])} levels, {sweep['judged']} held-out samples and {_seeds(sweep)} of training"
+        f"{'; lowest to highest seed beside them' if several else ''}."
     )
     return Table("compare-scores", "Scores", caption, tuple(header), rows, formats, sweep_lines(sweep, measures[0]))
 

@@ -16,14 +16,14 @@ import select
 import socket
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from typing import Any
 from urllib.parse import urlsplit
 
 from app.records import Request
 from app.services import wire
-from app.services.computer import Check, Computer
+from app.services.computer import Check, Computer, Task
 from app.services.jobs import Cancelled, Outcome
 from app.services.logs import event
 from app.services.reporting import Report
@@ -84,16 +84,24 @@ class Cluster:
     def forget(self) -> None:
         """The replicas keep their models."""
 
-    def outcome(self, request: Request, report: Report, check: Check) -> Outcome:
-        """Has one request computed by a replica; by another one where that one is lost."""
-        message = wire.pack(request)
+    def joined(self, first: Request, waiting: Sequence[Request]) -> list[Request]:
+        """None: every replica has a request of its own."""
+        return []
+
+    def outcomes(self, tasks: Sequence[Task]) -> Iterator[tuple[Task, Outcome]]:
+        """Has each request computed by a replica; by another one where that one is lost."""
+        for task in tasks:
+            yield task, self._outcome(task)
+
+    def _outcome(self, task: Task) -> Outcome:
+        message = wire.pack(task.request)
         try:
             for pause in PAUSES:
-                _sleep(pause, check)
+                _sleep(pause, task.check)
                 try:
-                    return self._attempt(message, report, check)
+                    return self._attempt(message, task.report, task.check)
                 except LOST as error:
-                    event("replica lost", kind=type(request).__name__, error=type(error).__name__)
+                    event("replica lost", kind=type(task.request).__name__, error=type(error).__name__)
         except Cancelled:
             return Outcome("cancelled")
         except ValueError as error:

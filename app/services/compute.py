@@ -31,9 +31,7 @@ from app.records import (
     Request,
     Result,
     SweepRequest,
-    SweepResult,
     TrajectoryRequest,
-    ViewsRequest,
 )
 from app.services.comparing import comparison
 from app.services.conversions import views
@@ -41,8 +39,8 @@ from app.services.layers import layer_detail, layers, receptive_field
 from app.services.reporting import Report
 from app.services.sampling import plane, quality, trajectory
 from app.services.stored import digest, parameters_result
-from app.services.sweeps import channels_last, sweep_result
-from dpi_core.analysis.denoising import decoupled, sweep
+from app.services.sweeps import Sweep, advance, channels_last, finite
+from dpi_core.analysis.denoising import decoupled
 from dpi_core.analysis.landscape import curve_errors, loss, measure_of
 from dpi_core.data import Data, digits, fit_images, load_data, photos
 from dpi_core.evaluation import psnr
@@ -94,11 +92,13 @@ def answer(model: Model, request: Request, report: Report, load: Callable[[Model
         return quality(model, request, report)
     if isinstance(request, TrajectoryRequest) and request.inputs.kind == "samples":
         return trajectory(model, request, report)
-    whose = model
-    if isinstance(request, SweepRequest | ParametersRequest) and request.inputs_of is not None:
-        assert load is not None
-        whose = load(request.inputs_of)
-    x0 = _clean_inputs(whose, request.inputs, report)
+    if isinstance(request, SweepRequest):
+        sweep = prepared(model, request, report, load)
+        while not sweep.is_complete:
+            advance(model, [sweep])
+            report(len(sweep.frames), len(sweep.grid))
+        return sweep.result()
+    x0 = _clean_inputs(_whose_inputs(model, request, load), request.inputs, report)
     if isinstance(request, TrajectoryRequest):
         return trajectory(model, request, report, x0)
     if isinstance(request, LayersRequest):
@@ -118,23 +118,33 @@ def answer(model: Model, request: Request, report: Report, load: Callable[[Model
         return comparison(models, request, x0, eps, report)
     if isinstance(request, PadRequest):
         return _pad(model, request, x0[: request.count], eps[: request.count], report)
-    if isinstance(request, ViewsRequest):
-        return views(model, request, x0, eps, report)
-    return _sweep(model, request, x0, eps, report)
+    return views(model, request, x0, eps, report)
 
 
-def _sweep(model: Model, request: SweepRequest, x0: Tensor, eps: Tensor, report: Report) -> SweepResult:
-    grid = list(request.s_grid)
-    frames = _reporting(sweep(model.denoiser, x0, eps, grid), len(grid), report)
-    x0_hat = _finite(torch.stack([frame.x0_hat for frame in frames]))
-    mse = (x0_hat - x0).square().flatten(2).mean(2).numpy()
-    return sweep_result(model, grid, x0, eps, x0_hat, mse)
+def prepared(
+    model: Model, request: SweepRequest, report: Report, load: Callable[[ModelKey], Model] | None = None
+) -> Sweep:
+    """A sweep before its first level; the arguments are those of `answer`.
+
+    Raises:
+        ValueError: the inputs are not to be had.
+    """
+    x0 = _clean_inputs(_whose_inputs(model, request, load), request.inputs, report)
+    return Sweep(model, request.s_grid, x0, torch.randn(x0.shape, generator=seeded_generator(request.inputs.seed)))
+
+
+def _whose_inputs(model: Model, request: Request, load: Callable[[ModelKey], Model] | None) -> Model:
+    """The model whose held-out data or samples are looked at."""
+    if not isinstance(request, SweepRequest | ParametersRequest) or request.inputs_of is None:
+        return model
+    assert load is not None
+    return load(request.inputs_of)
 
 
 def _pad(model: Model, request: PadRequest, x0: Tensor, eps: Tensor, report: Report) -> PadResult:
     s_grid, lam_grid = list(request.s_grid), list(request.lam_grid)
     rows = list(_reporting(decoupled(model.denoiser, x0, eps, s_grid, lam_grid), len(lam_grid), report))
-    x0_hat = _finite(torch.stack([row.x0_hat for row in rows]))
+    x0_hat = finite(torch.stack([row.x0_hat for row in rows]))
     per_sample = (x0_hat - x0).square().flatten(3).mean(3).numpy()
     s = torch.tensor(s_grid, dtype=torch.float64)
     c, learned = model.process.coefficients(s), model.denoiser.lam(s)
@@ -172,12 +182,6 @@ def _curves(model: Model, request: CurvesRequest, x0: Tensor, report: Report) ->
     learned_errors, drawn_errors = zip(*_reporting(levels, len(s), report), strict=True)
     gained = loss(s, np.stack(drawn_errors), np.stack(learned_errors), measure_of(x0), request.inputs.seed)
     return CurvesResult(gained.mean, list(gained.total))
-
-
-def _finite(x0_hat: Tensor) -> Tensor:
-    if not x0_hat.isfinite().all():
-        raise ValueError("the network's output is not finite: its weights are damaged; restore the checkpoint.")
-    return x0_hat
 
 
 def _clean_inputs(model: Model, inputs: Inputs, report: Report) -> Tensor:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from app.records import ModelKey, Request, Result
 from app.services.jobs import Cancelled, Outcome
+from app.services.joining import joined
 from app.services.logs import event, stack_of
 from app.services.reporting import Report
 
@@ -18,6 +21,30 @@ Check = Callable[[], None]
 """Raises `Cancelled` once nobody waits for the computation any more."""
 
 
+@dataclass(frozen=True, eq=False)
+class Task:
+    """One request at hand.
+
+    Attributes:
+        request: what is asked for.
+        report: hears how far it is.
+        check: raises `Cancelled` once nobody waits for it.
+    """
+
+    request: Request
+    report: Report
+    check: Check
+
+    @property
+    def is_wanted(self) -> bool:
+        """Whether somebody waits for it."""
+        try:
+            self.check()
+        except Cancelled:
+            return False
+        return True
+
+
 class Computer(Protocol):
     """Computes requests of one device."""
 
@@ -25,8 +52,11 @@ class Computer(Protocol):
     def at_once(self) -> int:
         """How many requests it computes at the same time; each is handed in by a thread of its own."""
 
-    def outcome(self, request: Request, report: Report, check: Check) -> Outcome:
-        """Computes one request; what goes wrong with it is part of the outcome."""
+    def joined(self, first: Request, waiting: Sequence[Request]) -> list[Request]:
+        """Those of `waiting` that cost less together with `first` than alone; called before each computation."""
+
+    def outcomes(self, tasks: Sequence[Task]) -> Iterator[tuple[Task, Outcome]]:
+        """Computes what was joined, each task's outcome as soon as it is there; what goes wrong is part of it."""
 
     def forget(self) -> None:
         """Drops the models it holds."""
@@ -47,6 +77,7 @@ class ThisMachine:
 
     def devices(self) -> tuple[str, ...]:
         """Imports torch and finds them."""
+        sleep_while_waiting()
         from app.services import compute
         from dpi_core.allocator import keep_freed_memory
 
@@ -71,10 +102,29 @@ class DeviceComputer:
         self.device = device
         self.models: OrderedDict[ModelKey, Any] = OrderedDict()
 
-    def outcome(self, request: Request, report: Report, check: Check) -> Outcome:
+    def joined(self, first: Request, waiting: Sequence[Request]) -> list[Request]:
+        """Small sweeps of the same network, once it is loaded."""
+        model = self.models.get(first.model)
+        return [] if model is None else joined(first, waiting, model.recipe.shape)
+
+    def outcomes(self, tasks: Sequence[Task]) -> Iterator[tuple[Task, Outcome]]:
+        """Computes several sweeps in the same passes; where that breaks, those that are left one after another."""
+        left = list(tasks)
+        if len(tasks) > 1:
+            try:
+                for task, outcome in self._together(tasks):
+                    left.remove(task)
+                    yield task, outcome
+            except (Exception, Cancelled) as error:
+                event("joined passes stopped", error=type(error).__name__, where=stack_of(error))
+        for task in left:
+            yield task, self.outcome(task)
+
+    def outcome(self, task: Task) -> Outcome:
         """Computes one request, within the device's memory; stops between two layers."""
+        request = task.request
         try:
-            return Outcome("done", *self._compute(request, report, check))
+            return Outcome("done", *self._compute(request, task.report, task.check))
         except Cancelled:
             return Outcome("cancelled")
         except (ValueError, FloatingPointError) as error:
@@ -86,6 +136,25 @@ class DeviceComputer:
     def forget(self) -> None:
         """Drops all models."""
         self.models.clear()
+
+    def _together(self, tasks: Sequence[Task]) -> Iterator[tuple[Task, Outcome]]:
+        """One level of each sweep per pass; one that is complete, or that nobody waits for, leaves the others."""
+        from app.services import compute, memory
+
+        def check() -> None:
+            if not any(task.is_wanted for task in sweeps):
+                raise Cancelled
+
+        model = self._model(tasks[0].request.model)
+        sweeps = {task: compute.prepared(model, task.request, task.report, self._model) for task in tasks}  # type: ignore[arg-type]
+        while sweeps:
+            with memory.interruptible(check):
+                compute.advance(model, list(sweeps.values()))
+            for task, sweep in list(sweeps.items()):
+                outcome = _standing(task, sweep)
+                if outcome is not None:
+                    del sweeps[task]
+                    yield task, outcome
 
     def _compute(self, request: Request, report: Report, check: Check) -> tuple[Result, str]:
         from app.services import compute, memory
@@ -109,6 +178,26 @@ class DeviceComputer:
                 self.models.popitem(last=False)
         self.models.move_to_end(key)
         return self.models[key]
+
+
+def _standing(task: Task, sweep: Any) -> Outcome | None:
+    """The outcome of a sweep that is computed with others, once it has one."""
+    try:
+        task.report(len(sweep.frames), len(sweep.grid))
+        return Outcome("done", sweep.result()) if sweep.is_complete else None
+    except Cancelled:
+        return Outcome("cancelled")
+    except ValueError as error:
+        return Outcome("failed", error=str(error))
+
+
+def sleep_while_waiting() -> None:
+    """Has torch's threads sleep while they wait for one another; called before torch is imported, which reads it.
+
+    Else they spin, and on a machine that does anything besides, each spins for as long as another has no core: a small
+    pass then takes ten times as long (`benchmarks.waiting`).
+    """
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 
 def weight_bytes(model: Any) -> int:

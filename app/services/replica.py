@@ -18,7 +18,7 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response, Strea
 from app import records
 from app.records import Result
 from app.services import logs, wire
-from app.services.computer import DeviceComputer, ThisMachine
+from app.services.computer import DeviceComputer, Task, ThisMachine
 from app.services.jobs import Cancelled
 from app.services.wire import Progress
 
@@ -66,7 +66,7 @@ class Replica:
             seen[:] = done, total
 
         loop = asyncio.get_running_loop()
-        work = loop.run_in_executor(self.thread, self.computer.outcome, request, report, check)
+        work = loop.run_in_executor(self.thread, self.computer.outcome, Task(request, report, check))
         try:
             is_done = False
             while not is_done:

@@ -1,6 +1,9 @@
-"""Frames along s as the record that figures draw, computed with torch; part of `compute`."""
+"""Frames along s, of one request or of several in the same passes, computed with torch; part of `compute`."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -8,6 +11,72 @@ from torch import Tensor
 
 from app.records import SweepResult
 from dpi_core.model import Model
+
+
+@dataclass
+class Sweep:
+    """The frames of one request as they come.
+
+    Attributes:
+        model: that denoises.
+        grid: noise levels.
+        x0: clean inputs, (n, ...), on the CPU.
+        eps: their noise, same shape.
+        frames: x̂0 at the first levels, (n, ...) each.
+    """
+
+    model: Model
+    grid: tuple[float, ...]
+    x0: Tensor
+    eps: Tensor
+    frames: list[Tensor] = field(default_factory=list)
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether every level has its frame."""
+        return len(self.frames) == len(self.grid)
+
+    def result(self) -> SweepResult:
+        """The record of all levels.
+
+        Raises:
+            ValueError: the network's output is not finite.
+        """
+        x0_hat = finite(torch.stack(self.frames))
+        mse = (x0_hat - self.x0).square().flatten(2).mean(2).numpy()
+        return sweep_result(self.model, list(self.grid), self.x0, self.eps, x0_hat, mse)
+
+
+def advance(model: Model, sweeps: Sequence[Sweep]) -> None:
+    """One more level of each sweep, all in one pass.
+
+    Args:
+        model: of all of them.
+        sweeps: none of them complete, samples of one shape.
+    """
+    denoiser = model.denoiser
+    levels = [sweep.grid[len(sweep.frames)] for sweep in sweeps]
+    sizes = [len(sweep.x0) for sweep in sweeps]
+    x0 = torch.cat([sweep.x0 for sweep in sweeps]).to(denoiser.device)
+    eps = torch.cat([sweep.eps for sweep in sweeps]).to(denoiser.device)
+    s: float | Tensor = levels[0]
+    if len(set(levels)) > 1:
+        s = torch.tensor(levels, dtype=torch.float64).repeat_interleave(torch.tensor(sizes))
+    with torch.no_grad():
+        x0_hat = denoiser(denoiser.process.add_noise(x0, eps, s), s).float().cpu()
+    for sweep, frame in zip(sweeps, x0_hat.split(sizes), strict=True):
+        sweep.frames.append(frame)
+
+
+def finite(x0_hat: Tensor) -> Tensor:
+    """The same.
+
+    Raises:
+        ValueError: it is not finite.
+    """
+    if not x0_hat.isfinite().all():
+        raise ValueError("the network's output is not finite: its weights are damaged; restore the checkpoint.")
+    return x0_hat
 
 
 def sweep_result(

@@ -5,10 +5,12 @@ from __future__ import annotations
 import threading
 import time
 from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Protocol
 
-from app.records import Result
-from app.services.computer import Computer
+from app.records import Request, Result
+from app.services.computer import Computer, Task
 from app.services.jobs import Cancelled, Job, Outcome
 from app.services.logs import event, stack_of
 from app.services.reporting import Report
@@ -42,17 +44,23 @@ class Turns:
         self._served: OrderedDict[str, int] = OrderedDict()
         self._count = 0
 
-    def take(self) -> Job:
-        """The next job; its sessions go to the end of the line."""
-        job = min(self.waiting, key=self._last_served)  # the first that came, of those that are equal
-        self.waiting.remove(job)
+    def take(self, joined: Callable[[Request, Sequence[Request]], list[Request]]) -> list[Job]:
+        """The next job, and those that are computed with it; their sessions go to the end of the line.
+
+        Args:
+            joined: says which of the requests that wait go with the first.
+        """
+        first, *others = sorted(self.waiting, key=self._last_served)  # the first that came, of those that are equal
+        waiting = {job.request: job for job in others}
+        jobs = [first, *(waiting[request] for request in joined(first.request, list(waiting)))]
+        self.waiting = [job for job in self.waiting if job not in jobs]
         self._count += 1
-        for session in job.waiting:
+        for session in [session for job in jobs for session in job.waiting]:
             self._served.pop(session, None)
             self._served[session] = self._count
         while len(self._served) > REMEMBERED_SESSIONS:
             self._served.popitem(last=False)
-        return job
+        return jobs
 
     def _last_served(self, job: Job) -> int:
         return min((self._served.get(session, 0) for session in job.waiting), default=0)
@@ -111,47 +119,54 @@ class Worker:
             self._threads[-1].start()
 
     def _run(self) -> None:
-        job = None
+        jobs: list[Job] = []
         try:
-            while (job := self._next(job)) is not None:
-                self._answer(job)
+            while jobs := self._next():
+                self._answer(jobs)
         except BaseException as error:
             event("worker died", device=self.device, error=type(error).__name__, where=stack_of(error))
-            self._replace(job)
+            self._replace(jobs)
 
-    def _replace(self, job: Job | None) -> None:
+    def _replace(self, jobs: Sequence[Job]) -> None:
         """Leaves another thread behind; called by one that ends."""
         self.computer.forget()  # whatever state the models were left in
-        if job is not None:
-            self.engine.complete(job, Outcome("failed", error="the engine was interrupted; try again."))
+        for job in jobs:
+            self._complete(job, Outcome("failed", error="the engine was interrupted; try again."))
         with self._changed:
-            self.running -= {job}
             self._threads.remove(threading.current_thread())
             self._start()
 
-    def _next(self, last: Job | None) -> Job | None:
+    def _next(self) -> list[Job]:
+        """The jobs that are computed together; none once the worker is closed."""
         with self._changed:
-            self.running -= {last}
             self._changed.wait_for(lambda: self.turns.waiting or self._closed)
             if not self.turns.waiting:
-                return None
-            job = self.turns.take()
-            self.running.add(job)
-            job.status = "running"
-            return job
+                return []
+            jobs = self.turns.take(self.computer.joined)
+            self.running.update(jobs)
+            for job in jobs:
+                job.status = "running"
+            return jobs
 
-    def _answer(self, job: Job) -> None:
+    def _answer(self, jobs: Sequence[Job]) -> None:
         began = time.perf_counter()
-        outcome = self.computer.outcome(job.request, self._reporter(job), lambda: self._check(job))
-        event(
-            "request",
-            kind=type(job.request).__name__,
-            model=job.request.model.digest[:12],
-            device=self.device,
-            status=outcome.status,
-            seconds=round(time.perf_counter() - began, 4),
-            waiting=len(self.turns.waiting),
-        )
+        tasks = {Task(job.request, self._reporter(job), partial(self._check, job)): job for job in jobs}
+        for task, outcome in self.computer.outcomes(list(tasks)):
+            event(
+                "request",
+                kind=type(task.request).__name__,
+                model=task.request.model.digest[:12],
+                device=self.device,
+                status=outcome.status,
+                seconds=round(time.perf_counter() - began, 4),
+                joined=len(jobs),
+                waiting=len(self.turns.waiting),
+            )
+            self._complete(tasks[task], outcome)
+
+    def _complete(self, job: Job, outcome: Outcome) -> None:
+        with self._changed:
+            self.running.discard(job)
         self.engine.complete(job, outcome)
 
     def _check(self, job: Job) -> None:

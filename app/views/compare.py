@@ -55,10 +55,11 @@ from app.records import (
 from app.services import cache, stored
 from app.services.reproduction import about
 from app.views.charts import show, show_table
+from app.views.folded import folded_lines, folded_link
 from app.views.inputs import STORED, choose_inputs
 from app.views.offline import offer_page
 from app.views.progress import computed
-from dpi_core.verdicts import UNITS
+from dpi_core.verdicts import UNITS, steps_in_words
 
 JUDGED_IMAGES, JUDGED_POINTS = 64, 2048
 NOISE_DRAWS = 16
@@ -118,8 +119,7 @@ def page(model: StoredModel, seed: int, device: str) -> None:
     for table in tables:
         show_table(table)
     _samples(family, seed, device)
-    with st.expander("Link to this screen"):
-        st.code(state.link(), language=None, wrap_lines=True)
+    folded_link(st.container())
     if frames is not None:
         said = [] if comparison is None or reference is None else _sentences(comparison, reference)
         _offer_page(model, frames, device, said, charts, tables)
@@ -228,6 +228,8 @@ def _verdict(comparison: Comparison, reference: str, sweep: Mapping[str, Any] | 
     if sentences:
         st.markdown("#### Verdict")
         st.markdown("\n".join(f"- {sentence}" for sentence in sentences))
+    if sweep is not None and "unequal" in (steps := steps_in_words(sweep["methods"])):
+        st.caption(f"Trained {steps}.")
     if sweep is not None and reference == comparison.names[0] and len(comparison.names) > 1:
         with st.expander("At equal time of training"):
             st.markdown("\n".join(f"- {sentence}" for sentence in equal_time(sweep)))
@@ -262,8 +264,8 @@ def _comparer(rows: Sequence[Row], frames: Frames, count: int, device: str) -> N
     if abs(s - start.s) > SAME_CURSOR:
         st.rerun()
     inputs = stored_inputs(frames.models[0]) if frames.source is None else frames.source.inputs
-    with st.expander("Python that reproduces the rows"):
-        st.code(rows_lines(frames.models, inputs, s, count, device), language="python")
+    lines = rows_lines(frames.models, inputs, s, count, device)
+    folded_lines(st.container(), "Python that reproduces the rows", lines, "compare lines")
 
 
 def _sentences(comparison: Comparison, reference: str) -> list[str]:

@@ -24,6 +24,7 @@ from app.records import (
 )
 from app.services import cache
 from app.services.reproduction import about, archive
+from app.views.folded import folded_lines, folded_link
 from app.views.inputs import STORED, choose_inputs
 from app.views.offline import offer_page
 from app.views.plain import plain
@@ -193,7 +194,7 @@ def _family_table(model: StoredModel, scores: Sequence[tuple[str, str, str]], s:
         return
     st.caption(f"Held-out {'PSNR' if model.is_image else 'MSE'} of {model.family} at t = {s:.2f}")
     for column, (method, value, _) in zip(st.columns(max(3, len(scores))), scores, strict=False):
-        column.metric(method, value, border=False)
+        column.markdown(f":small[{plain(method)}]  \n**{value}**")
 
 
 def _reproduce(shown: Shown, cursor: state.Cursor) -> str:
@@ -201,18 +202,17 @@ def _reproduce(shown: Shown, cursor: state.Cursor) -> str:
     left, right = st.columns(2)
     second = None if shown.second is None else shown.second[0]
     lines = denoise_lines(shown.model, shown.inputs, cursor.s, cursor.lam, shown.device, second)
-    with left.expander("Python that reproduces this"):
-        st.code(lines, language="python")
-        st.download_button(
+    below = folded_lines(left, "Python that reproduces this", lines, "denoise lines")
+    if below is not None:
+        below.download_button(
             "Config, seed, versions and these lines (zip)",
             lambda: archive(shown.model, shown.inputs, shown.device, lines),
             f"{shown.model.source.recipe_name}-reproduce.zip",
             "application/zip",
             on_click="ignore",
         )
-    with right.expander("Link to this screen"):
-        st.code(state.link(), language=None, wrap_lines=True)
-        if shown.inputs.kind == "upload":
-            whose = "Your image is" if shown.inputs.taken == 1 else "Your images are"
-            st.caption(f"{whose} private and not part of the link.")
+    below = folded_link(right)
+    if below is not None and shown.inputs.kind == "upload":
+        whose = "Your image is" if shown.inputs.taken == 1 else "Your images are"
+        below.caption(f"{whose} private and not part of the link.")
     return lines

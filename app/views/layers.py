@@ -49,6 +49,7 @@ from app.records import (
 )
 from app.services.reproduction import about
 from app.views.charts import show
+from app.views.folded import folded_lines
 from app.views.numbers import whole_number
 from app.views.offline import offer_page
 from app.views.own_images import choose_upload
@@ -207,8 +208,7 @@ def _layers(shown: Shown, table: str, packed: bytes) -> None:
     with below:
         lines = _lines(shown, detail, now)
         for column, (title, text) in zip(st.columns(2), lines.items(), strict=False):
-            with column.expander(title):
-                st.code(text, language="python", wrap_lines=True)
+            folded_lines(column, title, text, f"layers {title}", wrap=True)
         _offer_page(shown, now, (packed, content), detail, lines)
         if detail is not None:
             _one_layer(shown, detail, now.s)

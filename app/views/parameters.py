@@ -26,6 +26,7 @@ from app.records.curves import Curves, decode, encode
 from app.services import cache
 from app.services.reproduction import about
 from app.views.charts import show
+from app.views.folded import folded_lines, folded_link
 from app.views.inputs import STORED, choose_inputs
 from app.views.offline import offer_page
 from app.views.plain import plain
@@ -189,11 +190,9 @@ def _studio(shown: Shown, landscape_hash: str, hashes: dict[str, str], pictures:
     if abs(now.s - start.s) > SAME_CURSOR and st.session_state.get(state.TABS) in FOLLOW_THE_CURSOR:
         st.rerun()
     left, right = st.columns(2)
-    with left.expander("Python that measures this curve"):
-        lines = studio_lines(shown.model, shown.result, shown.inputs, now.curves, shown.device)
-        st.code(lines, language="python", wrap_lines=True)
-    with right.expander("Link to this screen"):
-        st.code(state.link(), language=None, wrap_lines=True)
+    lines = studio_lines(shown.model, shown.result, shown.inputs, now.curves, shown.device)
+    folded_lines(left, "Python that measures this curve", lines, "studio lines", wrap=True)
+    folded_link(right)
     _offer_page(shown, now, measured, pictures)
 
 

@@ -44,6 +44,7 @@ from app.records.curves import decode
 from app.services import cache, exports
 from app.views.awaited import awaited
 from app.views.charts import show
+from app.views.folded import folded_lines, folded_link
 from app.views.numbers import whole_number
 from app.views.plain import plain
 from app.views.progress import computed
@@ -416,11 +417,9 @@ def _files(model: StoredModel, chosen: Chosen, found: list[Found], plane: PlaneR
         file = f"{model.name}-seed{about['seed']}.{suffix}"
         row.download_button(name, make, file, mime, key=f"save {name}", on_click="ignore")
     left, right = st.columns(2)
-    with left.expander("Python that reproduces this"):
-        lines = [sampling_lines(run_model, run) for run_model, run in zip(chosen.models, chosen.runs, strict=True)]
-        st.code("\n\n".join(lines), language="python")
-    with right.expander("Link to this screen"):
-        st.code(state.link(), language=None, wrap_lines=True)
+    lines = [sampling_lines(run_model, run) for run_model, run in zip(chosen.models, chosen.runs, strict=True)]
+    folded_lines(left, "Python that reproduces this", "\n\n".join(lines), "trajectories lines")
+    folded_link(right)
 
 
 def _standalone(

@@ -20,6 +20,7 @@ from torch import Tensor
 
 from dpi_core.analysis.landscape import FLOOR, PEAK_TO_PEAK, Measure
 from dpi_core.analysis.layers import ByLayer
+from dpi_core.analysis.side_by_side import side_by_side
 from dpi_core.denoiser import Denoiser
 from dpi_core.seeds import seeded_generator
 
@@ -116,9 +117,15 @@ def shares(
     for method in methods:
         if method not in ways:
             raise ValueError(f"the method is {method!r}, but has to be one of {', '.join(ways)}.")
-    net = ByLayer(denoiser.net)
-    with net.remembering():
-        for s in s_grid:
+    ByLayer(denoiser.net)  # refuses a network with one parameter set
+
+    def at(denoiser: Denoiser, s: float) -> Iterator[Shares]:
+        net = ByLayer(denoiser.net)
+        if float(denoiser.process.preconditioning(s).c_out) == 0:  # x̂0 is x_s, whatever the network returns
+            for method in methods:
+                yield Shares(s, method, np.zeros(len(net.layers)), 0.0, math.nan if method == "ablation" else 0.0)
+            return
+        with net.remembering():
             game = _Game(denoiser, net, x0, eps, s, target or quality_target())
             ends = torch.stack([torch.zeros(len(net.layers)), torch.ones(len(net.layers))]).double()
             with torch.no_grad():
@@ -132,6 +139,8 @@ def shares(
                 values = ways[method](game, ends[1:], steps, permutations, seed).numpy()
                 rest = abs(values.sum() - (end - start)) / max(abs(end - start), GAIN_FLOOR)
                 yield Shares(s, method, values, end - start, math.nan if method == "ablation" else float(rest))
+
+    yield from side_by_side(denoiser, at, s_grid)
 
 
 class _Game:
@@ -206,27 +215,38 @@ def layer_tangents(
     Raises:
         ValueError: the network has one parameter set.
     """
-    net = ByLayer(denoiser.net)
-    by_layer = Denoiser(net, denoiser.process)
+    ByLayer(denoiser.net)  # refuses a network with one parameter set
     x0 = x0.to(denoiser.device)
-    with net.remembering():
-        for s in s_grid:
-            x_s = denoiser.process.add_noise(x0, eps.to(denoiser.device), s)
-            net.lam = net.learned(s)
+
+    def at(denoiser: Denoiser, s: float) -> Iterator[Tangent]:
+        net = ByLayer(denoiser.net)
+        by_layer = Denoiser(net, denoiser.process)
+        x_s = denoiser.process.add_noise(x0, eps.to(denoiser.device), s)
+        net.lam = net.learned(s)
+        with net.remembering():
             x0_hat = by_layer(x_s, s)
-            total = torch.zeros_like(x0_hat)
+            rise, total = _rise(x0_hat, x0, measure), torch.zeros_like(x0_hat)
             for layer in range(len(net.layers)):
                 moved = net.tangent(layer, partial(by_layer, x_s, s))[1]
                 total += moved
-                yield Tangent(s, layer, _db_slope(x0_hat, moved, x0, measure), _rms(moved))
+                yield Tangent(s, layer, _along(rise, moved), _rms(moved))
             moved = net.tangent(None, partial(by_layer, x_s, s))[1]
             residual = _rms(total - moved) / max(_rms(moved), MOVED_FLOOR)
-            yield Tangent(s, None, _db_slope(x0_hat, moved, x0, measure), _rms(moved), residual)
+            yield Tangent(s, None, _along(rise, moved), _rms(moved), residual)
+
+    yield from side_by_side(denoiser, at, s_grid)
 
 
-def _db_slope(x0_hat: Tensor, moved: Tensor, x0: Tensor, measure: Measure) -> float:
-    """The derivative of the quality in dB along a direction in which x̂0 moves."""
-    return float(torch.func.jvp(lambda estimate: quality_target(measure)(estimate, x0), (x0_hat,), (moved,))[1])
+def _rise(x0_hat: Tensor, x0: Tensor, measure: Measure) -> Tensor:
+    """The gradient of the quality in dB by x̂0."""
+    with torch.enable_grad():
+        estimate = x0_hat.detach().requires_grad_()
+        return torch.autograd.grad(quality_target(measure)(estimate, x0), estimate)[0]
+
+
+def _along(rise: Tensor, moved: Tensor) -> float:
+    """The derivative of the quality along a direction in which x̂0 moves."""
+    return float((rise.double() * moved.double()).sum())
 
 
 def _rms(values: Tensor) -> float:

@@ -13,6 +13,9 @@ from dpi_core.denoiser import Denoiser
 from dpi_core.interpolation import DPI
 from dpi_core.lambda_schedules import FixedSchedule
 
+PAIRS_AT_ONCE = {"cuda": 1024}
+"""Pairs of s and input in one pass: a GPU is idle with one level's; a CPU is faster with one (benchmarks/sweep.py)."""
+
 
 @dataclass(frozen=True)
 class SweepFrame:
@@ -45,7 +48,7 @@ class PadRow:
 def sweep(
     denoiser: Denoiser, x0: Float[Tensor, "n ..."], eps: Float[Tensor, "n ..."], s_grid: list[float]
 ) -> Iterator[SweepFrame]:
-    """Denoises the same inputs under the same noise at every s of the grid, one frame at a time.
+    """Denoises the same inputs under the same noise at every s of the grid; on a CPU one level at a time.
 
     Args:
         denoiser: runs where it lives.
@@ -54,11 +57,15 @@ def sweep(
         s_grid: scalars in [0, 1].
     """
     x0, eps = x0.to(denoiser.device), eps.to(denoiser.device)
-    for s in s_grid:
-        x_s = denoiser.process.add_noise(x0, eps, s)
+    at_once = max(1, PAIRS_AT_ONCE.get(x0.device.type, 0) // len(x0))
+    for first in range(0, len(s_grid), at_once):
+        levels = s_grid[first : first + at_once]
+        s = levels[0] if len(levels) == 1 else torch.tensor(levels, dtype=torch.float64).repeat_interleave(len(x0))
+        clean, noise = (each.repeat(len(levels), *[1] * (x0.ndim - 1)) for each in (x0, eps))
         with torch.no_grad():
-            x0_hat = denoiser(x_s, s).float().cpu()
-        yield SweepFrame(s, x0_hat)
+            x0_hat = denoiser(denoiser.process.add_noise(clean, noise, s), s).float().cpu()
+        for level, part in zip(levels, x0_hat.split(len(x0)), strict=True):
+            yield SweepFrame(level, part)
 
 
 def decoupled(

@@ -17,6 +17,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from dpi_core.analysis.paths import denoised, per_sample_mse
+from dpi_core.analysis.side_by_side import side_by_side
 from dpi_core.analysis.weights import two_sets
 from dpi_core.denoiser import Denoiser
 from dpi_core.lambda_schedules import FixedSchedule, LambdaSchedule
@@ -127,8 +128,12 @@ def curve_errors(
     Raises:
         ValueError: a curve is given for a network without two parameter sets, or an output is not finite.
     """
+
+    def at(denoiser: Denoiser, s: float) -> Iterator[np.ndarray]:
+        yield per_sample_mse(denoised(denoiser, x0, eps, s, s, batch_size, precision) - x0)
+
     with contextlib.nullcontext() if schedule is None else two_sets(denoiser.net).using(schedule):
-        return np.stack([per_sample_mse(denoised(denoiser, x0, eps, s, s, batch_size, precision) - x0) for s in s_grid])
+        return np.stack(list(side_by_side(denoiser, at, s_grid)))
 
 
 def plane_errors(
@@ -154,13 +159,16 @@ def plane_errors(
     Raises:
         ValueError: the network has no two parameter sets, a λ outside [0, 1], or an output that is not finite.
     """
-    net = two_sets(denoiser.net)
-    for lam in lam_grid:
+    two_sets(denoiser.net)
+
+    def row(denoiser: Denoiser, lam: float) -> Iterator[Cell]:
         held = FixedSchedule(lam)
         for s in s_grid:
-            with net.using(held):
+            with two_sets(denoiser.net).using(held):
                 x0_hat = denoised(denoiser, x0, eps, s, 0.0, batch_size, precision)
             yield Cell(s, lam, per_sample_mse(x0_hat - x0))
+
+    yield from side_by_side(denoiser, row, lam_grid)
 
 
 def landscape(

@@ -6,8 +6,9 @@ belong to several groups with a λ each, so positions are kept per parameter: "a
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -175,15 +176,32 @@ class ByLayer(nn.Module):
         Raises:
             ValueError: a λ outside [0, 1], or NaN.
         """
-        inside = (lam >= 0) & (lam <= 1)
-        if not bool(inside.all()):
-            raise ValueError(f"λ = {lam[~inside][0].item():g} is not in [0, 1]; θ0 stands at 0 and θ1 at 1.")
+        _require_positions(lam)
         flat0, flat1 = self.net.flat0.detach(), self.net.flat1.detach()
         return self.net._split(Blend.apply(flat0, flat1, lam[None].to(flat0), self._sizes, [])[0])
 
+    def _placed(self) -> list[Tensor]:
+        """θ at `lam`; while runs are remembered, only what has moved since the last one is made anew."""
+        memory, lam = self._memory, self.lam
+        if memory is None or torch.is_grad_enabled():
+            return self.parameters_at(lam)
+        moved = [True] * len(lam) if memory.placed_at is None else (lam != memory.placed_at).tolist()
+        if 2 * sum(moved) > len(moved):
+            memory.parameters = self.parameters_at(lam)
+        else:
+            _require_positions(lam)
+            starts, ends = (flat.detach().split(self._sizes) for flat in (self.net.flat0, self.net.flat1))
+            weights = lam.to(self.net.flat0)
+            memory.parameters = [
+                segment.view(torch.lerp(starts[i], ends[i], weights[i])) if moved[i] else memory.parameters[i]
+                for i, segment in enumerate(self.net._segments)
+            ]
+        memory.placed_at = lam.clone()
+        return memory.parameters
+
     def forward(self, x: Any, s: Scalar, *args: Any, **kwargs: Any) -> Any:
         """f(θ at `lam`, x, ...); s is taken and not looked at."""
-        parameters = self.parameters_at(self.lam)
+        parameters = self._placed()
         if self._moving is not None:
             directions = self.net._split((self.net.flat1 - self.net.flat0).detach())
             parameters = [
@@ -208,7 +226,7 @@ class ByLayer(nn.Module):
         """
         self._moving = torch.ones_like(self._layer, dtype=torch.bool) if layer is None else self._layer == layer
         try:
-            with forward_ad.dual_level(), _forward_mode_kernels(self.net.backbone):
+            with _forward_mode(self.net.backbone):
                 leaves, spec = pytree.tree_flatten(call())
                 values, tangents = zip(*map(_unpacked, leaves), strict=True)
         finally:
@@ -228,6 +246,12 @@ class ByLayer(nn.Module):
             self._memory = None
 
 
+def _require_positions(lam: Tensor) -> None:
+    inside = (lam >= 0) & (lam <= 1)
+    if not bool(inside.all()):
+        raise ValueError(f"λ = {lam[~inside][0].item():g} is not in [0, 1]; θ0 stands at 0 and θ1 at 1.")
+
+
 class _Memory:
     """Outputs of the leaf layers of one run, for the next run up to the first parameter that has moved.
 
@@ -239,6 +263,8 @@ class _Memory:
         self._owners = list({id(slot.module): slot.module for slot in slots}.values())
         self._outputs: list[Any] = []
         self._first: dict[int, int] = {}
+        self.placed_at: Tensor | None = None
+        self.parameters: list[Tensor] = []
         self._inputs: Any = None
         self._lam: Tensor | None = None
         self._calls = self._known = 0
@@ -328,20 +354,65 @@ def _unpacked(leaf: Any) -> tuple[Any, Any]:
     return primal, torch.zeros_like(primal) if tangent is None else tangent
 
 
+class _Shared:
+    """A state of the whole process, on while any thread is in it."""
+
+    def __init__(self, switch_on: Callable[[], AbstractContextManager[object]]) -> None:
+        self._switch_on, self._lock, self._users, self._state = switch_on, threading.Lock(), 0, ExitStack()
+
+    @contextmanager
+    def on(self) -> Iterator[None]:
+        with self._lock:
+            if self._users == 0:
+                self._state.enter_context(self._switch_on())
+            self._users += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._users -= 1
+                if self._users == 0:
+                    self._state.close()
+
+
 @contextmanager
-def _forward_mode_kernels(backbone: nn.Module) -> Iterator[None]:
-    """Without the kernels that have no forward mode: fused attention, and oneDNN's and cuDNN's recurrent ones."""
-    recurrent = any(isinstance(module, nn.RNNBase) for module in backbone.modules())
+def _plain_attention() -> Iterator[None]:
+    """Without fused attention, which has no forward mode."""
     fast_path = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        with sdpa_kernel(SDPBackend.MATH):
+            yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fast_path)
+
+
+@contextmanager
+def _plain_recurrence() -> Iterator[None]:
+    """Without the recurrent kernels of oneDNN and cuDNN, which have no forward mode."""
+    before, *_ = torch.backends.mkldnn.set_flags(False)  # `flags` would touch TF32 too, and warn
+    try:
+        with torch.backends.cudnn.flags(enabled=False):
+            yield
+    finally:
+        torch.backends.mkldnn.set_flags(before)
+
+
+# torch knows one level of forward mode in a process, and chooses kernels for all threads.
+_DUAL_LEVEL = _Shared(forward_ad.dual_level)
+_PLAIN_ATTENTION = _Shared(_plain_attention)
+_PLAIN_RECURRENCE = _Shared(_plain_recurrence)
+
+
+@contextmanager
+def _forward_mode(backbone: nn.Module) -> Iterator[None]:
+    """Tensors may carry tangents, and a backbone meets only kernels that have a forward mode."""
     with ExitStack() as stack:
-        stack.callback(torch.backends.mha.set_fastpath_enabled, fast_path)
-        torch.backends.mha.set_fastpath_enabled(False)
-        stack.enter_context(sdpa_kernel(SDPBackend.MATH))
+        stack.enter_context(_DUAL_LEVEL.on())
+        stack.enter_context(_PLAIN_ATTENTION.on())
+        if any(isinstance(module, nn.RNNBase) for module in backbone.modules()):
+            stack.enter_context(_PLAIN_RECURRENCE.on())
         for norm in (module for module in backbone.modules() if isinstance(module, nn.GroupNorm)):
             # Its derivative takes a view of the input, which a transposed one does not allow.
             stack.callback(norm.register_forward_pre_hook(lambda _, args: (args[0].contiguous(), *args[1:])).remove)
-        if recurrent:
-            before, *_ = torch.backends.mkldnn.set_flags(False)  # `flags` would touch TF32 too, and warn
-            stack.callback(torch.backends.mkldnn.set_flags, before)
-            stack.enter_context(torch.backends.cudnn.flags(enabled=False))
         yield

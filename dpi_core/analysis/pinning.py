@@ -18,6 +18,7 @@ from torch import Tensor
 from dpi_core.analysis.landscape import Loss, Measure, is_judged, loss
 from dpi_core.analysis.layers import ByLayer, Layer
 from dpi_core.analysis.paths import denoised, per_sample_mse
+from dpi_core.analysis.side_by_side import side_by_side
 from dpi_core.denoiser import Denoiser
 
 HOLDS = ("theta0", "theta1", "mean")
@@ -130,18 +131,22 @@ def pinned_errors(
     Raises:
         ValueError: the network has one parameter set, or its output is not finite.
     """
-    net = ByLayer(denoiser.net)
-    held = held_positions(net, s_grid)
-    which = range(len(net.layers)) if layers is None else layers
+    whole = ByLayer(denoiser.net)
+    held = held_positions(whole, s_grid)
+    which = range(len(whole.layers)) if layers is None else layers
     cases = [(0, None), *((hold, layer) for layer in which for hold in range(len(HOLDS)))]
-    with net.remembering():
-        for level, s in enumerate(s_grid):
-            learned = net.learned(s)
-            for first in range(0, len(x0), batch_size):
-                part = slice(first, first + batch_size)
-                for hold, layer in cases:
-                    net.lam = learned if layer is None else net.hold(learned, layer, held[hold])
-                    yield PinnedErrors(level, hold, layer, first, _errors(net, denoiser, x0[part], eps[part], s))
+
+    def at(denoiser: Denoiser, where: tuple[int, float, int]) -> Iterator[PinnedErrors]:
+        level, s, first = where
+        net, part = ByLayer(denoiser.net), slice(first, first + batch_size)
+        learned = net.learned(s)
+        with net.remembering():
+            for hold, layer in cases:
+                net.lam = learned if layer is None else net.hold(learned, layer, held[hold])
+                yield PinnedErrors(level, hold, layer, first, _errors(net, denoiser, x0[part], eps[part], s))
+
+    parts = [(level, s, first) for level, s in enumerate(s_grid) for first in range(0, len(x0), batch_size)]
+    yield from side_by_side(denoiser, at, parts)
 
 
 def pinning(

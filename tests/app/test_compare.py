@@ -321,3 +321,14 @@ def test_samples_of_all_models_begin_as_the_same_noise(engine):
     expected = [dpi_core.load(model.key.folder).sample(3, "ddim", 2, 5).x for model in FAMILY]
     means = np.array([row[2] for row in chart.rows]).reshape(2, 3)
     np.testing.assert_allclose(means, [x.mean(dim=(1, 2, 3)).numpy() for x in expected], atol=1e-5)
+
+
+def test_scores_of_one_seed_have_no_spread_over_seeds(tiny):
+    _, result = tiny
+    several = compare.score_table(result)
+    one = copy.deepcopy(result)
+    one["config"]["seeds"] = result["config"]["seeds"][:1]
+    alone = compare.score_table(one)
+    assert alone.header == tuple(name for name in several.header if "seed by seed" not in name) != several.header
+    assert [row[0] for row in alone.rows] == [row[0] for row in several.rows]
+    assert all(len(row) == len(alone.header) for row in alone.rows) and "beside" not in alone.caption

@@ -1,5 +1,6 @@
 """The engine: right answers for many sessions at once, computed once, and dropped when nobody waits for them."""
 
+import gc
 import json
 import pkgutil
 import subprocess
@@ -478,6 +479,12 @@ def test_a_large_batch_stops_between_two_layers(engine, monkeypatch):
     cancelled = time.monotonic()
     assert job.wait(PATIENCE) and job.status == "cancelled" and job.done == 0
     assert sum(at > cancelled for at in started) <= 1, "one layer may have passed the question already"
+
+
+def test_what_is_alive_after_the_warm_up_is_left_out_of_collections(engine):
+    gc.unfreeze()
+    engine.best_device()
+    assert gc.get_freeze_count() > 10_000, "torch's objects"
 
 
 def test_what_the_engine_holds_can_be_observed(engine):

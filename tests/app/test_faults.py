@@ -264,6 +264,7 @@ def open_app(engine, monkeypatch):
 
     def open_app(**parameters):
         app = AppTest.from_file(str(SCRIPT), default_timeout=60)
+        app.session_state["denoise lines"] = True  # unfolded
         for name, value in parameters.items():
             app.query_params[name] = value
         return again(app)

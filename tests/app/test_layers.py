@@ -115,6 +115,14 @@ def test_nan_in_the_weights_is_one_sentence_and_the_page_stays(copy_checkpoint, 
         assert "\n" not in job.error
 
 
+def test_colours_are_made_for_the_levels_between_the_ends():
+    values = np.array([[90.0, 1.0, -2.0, 70.0], [80.0, np.nan, 0.5, -60.0]])
+    four = Statistic("a", "A", "dB", "How.", np.array([0.0, 0.3, 0.6, 1.0]), values, diverging=True)
+    assert four.range[1] == pytest.approx(2.0, abs=0.02) and four.range[0] == -four.range[1]
+    ends = Statistic("a", "A", "dB", "How.", np.array([0.0, 1.0]), values[:, [0, 3]], diverging=True)
+    assert ends.range[1] == pytest.approx(90.0, abs=0.2)
+
+
 def test_too_few_samples_and_an_unknown_layer_are_one_sentence(engine):
     key = stored.read_model("mixture2d-flow-dpi").key
     for request, message in (

@@ -48,6 +48,7 @@ def draw(name):
 
 def open_page(name, **query):
     app = AppTest.from_function(draw, kwargs={"name": name}, default_timeout=60)
+    app.session_state["studio lines"] = True  # unfolded
     for key, value in query.items():
         app.query_params[key] = value
     return checked(app.run())

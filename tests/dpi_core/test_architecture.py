@@ -22,7 +22,8 @@ ROWS = (
     {"types", "config", "precision", "parallel", "verdicts", "limits", "image_files", "allocator", "progress"},
     {"lambda_schedules", "noise_processes", "backbones", "data"}
     | {"seeds", "idx_files", "images", "patches", "planar", "mixtures", "classifier", "distances"},
-    {"flat_storage", "linearity", "sample_batches", "operators", "interpolation", "one_set", "conditioning"},
+    {"flat_storage", "linearity", "sample_batches", "operators", "interpolation", "one_set"}
+    | {"conditioning", "replay"},
     {"denoiser"},
     {"samplers", "training", "evaluation", "analysis"},
     {"model", "build", "checkpoint", "hub"},
@@ -39,6 +40,7 @@ ROWS = (
         "runs",
         "held_out",
         "equal_time",
+        "halving",
     }
     | {"sweep", "results", "cli", "__main__"},
 )

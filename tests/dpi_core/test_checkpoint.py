@@ -213,8 +213,8 @@ TAMPERED = {
         r"theta0.tail.bias is \('F32', \(3,\)\)",
     ),
     "another precision": (
-        edit_tensors(lambda tensors: tensors.update({"theta0.tail.bias": torch.ones(2).half()})),
-        "'F16'",
+        edit_tensors(lambda tensors: tensors.update({"theta0.tail.bias": torch.ones(2).bfloat16()})),
+        "'BF16'",
     ),
     "half a file": (
         edit_bytes("model.safetensors", lambda data: data[: len(data) // 2]),

@@ -11,6 +11,7 @@ from dpi_core.verdicts import (
     equal_time_in_words,
     goal_in_words,
     paired_seeds,
+    steps_in_words,
     stretches,
     verdict,
     where_in_words,
@@ -92,6 +93,12 @@ def test_the_goal_is_worse_nowhere_and_better_on_average():
 def sweep(**more):
     cost = {"dpi": 30.0, "none": 20.0}
     return {"methods": {name: {"cost": {"step_ms": ms}} for name, ms in cost.items()}, **more}
+
+
+def test_unequal_steps_are_not_called_equal():
+    methods = {name: {"training": [{"steps": steps}]} for name, steps in (("dpi", 12000), ("none", 16000))}
+    assert steps_in_words(methods) == "at unequal steps: dpi 12,000, none 16,000"
+    assert steps_in_words({"dpi": methods["dpi"]}) == "at equal steps"
 
 
 def test_what_was_not_measured_is_said_to_be_so():

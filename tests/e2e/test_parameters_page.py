@@ -37,6 +37,8 @@ class Parameters:
         self.lines = page.locator("code").filter(has_text="curve_errors").first
         expect(self.headline).to_be_visible()
         self.wait_for_python()
+        page.get_by_test_id("stExpander").filter(has_text="Python that measures").locator("summary").click()
+        self.wait_for_python()
 
     def wait_for_python(self):
         expect(self.page.get_by_test_id("stApp")).to_have_attribute("data-test-script-state", "notRunning")

@@ -20,6 +20,9 @@ __all__ = ["LayerDetail", "LayerTable", "Statistic", "pack_detail", "pack_table"
 FULL_COLOUR = 0.995
 """Share of the values that lie within the range of colours."""
 
+COLOURED = (0.05, 0.95)
+"""Noise levels that the colours are made for: at the ends, where nothing or everything is noise, ratios grow without bound."""
+
 ACTIVATION_ASPECT = 2.4
 """Width over height of the place where activations are shown."""
 
@@ -50,8 +53,11 @@ class Statistic:
 
     @property
     def range(self) -> tuple[float, float]:
-        """Values at both ends of the colours; what lies beyond is drawn in the colour of the end."""
-        finite = self.values[np.isfinite(self.values)]
+        """Values at both ends of the colours, from the levels of `COLOURED`; what lies beyond has the colour of the end."""
+        inside = (self.s >= COLOURED[0]) & (self.s <= COLOURED[1])
+        finite = self.values[:, inside][np.isfinite(self.values[:, inside])]
+        if not finite.size:
+            finite = self.values[np.isfinite(self.values)]
         if not finite.size:
             return (-1.0, 1.0) if self.diverging else (0.0, 1.0)
         if self.diverging:
