@@ -58,7 +58,8 @@ def _card(model: StoredModel, is_shown: bool) -> None:
         row = st.container(horizontal=True, vertical_alignment="center")
         if row.button("Open", key=f"open {model.name}"):
             state.choose_on_next_page(model.name)
-            st.switch_page(state.pages()["denoise"])
+            # Without a query of its own Streamlit refuses to leave a page whose URL holds a choice.
+            st.switch_page(state.pages()["denoise"], query_params={})
         if row.button("Card", key=f"card {model.name}", help="The model card: data, recipe, scores, commands."):
             _read_card(model)
         if model.source.origin != "zoo":
