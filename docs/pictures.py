@@ -74,7 +74,7 @@ def main() -> None:
             page = browser.new_page(
                 viewport=dict(zip(("width", "height"), SHOTS[name].size, strict=True)), color_scheme="light"
             )
-            print(_save(_taken(page, url, SHOTS[name]), FOLDER / f"{name}.webp"), flush=True)
+            print(_save(taken(page, url, SHOTS[name]), FOLDER / f"{name}.webp"), flush=True)
             page.close()
         browser.close()
 
@@ -116,7 +116,7 @@ def _wait_for(url: str, process: subprocess.Popen) -> None:
     raise RuntimeError(f"the app ended with status {process.returncode} before it could be seen.")
 
 
-def _taken(page: Page, url: str, shot: Shot) -> bytes:
+def taken(page: Page, url: str, shot: Shot) -> bytes:
     """A PNG of the page when nothing on it is computed any more."""
     page.set_default_timeout(PATIENCE)
     page.goto(url + shot.query)

@@ -15,6 +15,9 @@ MOST_CURVES = 24
 NEWS_FOR = 120.0
 """Seconds after the last line in which a run counts as running."""
 
+NOT_SCORED = "No held-out scores are logged yet: a run scores a few samples whenever it saves."
+ONE_SET = "One parameter set each, so there is no λ to form."
+
 
 def state_of(run: TrainingRun, now: float) -> str:
     """Whether a run is done, running, or has stopped, in words.
@@ -32,6 +35,22 @@ def state_of(run: TrainingRun, now: float) -> str:
         return f"{where}; no news for {(now - run.written) / 60:.0f} minutes: stopped, or slow"
     left = run.seconds / run.done * (run.steps - run.done)
     return f"{where}, {run.seconds / run.done * 1000:.0f} ms each, about {left / 60:.0f} minutes left"
+
+
+def run_charts(logged: Sequence[TrainingRun]) -> list[Chart | str]:
+    """Loss and saturation of all runs, λ(s) and held-out scores of the first that has them; or why there is none.
+
+    Args:
+        logged: runs that have left a log; may be empty.
+    """
+    if not logged:
+        return []
+    scored = [run for run in logged if len(run.scored_step)]
+    with_curve = [run for run in logged if run.lam is not None]
+    found: list[Chart | str] = [loss_chart(logged), held_out_chart(scored[0]) if scored else NOT_SCORED]
+    if not with_curve:
+        return [*found, ONE_SET]
+    return [*found, saturation_chart(with_curve), lambda_chart(with_curve[0])]
 
 
 def loss_chart(runs: Sequence[TrainingRun]) -> Chart:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import PurePath
 from typing import Any
 
 import numpy as np
@@ -44,7 +43,7 @@ def run_name(request: TrajectoryRequest, home: ModelKey | None = None) -> str:
         request: the run.
         home: the page's model, which goes without saying.
     """
-    parts = [] if home in (None, request.model) else [model_name(request.model)]
+    parts = [] if home in (None, request.model) else [request.model.name]
     parts.append(SAMPLER_NAMES[request.sampler])
     if request.sampler not in ADAPTIVE:
         parts.append(f"{request.steps} step{'s' if request.steps != 1 else ''}")
@@ -57,11 +56,6 @@ def run_name(request: TrajectoryRequest, home: ModelKey | None = None) -> str:
     elif request.lam != "learned":
         parts.append(f"λ {CURVE_NAMES[request.lam]}")
     return ", ".join(parts)
-
-
-def model_name(key: ModelKey) -> str:
-    """A checkpoint's name."""
-    return PurePath(key.folder).name
 
 
 def read_table(text: str) -> tuple[float, ...]:
@@ -265,5 +259,5 @@ def _run_settings(run: TrajectoryRequest) -> dict[str, Any]:
         "table": {"table": list(run.table)},
     }
     steps = {} if run.sampler in ADAPTIVE else {"steps": run.steps, "grid": run.grid}
-    about = {"model": model_name(run.model), "digest": run.model.digest, "sampler": run.sampler}
+    about = {"model": run.model.name, "digest": run.model.digest, "sampler": run.sampler}
     return {**about, **steps, "lambda": run.lam, **curves.get(run.lam, {})}

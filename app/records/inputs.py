@@ -22,10 +22,12 @@ class ModelKey:
     Attributes:
         folder: where it lies.
         digest: of its weights and config; a replaced file is another model.
+        name: what the session calls it; of two that differ in nothing else the answers are the same.
     """
 
     folder: str
     digest: str
+    name: str = field(default="", compare=False)
 
 
 @dataclass(frozen=True)

@@ -54,9 +54,13 @@ def about(model: StoredModel, seed: int, device: str) -> dict[str, object]:
         "seed": seed,
         "device": device,
         "digest_of_config_and_weights": model.key.digest,
-        "python": platform.python_version(),
-        "packages": _versions(),
+        **versions(),
     }
+
+
+def versions() -> dict[str, object]:
+    """What every result depends on: Python and packages."""
+    return {"python": platform.python_version(), "packages": _packages()}
 
 
 def _as_npy(images: np.ndarray) -> bytes:
@@ -65,7 +69,7 @@ def _as_npy(images: np.ndarray) -> bytes:
     return file.getvalue()
 
 
-def _versions() -> dict[str, str]:
+def _packages() -> dict[str, str]:
     found = {}
     for package in PACKAGES:
         try:

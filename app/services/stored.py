@@ -83,7 +83,7 @@ def read(source: Source) -> StoredModel:
     folder = source.folder
     recipe = _checked(folder / "config.json", check_recipe, needed=("name", "shape", "process", "conditioning", "data"))
     metrics = _checked(folder / "metrics.json", check_metrics) if (folder / "metrics.json").is_file() else {}
-    key = ModelKey(str(folder), digest(folder))
+    key = ModelKey(str(folder), digest(folder), source.name)
     stored = _read_analysis(folder / "analysis.safetensors", tuple(recipe["shape"]))
     return StoredModel(key, source, recipe, metrics, **stored)
 

@@ -311,7 +311,7 @@ def _offer_page(
     lines = {"Python that reproduces the rows": rows_lines(frames.models, inputs, s, count, device)}
     origin = Origin(model, about(model, inputs.seed, device), lines)
     offer_page(
-        "compare", model, lambda: compare_page(origin, frames.models, frames.sweeps, count, s, said, charts, tables)
+        "compare", lambda: compare_page(origin, frames.models, frames.sweeps, count, s, said, charts, tables), model
     )
 
 

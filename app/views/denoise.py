@@ -166,7 +166,7 @@ def _figure(shown: Shown, sweep_hash: str, pad_hash: str | None, blobs: tuple[by
     lines = _reproduce(shown, seen)
     origin = Origin(model, about(model, shown.inputs.seed, shown.device), {"Python that reproduces this": lines})
     offer_page(
-        "denoise", model, lambda: denoise_page(origin, sweep, blobs, shown.second, family, position, said, scores)
+        "denoise", lambda: denoise_page(origin, sweep, blobs, shown.second, family, position, said, scores), model
     )
 
 

@@ -236,8 +236,8 @@ def _offer_page(
     sentence = enough_in_words(shown.result, NAMED) if shown.model.has_two_sets else ONE_SET
     offer_page(
         "layers",
-        shown.model,
         lambda: layers_page(origin, shown.result, shown.judged, shown.device, now, blobs, detail, sentence),
+        shown.model,
     )
 
 

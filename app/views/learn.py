@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import streamlit as st
@@ -12,6 +13,7 @@ from app import state
 from app.components.keys import BACK, LEAVE, NEXT, keys
 from app.components.player import player
 from app.components.scrubber import scrubber, store
+from app.figures.offline_lessons import Told, in_words, lessons_page
 from app.figures.trajectories import run_name
 from app.lessons import LESSONS
 from app.lessons.lesson import (
@@ -34,6 +36,8 @@ from app.lessons.lesson import (
 from app.lessons.pictures import as_html
 from app.records import Request, Result, StoredModel, TrajectoryRequest, TrajectoryResult, ViewsRequest, ViewsResult
 from app.services import cache
+from app.services.reproduction import about
+from app.views.offline import offer_page
 from app.views.progress import computed
 
 WIDE = (Scrubber, Player)
@@ -98,7 +102,7 @@ def page(model: StoredModel, seed: int, device: str) -> None:
     state.write_place(model.name, place)
     st.html(Path(__file__).with_name("learn.css"))
     if screen is None:
-        _overview(model, place)
+        _overview(model, device, place)
     else:
         _lesson(screen)
 
@@ -106,7 +110,7 @@ def page(model: StoredModel, seed: int, device: str) -> None:
 # The list ----------------------------------------------------------------------------------------------------------
 
 
-def _overview(model: StoredModel, place: state.Place) -> None:
+def _overview(model: StoredModel, device: str, place: state.Place) -> None:
     st.markdown("#### Six lessons")
     st.markdown(
         f"Each takes a few minutes: a little text, a question to answer before you see the answer, and a look at the real page."
@@ -118,6 +122,8 @@ def _overview(model: StoredModel, place: state.Place) -> None:
         for column, number in zip(st.columns(3), range(first, first + 3), strict=True):
             with column.container(border=True, height="stretch"):
                 _card(model, LESSONS[number], number + 1, place)
+    told = [Told(lesson, LESSONS.index(lesson) + 1, _material(model, device, lesson)) for lesson in LESSONS]
+    _offer_page(model, device, told)
 
 
 def _card(model: StoredModel, lesson: Lesson, number: int, place: state.Place) -> None:
@@ -178,7 +184,17 @@ def _step(screen: Screen) -> None:
     else:
         _content(screen, screen.content)
     _footer(screen)
+    if not screen.place.present:
+        number = LESSONS.index(screen.lesson) + 1
+        told = Told(screen.lesson, number, screen.material, screen.place.answers)
+        _offer_page(screen.model, screen.material.device, [told])
     _compute(screen.material, screen.lesson)
+
+
+def _offer_page(model: StoredModel, device: str, told: list[Told]) -> None:
+    """The page as a file: every step of the lesson, or of all."""
+    name = "learn" if len(told) > 1 else f"learn-{told[0].lesson.key}"
+    offer_page(name, partial(lessons_page, about(model, 0, device), told), model)
 
 
 def _material(model: StoredModel, device: str, lesson: Lesson) -> Material:
@@ -309,7 +325,7 @@ def _predict(screen: Screen, content: Predict) -> None:
 def _ask(screen: Screen, answer: Choice | Estimate) -> None:
     key = f"guess {screen.model.name} {screen.lesson.key} {screen.place.step}"
     if screen.place.present:
-        st.markdown(_question_in_words(answer))
+        st.markdown(in_words(answer))
         return
     if isinstance(answer, Choice):
         options = range(len(answer.options))
@@ -324,13 +340,6 @@ def _ask(screen: Screen, answer: Choice | Estimate) -> None:
         "Commit", key="commit", type="primary", disabled=guess is None, on_click=screen.go,
         args=(_answered(screen, guess),),
     )  # fmt: skip
-
-
-def _question_in_words(answer: Choice | Estimate) -> str:
-    """What a class can vote for."""
-    if isinstance(answer, Choice):
-        return "\n".join(f"{number}. {option}" for number, option in enumerate(answer.options, start=1))
-    return f"{answer.label}: somewhere from {answer.text(answer.low)} to {answer.text(answer.high)}."
 
 
 def _look(screen: Screen, content: Look) -> None:

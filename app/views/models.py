@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from html import escape
+from functools import partial
 from pathlib import Path
 
-import numpy as np
 import streamlit as st
 
 from app import state
-from app.figures.cards import SCORED_AT, facts, matches, order
-from app.lessons.lesson import Tile
-from app.lessons.pictures import curve_tile, extent_of, sample_tile, to_unit
-from app.records import Source, StoredModel, SweepResult
+from app.figures.cards import SCORED_AT, matches, order
+from app.figures.model_cards import CARD_STYLE, card_html
+from app.figures.offline_lists import models_page
+from app.records import Source, StoredModel
 from app.services import cache, stored
+from app.services.reproduction import versions
+from app.views.offline import offer_page
 from app.views.own_model import load_form, remove
 from app.views.plain import plain
 
@@ -23,7 +24,8 @@ SEARCHED_FROM = 9
 
 def page(shown: StoredModel | None, seed: int, device: str) -> None:
     """Draws all cards; `shown` is the sidebar's model, or None where that one is damaged."""
-    st.html(Path(__file__).with_name("models.css"))
+    for style in (Path(__file__).with_name("models.css"), CARD_STYLE):
+        st.html(style)
     load_form()
     if news := state.take_news():
         st.success(plain(news))
@@ -37,6 +39,9 @@ def page(shown: StoredModel | None, seed: int, device: str) -> None:
         for model in found:
             _card(model, is_shown=shown is not None and model.name == shown.name)
     _damaged(sources, models)
+    if found:
+        cards = [(model, stored.read_card(model)) for model in found]
+        offer_page("models", partial(models_page, versions(), cards, wanted, None if shown is None else shown.name))
 
 
 def _search(count: int) -> str:
@@ -49,11 +54,12 @@ def _search(count: int) -> str:
 
 def _card(model: StoredModel, is_shown: bool) -> None:
     with st.container(border=True, height="stretch"):
-        st.html(_as_html(model, is_shown))
+        st.html(card_html(model, is_shown))
         row = st.container(horizontal=True, vertical_alignment="center")
         if row.button("Open", key=f"open {model.name}"):
             state.choose_on_next_page(model.name)
-            st.switch_page(state.pages()["denoise"])
+            # Without a query of its own Streamlit refuses to leave a page whose URL holds a choice.
+            st.switch_page(state.pages()["denoise"], query_params={})
         if row.button("Card", key=f"card {model.name}", help="The model card: data, recipe, scores, commands."):
             _read_card(model)
         if model.source.origin != "zoo":
@@ -76,41 +82,3 @@ def _damaged(sources: list[Source], models: list[StoredModel]) -> None:
                 cache.model(source.name)
             except ValueError as error:
                 st.error(plain(f"{source.name}: {error}"))
-
-
-def _as_html(model: StoredModel, is_shown: bool) -> str:
-    marks = [*(["yours"] if model.source.origin != "zoo" else []), *(["on show"] if is_shown else [])]
-    mark = f"<small>{', '.join(marks)}</small>" if marks else ""
-    rows = "".join(f"<dt>{escape(label)}</dt><dd>{escape(text)}</dd>" for label, text in facts(model))
-    return f'<div class="model-card"><h5>{escape(model.name)}{mark}</h5>{_pictures(model)}<dl>{rows}</dl></div>'
-
-
-def _pictures(model: StoredModel) -> str:
-    if model.sweep is None:
-        return '<p class="none">No stored frames: open it, and they are computed.</p>'
-    tiles = [*_frames(model, model.sweep), *_curve(model.sweep)]
-    return f'<div class="pictures">{"".join(_figure(tile) for tile in tiles)}</div>'
-
-
-def _figure(tile: Tile) -> str:
-    return f'<figure><img src="{tile.source}" alt="{escape(tile.alt)}"><figcaption>{escape(tile.note)}</figcaption></figure>'
-
-
-def _frames(model: StoredModel, sweep: SweepResult) -> list[Tile]:
-    """The same few inputs noised and denoised."""
-    k = int(np.abs(sweep.s - SCORED_AT).argmin())
-    clean, x0_hat = sweep.clean, sweep.x0_hat[k]
-    if model.is_image:
-        clean, x0_hat = to_unit(clean), to_unit(x0_hat)
-    alpha, sigma = float(sweep.alpha[k]), float(sweep.sigma[k])
-    noised = (alpha * clean + sigma * sweep.noise) / np.hypot(alpha, sigma)
-    extent = 1.0 if model.is_image else extent_of(noised, x0_hat)
-    at = f" of {model.name} at t = {sweep.s[k]:.2f}"
-    return [
-        sample_tile(noised, extent, f"Noised inputs{at}", "Noised"),
-        sample_tile(x0_hat, extent, f"Denoised inputs{at}", "Denoised"),
-    ]
-
-
-def _curve(sweep: SweepResult) -> list[Tile]:
-    return [] if sweep.lam is None else [curve_tile(sweep.s, sweep.lam, "λ against s", "λ(s)")]

@@ -205,8 +205,8 @@ def _offer_page(
     statistic = st.session_state.get(state.STATISTIC) or "relative"
     offer_page(
         "parameters",
-        shown.model,
         lambda: parameters_page(origin, shown, now, measured, quantity, statistic, pictures),
+        shown.model,
     )
 
 

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import time
+from functools import partial
+from itertools import cycle
 
 import streamlit as st
 
-from app.figures.runs import held_out_chart, lambda_chart, loss_chart, saturation_chart, state_of
+from app.figures.chart import Chart
+from app.figures.offline_lists import runs_page
+from app.figures.runs import run_charts, state_of
 from app.records import StoredModel, TrainingRun
 from app.services import runs
+from app.services.reproduction import versions
 from app.views.charts import show
+from app.views.offline import offer_page
 
 EVERY = 5.0
 """Seconds between looks at the files."""
@@ -43,12 +49,18 @@ def _live() -> None:
         bind="query-params",
         help="The last written come first.",
     )
+    now = time.time()
     found = [run for name in chosen if (run := _read(name)) is not None]
     for run in found:
-        st.markdown(f"**{run.name}**: {state_of(run, time.time())}")
-    logged = [run for run in found if run.done]
-    if logged:
-        _charts(logged)
+        st.markdown(f"**{run.name}**: {state_of(run, now)}")
+    for column, shown in zip(cycle(st.columns(2)), run_charts([run for run in found if run.done]), strict=False):
+        with column:
+            if isinstance(shown, Chart):
+                show(shown)
+            else:
+                st.caption(shown)
+    if found:
+        offer_page("runs", partial(runs_page, versions(), found, now))
 
 
 def _read(name: str) -> TrainingRun | None:
@@ -57,23 +69,3 @@ def _read(name: str) -> TrainingRun | None:
     except ValueError as error:
         st.warning(str(error))
         return None
-
-
-def _charts(logged: list[TrainingRun]) -> None:
-    """Loss and saturation of all runs; λ(s) and held-out scores of the first that has them."""
-    scored = [run for run in logged if len(run.scored_step)]
-    with_curve = [run for run in logged if run.lam is not None]
-    left, right = st.columns(2)
-    with left:
-        show(loss_chart(logged))
-        if with_curve:
-            show(saturation_chart(with_curve))
-        else:
-            st.caption("One parameter set each, so there is no λ to form.")
-    with right:
-        if scored:
-            show(held_out_chart(scored[0]))
-        else:
-            st.caption("No held-out scores are logged yet: a run scores a few samples whenever it saves.")
-        if with_curve:
-            show(lambda_chart(with_curve[0]))

@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 from streamlit.testing.v1 import AppTest
 
 import dpi_core
-from app.services import own_models, stored
+from app.services import cache, own_models, stored
 from app.services.own_models import Uploads, from_folder
 from dpi_core.build import build_denoiser, recipe_from_dict
 from dpi_core.limits import Limits
@@ -290,3 +290,35 @@ def test_a_model_that_is_gone_leaves_the_page_on_the_default(uploads):
     uploads.drop("me")
     app.run()
     assert not app.exception and app.sidebar.selectbox[0].value == "digits-vp-dpi"
+
+
+@pytest.mark.parametrize("view", ["denoise", "parameters", "trajectories"])
+def test_a_model_of_ones_own_stands_beside_another(uploads, view):
+    mine = uploads.receive("me", files_of(stored.CHECKPOINTS / "digits-vp-dpi", *stored.FILES), [])
+
+    def draw(view):
+        from importlib import import_module
+
+        from app.services import cache
+
+        import_module(f"app.views.{view}").page(cache.model("digits-vp-dpi"), 0, "cpu")
+
+    app = AppTest.from_function(draw, kwargs={"view": view}, default_timeout=60)
+    app.session_state["_own_models"] = [mine]
+    key = "model_b" if view == "trajectories" else "beside"
+    app.query_params.update({key: mine.name, "steps_a": "2", "steps_b": "2"})
+    app.run()
+    for _ in range(3):
+        for job in list(cache.engine()._jobs.values()):
+            assert job.wait(100)
+        app.run()
+    assert not app.exception, app.exception[0].stack_trace
+    chosen = next(box for box in app.get("selectbox") if box.key == key)
+    assert chosen.value == mine.name
+    if view == "trajectories":
+        assert app.dataframe[0].value["Run"][1] == f"B: {mine.name}, DDIM, 2 steps"
+    elif view == "parameters":
+        assert len(app.metric) == 8  # four of each
+    else:
+        (frames,) = (node.proto for node in app.main if getattr(node, "key", None) == "sweep")
+        assert mine.name in str(frames)

@@ -1,5 +1,6 @@
 """The app on a server of its own and a browser to drive it. Locators find what lies in the components' shadow roots."""
 
+import json
 import os
 import socket
 import subprocess
@@ -11,7 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, expect, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, Playwright, expect, sync_playwright
+
+from dpi_core.build import recipe_from_dict
+from dpi_core.data import load_data
+from dpi_core.runs import train_run
 
 ROOT = Path(__file__).parents[2]
 CHROMIUM = os.environ.get("CHROMIUM", "/usr/bin/chromium")
@@ -39,13 +44,34 @@ class Server:
 
 
 @pytest.fixture(scope="session")
-def browser() -> Iterator[Browser]:
+def playwright() -> Iterator[Playwright]:
     if not Path(CHROMIUM).is_file():
         pytest.fail(f"there is no browser at {CHROMIUM}: install the chromium package, or set CHROMIUM to the program.")
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
-        yield browser
-        browser.close()
+        yield playwright
+
+
+@pytest.fixture(scope="session")
+def browser(playwright: Playwright) -> Iterator[Browser]:
+    browser = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
+    yield browser
+    browser.close()
+
+
+@pytest.fixture
+def launch(playwright: Playwright) -> Iterator[Callable[[Path], Page]]:
+    """Starts a browser that shares nothing with others: a program of its own, with the profile that it is given."""
+    contexts = []
+
+    def launch(profile: Path) -> Page:
+        context = playwright.chromium.launch_persistent_context(profile, executable_path=CHROMIUM, args=ARGUMENTS)
+        context.set_default_timeout(PATIENCE)
+        contexts.append(context)
+        return context.pages[0]
+
+    yield launch
+    for context in contexts:
+        context.close()
 
 
 @pytest.fixture(scope="session")
@@ -54,12 +80,13 @@ def server(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterat
         found.bind(("127.0.0.1", 0))
         port = found.getsockname()[1]
     log = tmp_path_factory.mktemp("server") / "log.txt"
+    environment = {**os.environ, "DPI_RUNS": str(trained_runs(tmp_path_factory.mktemp("runs")))}
     options = [f"--server.port={port}", "--server.headless=true", "--server.fileWatcherType=none"]
     command = [sys.executable, "-m", "streamlit", "run", "app/main.py", *options]
     url = f"http://127.0.0.1:{port}/"
     with log.open("w") as output:
         started = time.monotonic()
-        process = subprocess.Popen(command, cwd=ROOT, stdout=output, stderr=subprocess.STDOUT)
+        process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=output, stderr=subprocess.STDOUT)
         try:
             _wait_until_healthy(process, url, log)
             page = browser.new_page()
@@ -72,6 +99,16 @@ def server(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterat
             process.terminate()
             process.wait(20)
     assert "Traceback" not in log.read_text(), log.read_text()
+
+
+def trained_runs(folder: Path) -> Path:
+    """Logs of a real run for the Runs page: some steps of a tiny network."""
+    recipe = json.loads((ROOT / "dpi_core" / "recipes" / "mixture2d-flow-dpi.json").read_text())
+    recipe["backbone"] = {"kind": "mlp", "width": 16, "depth": 3}
+    recipe["training"] |= {"steps": 40, "log_every": 4, "save_every": 20, "warmup_steps": 3}
+    read = recipe_from_dict(recipe)
+    train_run(read, load_data(read.data), folder / read.name)
+    return folder
 
 
 def _wait_until_healthy(process: subprocess.Popen, url: str, log: Path) -> None:

@@ -14,7 +14,7 @@ PAGES = {
     "trajectories": ".column canvas[data-k]",
     "compare": ".comparer[data-k]",
     "models": ".model-card",
-    "runs": "[data-testid=stMain] [data-testid=stAlert], [data-testid=stMain] .js-plotly-plot",
+    "runs": "[data-testid=stMain] .js-plotly-plot",
     "learn": "[data-testid=stMain] button",
 }
 """Each page, and what is seen on it once it is drawn."""
@@ -41,8 +41,14 @@ def test_no_page_has_a_serious_finding(open_page, name):
     assert serious_findings(page, name) == []
 
 
-def test_nor_has_a_dark_one_on_a_telephone_and_what_is_wrong_is_seen(open_page):
-    page = open_page("compare?model=digits-vp-dpi&t=0.3", viewport=PHONE, color_scheme="dark")
+@pytest.mark.parametrize("name", PAGES)
+def test_nor_has_a_dark_one_on_a_telephone(open_page, name):
+    page = open_page(f"{name}?model=digits-vp-dpi&t=0.3&runs=1&steps_a=4", viewport=PHONE, color_scheme="dark")
+    assert serious_findings(page, name) == []
+
+
+def test_what_is_wrong_is_seen(open_page):
+    page = open_page("compare?model=digits-vp-dpi&t=0.3")
     assert serious_findings(page, "compare") == []
     page.locator(".comparer .row canvas").first.evaluate("canvas => canvas.removeAttribute('aria-label')")
     (found,) = serious_findings(page, "compare")

@@ -56,3 +56,13 @@ def test_a_second_model_follows_the_same_cursor(open_page):
     expect(beside).to_have_attribute("data-k", "100")
     expect(denoised).to_have_attribute("data-k", "100")
     assert beside.evaluate(picture) != before
+
+
+def test_a_card_opens_also_where_the_link_holds_a_search_and_another_model(open_page):
+    page = open_page("models?search=embedding&model=mixture2d-flow-dpi")
+    expect(page.locator(".model-card")).to_have_count(2)
+    page.locator(".st-key-cards > div", has_text="digits-vp-embedding").get_by_role("button", name="Open").click()
+    page.locator("[data-panel=denoised] canvas[data-k]").wait_for()
+    shown = page.get_by_test_id("stSidebar").get_by_role("combobox", name="Model", exact=True)
+    expect(shown).to_have_value("digits-vp-embedding")
+    assert "search" not in page.url

@@ -18,11 +18,11 @@ def offline(browser):
 
 
 def saved(page, name, folder):
-    """The file that the page's button gives."""
+    """The file that the page's button gives, under its full name."""
     button = page.get_by_role("button", name="This page as HTML")
     with page.expect_download() as download:
         button.click()
-    assert download.value.suggested_filename == f"digits-vp-dpi-{name}.html"
+    assert download.value.suggested_filename == f"{name}.html"
     file = folder / f"{name}.html"
     download.value.save_as(file)
     assert file.stat().st_size < MOST_BYTES
@@ -40,7 +40,7 @@ def opened(context, file):
 def test_a_saved_page_is_scrubbed_from_the_disk(open_page, offline, tmp_path):
     page = open_page("?model=digits-vp-dpi&t=0.5")
     page.locator("[data-panel=denoised] canvas[data-k='50']").wait_for()
-    file = saved(page, "denoise", tmp_path)
+    file = saved(page, "digits-vp-dpi-denoise", tmp_path)
     alone, wrong = opened(offline, file)
     denoised = alone.locator("[data-panel=denoised] canvas")
     expect(denoised).to_have_attribute("data-k", "50")
@@ -57,11 +57,72 @@ def test_a_saved_page_is_scrubbed_from_the_disk(open_page, offline, tmp_path):
 def test_a_saved_page_has_its_figures_and_its_second_model(open_page, offline, tmp_path):
     page = open_page("parameters?model=digits-vp-dpi&beside=fashion-flow-dpi&t=0.5")
     page.locator(".studio:not(.waiting)").wait_for()
-    file = saved(page, "parameters", tmp_path)
+    file = saved(page, "digits-vp-dpi-parameters", tmp_path)
     alone, wrong = opened(offline, file)
     expect(alone.locator(".plot .main-svg").first).to_be_visible()
     expect(alone.locator(".plot:has(.main-svg)")).to_have_count(10)
     expect(alone.locator("[data-part=readout]")).to_contain_text("fashion-flow-dpi 0.")
     alone.get_by_role("button", name="Linear").click()
     expect(alone.locator("[data-part=headline]")).to_contain_text("dB against the learned curve")
+    assert wrong == []
+
+
+def test_a_saved_models_page_has_the_cards_that_were_seen(open_page, offline, tmp_path):
+    page = open_page("models?search=digits%20two")
+    shown = page.locator(".model-card h5")
+    expect(shown.first).to_be_visible()
+    file = saved(page, "models", tmp_path)
+    alone, wrong = opened(offline, file)
+    cards = alone.locator(".model-card")
+    assert cards.locator("h5").all_inner_texts() == shown.all_inner_texts() != []
+    assert cards.locator("img").evaluate_all("pictures => pictures.every(picture => picture.naturalWidth > 0)")
+    alone.get_by_text("Model card", exact=True).first.click()
+    expect(alone.locator(".cards pre").first).to_contain_text("digits-vp-dpi")
+    expect(alone.get_by_text("models that hold")).to_contain_text("digits two")
+    assert wrong == []
+
+
+def test_a_saved_runs_page_has_its_charts_and_the_state_of_each_run(open_page, offline, tmp_path):
+    page = open_page("runs")
+    expect(page.get_by_test_id("stMain").locator(".js-plotly-plot")).to_have_count(4)
+    file = saved(page, "runs", tmp_path)
+    alone, wrong = opened(offline, file)
+    expect(alone.locator(".plot:has(.main-svg)")).to_have_count(4)
+    expect(alone.get_by_text("mixture2d-flow-dpi: done, 40 steps in")).to_be_visible()
+    assert wrong == []
+
+
+def test_a_saved_lesson_asks_before_it_answers_and_has_what_is_scrubbed_and_played(open_page, offline, tmp_path):
+    page = open_page("learn?model=mixture2d-flow-dpi&lesson=seeing&step=4")
+    page.locator("[data-panel=denoised] canvas[data-k]").wait_for()
+    alone, wrong = opened(offline, saved(page, "mixture2d-flow-dpi-learn-seeing", tmp_path))
+    denoised = alone.locator("[data-panel=denoised] canvas[data-k]")
+    alone.get_by_role("slider", name="t", exact=True).press("End")
+    expect(denoised).to_have_attribute("data-k", "100")
+    expect(alone.locator("math").first).to_be_visible()
+    answer = alone.get_by_text("For this model:")
+    expect(answer.nth(1)).to_be_hidden()
+    alone.get_by_text("The answer", exact=True).nth(1).click()
+    expect(answer.nth(1)).to_be_visible()
+    drawn = alone.locator(".answer .plot .main-svg").first
+    expect(drawn).to_be_visible()
+    assert drawn.bounding_box()["width"] > 600
+    assert wrong == []
+
+
+def test_all_lessons_are_one_file_whose_players_play_apart(open_page, offline, tmp_path):
+    page = open_page("learn?model=mixture2d-flow-dpi&lesson=sampling&step=2")
+    expect(page.get_by_role("heading", name="Predict: twice the steps")).to_be_visible()
+    page.get_by_role("button", name="Show the answer without a guess").click()
+    expect(page.locator(".st-key-verdict")).to_be_visible()
+    page.get_by_role("button", name="All lessons").click()
+    expect(page.get_by_role("heading", name="Six lessons")).to_be_visible()
+    alone, wrong = opened(offline, saved(page, "mixture2d-flow-dpi-learn", tmp_path))
+    expect(alone.locator("h2")).to_have_count(6)
+    player = alone.get_by_test_id("player")
+    scrubber = alone.get_by_test_id("scrubber").and_(alone.locator(":not(.player)"))
+    player.get_by_role("slider").press("End")
+    expect(player.locator(".column canvas[data-k]").first).not_to_have_attribute("data-k", "0")
+    expect(scrubber.locator("[data-panel=denoised] canvas")).to_have_attribute("data-k", "50")
+    expect(alone.get_by_text("Not in this file").first).to_be_visible()  # what other lessons show is not computed
     assert wrong == []

@@ -1,5 +1,6 @@
 """The app as many use it, in a browser: its policy lets nothing foreign run and stops nothing of its own."""
 
+import base64
 import socket
 import subprocess
 import sys
@@ -70,6 +71,25 @@ def test_only_the_names_of_this_machine_open_a_session(server, host, status):
             "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n".encode()
         )
         assert connection.recv(12).decode() == f"HTTP/1.1 {status}"
+
+
+def test_a_file_is_taken_only_from_the_page_that_was_opened(open_page, server):
+    """Cross-site request forgery: another site can make a browser send a request, but not the page's token with it."""
+    page = open_page("?inputs=Upload")
+    png = base64.b64decode(
+        "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR4nGNgAAAAAgABSK+kcQAAAABJRU5ErkJggg=="
+    )
+    with page.expect_request(lambda request: "/upload_file/" in request.url) as sent:
+        page.locator("input[type=file]").set_input_files([{"name": "x.png", "mimeType": "image/png", "buffer": png}])
+    request = sent.value
+    assert request.response().ok and "x-xsrftoken" in request.headers
+    foreign = {
+        "multipart": {"file": {"name": "x.png", "mimeType": "image/png", "buffer": png}},
+        "method": request.method,
+    }
+    assert page.request.fetch(request.url, **foreign).status == 403
+    token = {"X-Xsrftoken": request.headers["x-xsrftoken"]}
+    assert page.request.fetch(request.url, headers=token, **foreign).ok
 
 
 def test_a_page_loaded_anew_in_mid_computation_shows_what_was_asked_for(open_page):
