@@ -3,11 +3,16 @@
 /** Half the width in s of what a drag takes along, at one standard deviation. */
 const DRAG_WIDTH = 0.07;
 
+/** @returns {Float32Array} the numbers of an array in their own unit. */
+function inUnit({ values, scale, zero }) {
+  return scale === 1 && zero === 0 ? values : Float32Array.from(values, (raw) => raw * scale + zero);
+}
+
 /** The landscape: quality in dB over (λ, s), read along λ by a cubic through its rows. */
 class Landscape {
   /** @param {object} blob - what `pack_landscape` packed. */
   constructor({ arrays, judged, measure, groups, title, gain_caption }) {
-    const values = Object.fromEntries(Object.entries(arrays).map(([name, array]) => [name, array.values]));
+    const values = Object.fromEntries(Object.entries(arrays).map(([name, array]) => [name, inUnit(array)]));
     Object.assign(this, { ...values, judged, groups, title, gainCaption: gain_caption });
     const { length } = this.s;
     this.learned = groups.map((_, g) => values.curves.subarray(g * length, (g + 1) * length));
