@@ -73,7 +73,7 @@ def pins_chart(model: StoredModel, result: LayersResult, inputs: Inputs, device:
     totals = result.pinned_total
     order = order_of(np.nanmax(np.nan_to_num(totals[:, :, 0]), axis=0), by_value)
     names = [result.names[i] for i in order]
-    figure = plot("dB lost with this one layer held, mean over s", "layer", bar_height(len(names)))
+    figure = plot("dB lost, mean over s", "layer", bar_height(len(names)))
     for hold, values in zip(result.holds, totals[:, order], strict=True):
         mean, low, high = values.T
         figure.add_scatter(
