@@ -57,6 +57,7 @@ from dpi_core.seeds import seeded_generator
 JUDGED_IMAGES, JUDGED_POINTS = 1000, 20000
 RECOGNISED_SAMPLES, JUDGE_EPOCHS = 1000, 10
 SHOWN_IMAGES, SHOWN_POINTS = 16, 512
+DRAWN_IMAGES, DRAWN_POINTS = 16, 1000
 PAD_JUDGED_IMAGES, PAD_JUDGED_POINTS = 32, 2048
 SWEEP_FRAMES = 101
 PARAMETER_IMAGES, PARAMETER_POINTS = 128, 2048
@@ -248,6 +249,17 @@ def analyse_held_out_layers(model: Model, data: Data, progress: Progress = silen
     return tensors, {"layers": about | {"detail": detail}}
 
 
+def analyse_samples(model: Model, data: Data, progress: Progress = silent) -> Found:
+    """Samples by the recipe's sampler, from the noise that every model of its shape starts from; nothing without a noise end."""
+    if not model.process.generative:
+        return {}, {}
+    points = not isinstance(data, HeldOutImages)
+    count, sampling = DRAWN_POINTS if points else DRAWN_IMAGES, model.recipe.sampling
+    *_, last = progress(model.sample_states(range(count), seed=SEED), sampling.steps, "samples")
+    about = {"sampler": sampling.sampler, "steps": sampling.steps, "seed": SEED}
+    return {"samples.x": _stored(last.x.float().cpu(), points)}, {"samples": about}
+
+
 @dataclass(frozen=True)
 class Part:
     """One part of what is stored for the pages.
@@ -263,6 +275,7 @@ class Part:
 
 PARTS = {
     "frames": Part(("sweep.", "pad."), analyse_frames),
+    "samples": Part(("samples.",), analyse_samples),
     "parameters": Part(("weights.", "landscape.", "paths."), analyse_held_out_parameters),
     "layers": Part(("layers.",), analyse_held_out_layers),
 }

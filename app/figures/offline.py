@@ -227,7 +227,7 @@ def compare_page(
         shown: how many inputs.
         s: where the rows stand.
         sentences: the verdict.
-        charts: error, differences, wins.
+        charts: error, differences, wins, samples.
         tables: scores and costs.
     """
     names = [method_of(model) for model in models]

@@ -11,7 +11,7 @@ from app.figures.chart import Chart, subplots, tiles
 from app.figures.compare import colour_of
 from app.figures.comparisons import method_of
 from app.figures.trajectories import SAMPLER_NAMES, sampling_lines
-from app.records import StoredModel, TrajectoryRequest, TrajectoryResult
+from app.records import StoredModel, TrajectoryRequest
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
@@ -21,17 +21,16 @@ PANEL = 230
 
 
 def samples_chart(
-    family: Sequence[StoredModel], requests: Sequence[TrajectoryRequest], results: Sequence[TrajectoryResult]
+    family: Sequence[StoredModel], requests: Sequence[TrajectoryRequest], ends: Sequence[np.ndarray]
 ) -> Chart:
     """One panel for each model; sample i comes from the same noise in all.
 
     Args:
         family: the models.
         requests: their runs, alike but for the model.
-        results: of the runs; images (t, n, h, w, c), points (t, n, 2).
+        ends: where the runs end; images (n, h, w, c) in [-1, 1], points (n, 2).
     """
     names = tuple(map(method_of, family))
-    ends = [result.x[-1] * result.scale[-1] for result in results]
     figure = subplots(names)
     figure.update_layout(height=PANEL + 60, showlegend=False)
     if family[0].is_image:

@@ -36,6 +36,7 @@ from app.records.layers import ReceptiveFieldResult as ReceptiveFieldResult
 from app.records.models import Origin as Origin
 from app.records.models import Source as Source
 from app.records.models import StoredModel as StoredModel
+from app.records.models import StoredSamples as StoredSamples
 from app.records.parameters import CurvesRequest as CurvesRequest
 from app.records.parameters import CurvesResult as CurvesResult
 from app.records.parameters import LandscapeResult as LandscapeResult

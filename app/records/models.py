@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
+
 from app.records.denoise import PadResult, SweepResult
 from app.records.inputs import UNSTORED_DATA, InputKind, ModelKey
 from app.records.layers import LayerDetailResult, LayersResult
@@ -45,6 +47,23 @@ class Source:
 
 
 @dataclass(frozen=True, eq=False)
+class StoredSamples:
+    """Samples that a checkpoint stores; sample i of every model of one shape began as the same noise.
+
+    Attributes:
+        x: images (n, h, w, c) in bytes, 0 to 255 for -1 to 1; points (n, 2).
+        sampler: a name of the library's samplers.
+        steps: how many it took.
+        seed: of the noise.
+    """
+
+    x: np.ndarray
+    sampler: str
+    steps: int
+    seed: int
+
+
+@dataclass(frozen=True, eq=False)
 class StoredModel:
     """A checkpoint folder without its weights.
 
@@ -59,6 +78,7 @@ class StoredModel:
         parameters: what the Parameters page shows first, if it is stored.
         layers: what the Layers page shows first, if it is stored.
         layer: its most needed layer in detail, for the first of the stored inputs, if it is stored.
+        samples: what it draws by its recipe's sampler, if that is stored.
     """
 
     key: ModelKey
@@ -71,6 +91,7 @@ class StoredModel:
     parameters: ParametersResult | None = None
     layers: LayersResult | None = None
     layer: LayerDetailResult | None = None
+    samples: StoredSamples | None = None
 
     @property
     def name(self) -> str:

@@ -84,6 +84,7 @@ def check_sweep(arrays: Mapping[str, np.ndarray], about: Mapping[str, Any], shap
         "sweep.noise": (n, *shape),
         "sweep.x0_hat": (levels, n, *shape),
         "sweep.mse": (levels, n),
+        "samples.x": (len(arrays.get("samples.x", ())), *shape),
     }
     for name, wanted in expected.items():
         if name in arrays and arrays[name].shape != wanted:

@@ -23,6 +23,7 @@ from app.records import (
     PathsResult,
     Source,
     StoredModel,
+    StoredSamples,
     SweepResult,
     WeightsResult,
 )
@@ -185,6 +186,7 @@ def _read_analysis(file: Path, shape: tuple[int, ...]) -> dict[str, Any]:
             "parameters": _stored_parameters(arrays, about),
             "layers": _stored_layers(arrays, about),
             "layer": _stored_layer(arrays, about),
+            "samples": _stored_samples(arrays, about),
         }
     except (SafetensorError, OSError, LookupError, TypeError, ValueError, AttributeError, RecursionError) as error:
         raise ValueError(
@@ -247,6 +249,12 @@ def _stored_layer(arrays: dict[str, np.ndarray], about: dict[str, Any]) -> Layer
     return LayerDetailResult(
         **{k: v.astype(np.float32) if k.startswith("activations") else v for k, v in values.items()}
     )
+
+
+def _stored_samples(arrays: dict[str, np.ndarray], about: dict[str, Any]) -> StoredSamples | None:
+    if "samples" not in about:
+        return None
+    return StoredSamples(_channels_last(arrays["samples.x"], about["kind"] == "image"), **about["samples"])
 
 
 def layers_result(arrays: dict[str, np.ndarray], about: dict[str, Any]) -> LayersResult:

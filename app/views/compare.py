@@ -118,7 +118,7 @@ def page(model: StoredModel, seed: int, device: str) -> None:
     tables = _cost_tables(family, sweep)
     for table in tables:
         show_table(table)
-    _samples(family, seed, device)
+    charts += _samples(family, seed, device)
     folded_link(st.container())
     if frames is not None:
         said = [] if comparison is None or reference is None else _sentences(comparison, reference)
@@ -315,27 +315,50 @@ def _offer_page(
     )
 
 
-def _samples(family: Sequence[StoredModel], seed: int, device: str) -> None:
-    """Samples of every model from the same noise; computed when they are asked for."""
+def _samples(family: Sequence[StoredModel], seed: int, device: str) -> list[Chart]:
+    """Samples of every model from the same noise: the stored ones, or computed when they are asked for."""
     if not family[0].is_generative:
-        return
-    section = st.expander("Samples from the same noise", key="compare_samples", on_change="rerun")
+        return []
+    requests = [_sampling(model, family[0].recipe["sampling"], seed, device) for model in family]
+    ends = _stored_ends(family, requests)
+    section = st.expander("Samples from the same noise", bool(ends), key="compare_samples", on_change="rerun")
     if not section.open:
-        return
+        return []
     with section:
-        inputs = Inputs("samples", SAMPLE_IMAGES if family[0].is_image else SAMPLE_POINTS, seed)
-        sampling = family[0].recipe["sampling"]
-        requests = [
-            TrajectoryRequest(
-                model.key, inputs, sampling["sampler"], sampling["steps"], "uniform", "learned", 0.5, device
-            )
-            for model in family
-        ]
-        results = []
-        for model, request in zip(family, requests, strict=True):
-            known = cache.engine().cache.get(request)
-            found = known or computed(request, TrajectoryResult, f"Samples of {model.name}")
-            if not isinstance(found, TrajectoryResult):
-                return
-            results.append(found)
-        show(samples_chart(family, requests, results))
+        ends = ends or _computed_ends(family, requests)
+        if not ends:
+            return []
+        chart = samples_chart(family, requests, ends)
+        show(chart)
+    return [chart]
+
+
+def _sampling(model: StoredModel, sampling: Mapping[str, Any], seed: int, device: str) -> TrajectoryRequest:
+    inputs = Inputs("samples", SAMPLE_IMAGES if model.is_image else SAMPLE_POINTS, seed)
+    return TrajectoryRequest(
+        model.key, inputs, sampling["sampler"], sampling["steps"], "uniform", "learned", 0.5, device
+    )
+
+
+def _stored_ends(family: Sequence[StoredModel], requests: Sequence[TrajectoryRequest]) -> list[np.ndarray]:
+    """The stored samples; empty where those of a model are not there, or not what is asked for."""
+    ends = []
+    for model, request in zip(family, requests, strict=True):
+        kept, inputs = model.samples, request.inputs
+        asked = (inputs.n, inputs.seed, request.sampler, request.steps)
+        if kept is None or (len(kept.x), kept.seed, kept.sampler, kept.steps) != asked:
+            return []
+        ends.append(kept.x.astype(np.float32) / 127.5 - 1 if model.is_image else kept.x)
+    return ends
+
+
+def _computed_ends(family: Sequence[StoredModel], requests: Sequence[TrajectoryRequest]) -> list[np.ndarray]:
+    """The samples as the engine draws them, one model after another; empty while they are not all there."""
+    ends = []
+    for model, request in zip(family, requests, strict=True):
+        known = cache.engine().cache.get(request)
+        found = known or computed(request, TrajectoryResult, f"Samples of {model.name}")
+        if not isinstance(found, TrajectoryResult):
+            return []
+        ends.append(found.x[-1] * found.scale[-1])
+    return ends

@@ -317,10 +317,24 @@ def test_samples_of_all_models_begin_as_the_same_noise(engine):
         assert job.wait(PATIENCE) and job.status == "done", job.error
         results.append(job.result)
     np.testing.assert_allclose(results[0].x[0], results[1].x[0])
-    chart = samples_chart(FAMILY, requests, results)
+    chart = samples_chart(FAMILY, requests, [result.x[-1] * result.scale[-1] for result in results])
     expected = [dpi_core.load(model.key.folder).sample(3, "ddim", 2, 5).x for model in FAMILY]
     means = np.array([row[2] for row in chart.rows]).reshape(2, 3)
     np.testing.assert_allclose(means, [x.mean(dim=(1, 2, 3)).numpy() for x in expected], atol=1e-5)
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_stored_samples_are_shown_at_once_and_others_when_they_are_asked_for(seed):
+    def draw(seed):
+        from app.services import cache
+        from app.views import compare
+
+        compare.page(cache.model("digits-vp-dpi"), seed, "cpu")
+
+    app = AppTest.from_function(draw, kwargs={"seed": seed}, default_timeout=120).run()
+    assert not app.exception, app.exception[0].stack_trace
+    captions = [text for text in texts(app) if "from the same noise (seed 0), by Heun" in text]
+    assert len(captions) == (seed == 0)
 
 
 def test_scores_of_one_seed_have_no_spread_over_seeds(tiny):

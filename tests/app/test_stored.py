@@ -10,7 +10,7 @@ from safetensors import safe_open
 from safetensors.numpy import save_file
 
 from app.figures.reproduce import stored_inputs
-from app.records import PadRequest, SweepRequest
+from app.records import Inputs, PadRequest, SweepRequest, TrajectoryRequest
 from app.services import stored
 from app.services.inference import Engine
 
@@ -194,3 +194,30 @@ def test_the_stored_pad_is_the_one_that_is_computed(name):
     for part in ("learned", "alpha", "sigma"):
         np.testing.assert_allclose(getattr(pad, part)[columns], getattr(fresh, part), rtol=1e-3, atol=1e-4)
     assert [pad.native[k] for k in columns] == list(fresh.native)
+
+
+GENERATIVE = [name for name in MODELS if not name.startswith("photos")]
+
+
+@pytest.mark.parametrize("name", GENERATIVE)
+def test_the_stored_samples_are_those_that_are_drawn(name):
+    model = stored.read_model(name)
+    kept, few = model.samples, 4
+    assert (kept.sampler, kept.steps) == tuple(model.recipe["sampling"][key] for key in ("sampler", "steps"))
+    inputs = Inputs("samples", few, kept.seed)
+    run = compute(TrajectoryRequest(model.key, inputs, kept.sampler, kept.steps, "uniform", "learned", 0.5, "cpu"))
+    ends = run.x[-1] * run.scale[-1]
+    if model.is_image:
+        np.testing.assert_allclose(kept.x[:few] / 127.5 - 1, ends.clip(-1, 1), rtol=0, atol=HALF_A_GREY_LEVEL + 0.01)
+    else:
+        np.testing.assert_allclose(kept.x[:few], ends, rtol=0, atol=1e-3)
+
+
+def test_samples_of_another_shape_give_a_sentence(copy_checkpoint):
+    folder = copy_checkpoint("digits-vp-dpi")
+    arrays, metadata = read_analysis(folder)
+    arrays["samples.x"] = arrays["samples.x"][..., :5]
+    save_file(arrays, folder / "analysis.safetensors", metadata)
+    with pytest.raises(ValueError, match="samples.x has shape .* is expected") as error:
+        stored.read_model("digits-vp-dpi")
+    assert_one_sentence(error)
