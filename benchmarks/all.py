@@ -8,17 +8,19 @@ import time
 from benchmarks.measure import ROOT
 
 PARTS = {
-    "forward": [],
-    "training": [],
-    "sweep": [],
-    "memory": [],
-    "joining": ["--runs", "3"],
-    "waiting": [],
-    "start_up": ["--runs", "3"],
-    "gpu": [],
-    "load": ["--seconds", "300"],
+    "forward": [""],
+    "training": [""],
+    "sweep": [""],
+    "memory": [""],
+    "joining": ["--runs 3"],
+    "waiting": [""],
+    "start_up": ["--runs 5"],
+    "pages": [""],
+    "gpu": [""],
+    "load": ["--seconds 100"],
+    "visitors": ["--seconds 300", "--sessions 50 --seconds 120"],
 }
-"""Benchmark -> its arguments. The layers' analysis and the sampling run take longer, so they have commands of their own."""
+"""Benchmark -> the arguments of each run. The layers' analysis, the sampling run and the cluster have commands of their own."""
 
 
 def main() -> None:
@@ -29,7 +31,8 @@ def main() -> None:
     for part in chosen:
         began = time.perf_counter()
         print(f"\n# {part}", flush=True)
-        if subprocess.run([sys.executable, "-m", f"benchmarks.{part}", *PARTS[part]], cwd=ROOT).returncode:
+        commands = [[sys.executable, "-m", f"benchmarks.{part}", *arguments.split()] for arguments in PARTS[part]]
+        if any([subprocess.run(command, cwd=ROOT).returncode for command in commands]):
             failed.append(part)
         print(f"# {part}: {time.perf_counter() - began:.0f} s", flush=True)
     subprocess.run([sys.executable, "-m", "benchmarks.report"], cwd=ROOT, check=True)

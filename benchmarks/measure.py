@@ -188,6 +188,7 @@ def write(
     rows: Sequence[Row],
     about: dict[str, Any] | None = None,
     details: dict[str, Any] | None = None,
+    command: str | None = None,
 ) -> None:
     """Writes rows to benchmarks/results/<name>.json, from which `benchmarks.report` makes BENCHMARKS.md.
 
@@ -197,11 +198,12 @@ def write(
         rows: of its table.
         about: what is to be said of the machine besides.
         details: kept in the file for other readers of it.
+        command: the module and its arguments that measure it, where that is more than its name.
     """
     RESULTS.mkdir(exist_ok=True)
     content = {
         "title": title,
-        "command": f"python -m benchmarks.{name}",
+        "command": f"python -m benchmarks.{command or name}",
         "machine": machine() | (about or {}),
         "rows": [asdict(row) for row in rows],
         **(details or {}),

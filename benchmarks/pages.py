@@ -52,12 +52,12 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--models", nargs="+", default=MODELS)
     options = parser.parse_args()
-    with serving("app/main.py") as url, sync_playwright() as playwright:
+    with serving("app/main.py") as server, sync_playwright() as playwright:
         browser = playwright.chromium.launch(
             executable_path=os.environ.get("CHROMIUM", "/usr/bin/chromium"), args=FLAGS
         )
         found = {
-            f"{page}, {model}": [opened(browser, url, page, model) for _ in range(options.runs + 1)][1:]
+            f"{page}, {model}": [opened(browser, server.url, page, model) for _ in range(options.runs + 1)][1:]
             for page in VIEWS
             for model in options.models
         }

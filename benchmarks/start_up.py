@@ -17,6 +17,7 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NamedTuple
 
 from playwright.sync_api import Browser, sync_playwright
 
@@ -49,10 +50,10 @@ def main() -> None:
 def one_run(browser: Browser) -> tuple[float, float]:
     """Starts a server, measures the first and the second visitor, stops it."""
     began = time.perf_counter()
-    with serving("app/main.py") as url:
-        cold = seconds_until(browser, url, PICTURE, began)
+    with serving("app/main.py") as server:
+        cold = seconds_until(browser, server.url, PICTURE, began)
         time.sleep(10)  # the engine's warm-up is over
-        return cold, seconds_until(browser, url, PICTURE)
+        return cold, seconds_until(browser, server.url, PICTURE)
 
 
 def one_line(browser: Browser) -> float:
@@ -60,14 +61,21 @@ def one_line(browser: Browser) -> float:
     with tempfile.TemporaryDirectory() as folder:
         script = Path(folder) / "one_line.py"
         script.write_text('import streamlit as st\n\nst.title("One line")\n')
-        with serving(str(script)) as url:
-            seconds_until(browser, url, "h1")
-            return seconds_until(browser, url, "h1")
+        with serving(str(script)) as server:
+            seconds_until(browser, server.url, "h1")
+            return seconds_until(browser, server.url, "h1")
+
+
+class Server(NamedTuple):
+    """A running app."""
+
+    url: str
+    pid: int
 
 
 @contextmanager
-def serving(script: str) -> Iterator[str]:
-    """A server of its own; gives its address once it answers."""
+def serving(script: str) -> Iterator[Server]:
+    """A server of its own, once it answers."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -77,7 +85,7 @@ def serving(script: str) -> Iterator[str]:
     try:
         url = f"http://127.0.0.1:{port}"
         wait_for(f"{url}/_stcore/health")
-        yield url
+        yield Server(url, server.pid)
     finally:
         server.terminate()
         server.wait(10)

@@ -45,6 +45,22 @@ def test_the_load_test_finds_a_wrong_answer():
     assert len(seen.wrong) == 1 and f"{request.s_grid[1]:.3f}" in seen.wrong[0]
 
 
+@pytest.mark.usefixtures("unchecked")
+def test_visitors_of_the_app_get_right_pictures_and_a_wrong_one_is_found():
+    from benchmarks import visitors
+    from benchmarks.start_up import serving
+
+    seen = visitors.Seen()
+    with serving("app/main.py") as server:
+        visitors.run(server.url, server.pid, seen, sessions=3, seconds=15)
+    assert seen.errors == [] and list(visitors.wrong_answers(seen.answers)) == []
+    assert sum(map(len, seen.milliseconds.values())) >= 3, "every session got an answer, however busy the machine"
+    question, answers = next(iter(seen.answers.items()))
+    answers[0][2] += 0.05
+    (sentence,) = visitors.wrong_answers({question: answers})
+    assert "off by 0.05" in sentence
+
+
 def test_rows_that_miss_come_first_with_their_reason():
     from benchmarks.measure import Row
     from benchmarks.report import Table, report

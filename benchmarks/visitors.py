@@ -1,0 +1,293 @@
+"""Visitors of a running app for a while, over Streamlit's own protocol: is every picture right, and how long does it take?
+
+`python -m benchmarks.visitors [--sessions 10] [--seconds 300]` starts the app, lets each session do what a browser does, prints
+the rows and writes benchmarks/results/visitors.json; it exits with 1 after a wrong answer or an error. A session opens the
+Denoise page, chooses a model, inputs and a seed, waits until the page is complete, looks at it for a moment, and chooses
+again: stored frames, a seed that was asked for before, or a new one. Every answer is the frames as they reach the browser;
+afterwards `dpi_core` computes a few of each in a single thread, and they have to agree.
+"""
+
+import argparse
+import itertools
+import json
+import random
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+from streamlit.proto.BackMsg_pb2 import BackMsg
+from streamlit.proto.ForwardMsg_pb2 import ForwardMsg
+from websockets.sync.client import ClientConnection, connect
+
+from app.services import stored
+from benchmarks.load import BOUNDS, percentile
+from benchmarks.measure import Row, write
+from benchmarks.start_up import serving
+
+MODELS = ("digits-vp-none", "mixture2d-mlp-none", "mixture2d-mlp-dpi")
+COMPARED = (3, 30, 50, 75, 97)
+"""Frames of each answer that are compared, of 101 along s."""
+
+LOOKING = 1.0
+"""Seconds for which a visitor looks at an answer."""
+
+NEW, AGAIN = 0.15, 0.45
+"""Share of questions that ask for a new seed, and for one that was answered before; the others ask for stored frames."""
+
+PATIENCE = 120.0
+FINISHED = ForwardMsg.ScriptFinishedStatus.FINISHED_SUCCESSFULLY
+
+
+class Question(NamedTuple):
+    """What a visitor chooses; seed None are the stored frames."""
+
+    model: str
+    seed: int | None
+
+
+@dataclass
+class Seen:
+    """What all visitors together have seen."""
+
+    milliseconds: dict[Literal["cached", "small"], list[float]] = field(
+        default_factory=lambda: {"cached": [], "small": []}
+    )
+    answers: dict[Question, list[np.ndarray]] = field(default_factory=dict)
+    errors: list[str] = field(default_factory=list)
+    memory: list[tuple[float, int]] = field(default_factory=list)
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+
+class Visitor:
+    """One browser tab: the protocol without the drawing."""
+
+    def __init__(self, socket: ClientConnection) -> None:
+        self.socket = socket
+        self.widgets: dict[str, str] = {}
+        self.frames: bytes = b""
+        self.page = ""
+
+    def ask(self, question: Question) -> bytes:
+        """Chooses, and waits until the page is complete.
+
+        Returns:
+            The frames, as `app.components.scrubber.pack` made them.
+
+        Raises:
+            RuntimeError: the page says that something is wrong.
+            TimeoutError: it does not become complete.
+        """
+        self._rerun(question)
+        waits, deadline = False, time.monotonic() + PATIENCE
+        poll: tuple[float, str, float] | None = None  # when, which fragment, how often
+        while True:
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"no complete page within {PATIENCE:g} s: {question}")
+            message = self._receive(0.05 if poll is None else max(0.0, poll[0] - time.monotonic()))
+            if message is None:
+                if poll is not None and time.monotonic() >= poll[0]:
+                    self._rerun(question, fragment=poll[1])
+                    poll = (time.monotonic() + poll[2], poll[1], poll[2])
+                continue
+            kind = message.WhichOneof("type")
+            if kind == "new_session":
+                self.page = message.new_session.page_script_hash
+            if kind == "navigation":  # the whole page is drawn anew, not a part of it
+                waits, poll = False, None
+            elif kind == "auto_rerun":
+                interval = message.auto_rerun.interval
+                waits, poll = True, (time.monotonic() + interval, message.auto_rerun.fragment_id, interval)
+            elif kind == "delta" and message.delta.WhichOneof("type") == "new_element":
+                self._take(message.delta.new_element)
+            elif kind == "script_finished" and message.script_finished == FINISHED and not waits:
+                return self.frames
+
+    def _rerun(self, question: Question, fragment: str = "") -> None:
+        """The page, or a part of it, with the widgets as chosen; a first visit has none yet and comes by the link."""
+        message = BackMsg()
+        client = message.rerun_script
+        inputs = "Stored" if question.seed is None else "Held-out"
+        client.query_string = f"model={question.model}&inputs={inputs}&seed={question.seed or 0}"
+        client.page_script_hash, client.fragment_id, client.is_auto_rerun = self.page, fragment, bool(fragment)
+        if self.widgets:
+            states = client.widget_states.widgets
+            states.add(id=self.widgets["Model"], string_value=question.model)
+            states.add(id=self.widgets["Seed"], int_value=question.seed or 0)
+            states.add(id=self.widgets["Inputs"]).string_array_value.data.append(inputs)
+        self.socket.send(message.SerializeToString())
+
+    def _receive(self, timeout: float) -> ForwardMsg | None:
+        try:
+            content = self.socket.recv(timeout=timeout)
+        except TimeoutError:
+            return None
+        message = ForwardMsg()
+        message.ParseFromString(content)
+        return message
+
+    def _take(self, element: Any) -> None:
+        kind = element.WhichOneof("type")
+        if kind in ("selectbox", "number_input", "button_group"):
+            widget = getattr(element, kind)
+            self.widgets[widget.label] = widget.id
+        elif kind == "bidi_component" and element.bidi_component.id.endswith("sweep"):
+            self.frames = element.bidi_component.bytes
+        elif kind == "exception":
+            raise RuntimeError(f"the page shows {element.exception.type}: {element.exception.message}")
+        elif kind == "alert":
+            raise RuntimeError(f"the page says: {element.alert.body}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--sessions", type=int, default=10)
+    parser.add_argument("--seconds", type=float, default=300)
+    parser.add_argument("--no-json", action="store_true", help="leave the results file as it is")
+    chosen = parser.parse_args()
+    seen = Seen()
+    with serving("app/main.py") as server:
+        run(server.url, server.pid, seen, chosen.sessions, chosen.seconds)
+    wrong = list(wrong_answers(seen.answers))
+    rows = rows_of(seen, wrong, chosen.sessions, chosen.seconds)
+    for row in rows:
+        bound = "" if row.bound is None else f", bound {row.bound:g}"
+        print(f"{row.what}: {row.median:.4g} {row.unit}{bound}; {row.beside}")
+    for text in (wrong + seen.errors)[:10]:
+        print(text, file=sys.stderr)
+    if not chosen.no_json:
+        name = "visitors" if chosen.sessions == 10 else f"visitors_{chosen.sessions}"
+        title = f"Visitors of the app: {chosen.sessions} sessions, {chosen.seconds:g} s"
+        write(name, title, rows, {"sessions": chosen.sessions}, command=f"visitors --sessions {chosen.sessions}")
+    sys.exit(1 if wrong or seen.errors else 0)
+
+
+def run(url: str, pid: int, seen: Seen, sessions: int, seconds: float) -> None:
+    """Lets the sessions ask until the time is over; notes the server's memory twice a second."""
+    began, over, new_seeds = time.monotonic(), threading.Event(), itertools.count(1)
+    address = f"{url.replace('http', 'ws', 1)}/_stcore/stream"
+    threads = [
+        threading.Thread(target=visit, args=(address, seen, number, new_seeds, over), name=f"visitor {number}")
+        for number in range(sessions)
+    ]
+    for thread in threads:
+        thread.start()
+    while time.monotonic() - began < seconds:
+        time.sleep(0.5)
+        seen.memory.append((time.monotonic() - began, resident(pid)))
+    over.set()
+    for thread in threads:
+        thread.join()
+
+
+def visit(address: str, seen: Seen, number: int, new_seeds: Iterator[int], over: threading.Event) -> None:
+    """One session from its first page to the end of the time."""
+    draw = random.Random(number)
+    with connect(address, subprotocols=["streamlit"], max_size=None, close_timeout=1) as socket:  # type: ignore[list-item]
+        visitor = Visitor(socket)
+        over.wait(draw.random() * LOOKING)
+        while not over.is_set():
+            question, is_new = choose(draw, seen, new_seeds)
+            began = time.perf_counter()
+            try:
+                frames = visitor.ask(question)
+            except Exception as error:  # whatever it is, it is noted and fails the run
+                seen.errors.append(f"{question}: {error}")
+                return
+            with seen.lock:
+                kind: Literal["cached", "small"] = "small" if is_new else "cached"
+                seen.milliseconds[kind].append(1000 * (time.perf_counter() - began))
+                seen.answers.setdefault(question, []).append(x0_hat_of(frames))
+            over.wait(LOOKING * (0.5 + draw.random()))
+
+
+def choose(draw: random.Random, seen: Seen, new_seeds: Iterator[int]) -> tuple[Question, bool]:
+    """The next question, and whether its answer has to be computed."""
+    model, lot = draw.choice(MODELS), draw.random()
+    if lot < NEW:
+        with seen.lock:
+            return Question(model, next(new_seeds)), True
+    with seen.lock:
+        known = [question for question in seen.answers if question.seed is not None] if lot < NEW + AGAIN else []
+    return (draw.choice(known), False) if known else (Question(model, None), False)
+
+
+def x0_hat_of(frames: bytes) -> np.ndarray:
+    """The compared frames of x̂0 in their own unit, decoded as the browser does; (k, n, ...) with channels last."""
+    length = int.from_bytes(frames[:4], "little")
+    header = json.loads(frames[4 : 4 + length])
+    spec = next(spec for spec in header["arrays"] if spec["name"] == "x0_hat")
+    count, start = int(np.prod(spec["shape"])), 4 + length + spec["offset"]
+    values = np.frombuffer(frames, np.dtype(spec["dtype"]).newbyteorder("<"), count, start).reshape(spec["shape"])
+    return values[list(COMPARED)].astype(np.float64) * spec["scale"] + spec["zero"]
+
+
+def wrong_answers(answers: dict[Question, list[np.ndarray]]) -> Iterator[str]:
+    """A sentence for every answer that is not what one thread computes, beyond the rounding of what travels."""
+    for question, found in answers.items():
+        expected = reference(question)
+        for x0_hat in found:
+            off = np.abs(x0_hat - expected).max() if x0_hat.shape == expected.shape else np.inf
+            if not off <= step_of(question.model, expected) + 1e-4 * np.abs(expected).max():
+                yield f"{question}: off by {off:.3g}"
+
+
+def step_of(model: str, expected: np.ndarray) -> float:
+    """Half a step of what travels: bytes over [-1, 1], or 16 bits over the largest coordinate of all frames."""
+    return 1 / 255 if stored.read_model(model).is_image else 2 * float(np.abs(expected).max()) / 32767
+
+
+def reference(question: Question) -> np.ndarray:
+    """The compared frames, by `dpi_core` in this thread; images are clipped to [-1, 1], as they are shown."""
+    import torch
+
+    import dpi_core
+    from app.views.denoise import SHOWN_IMAGES, SHOWN_POINTS, SWEEP_GRID
+    from dpi_core.data import load_data
+    from dpi_core.seeds import seeded_generator
+
+    kept = stored.read_model(question.model)
+    model, seed = dpi_core.load(kept.key.folder), question.seed or 0
+    x0 = load_data(model.recipe.data).held_out_batch(SHOWN_IMAGES if kept.is_image else SHOWN_POINTS, seed)
+    eps = torch.randn(x0.shape, generator=seeded_generator(seed))
+    levels = [SWEEP_GRID[k] for k in COMPARED]
+    x0_hat = torch.stack([model.denoise(model.process.add_noise(x0, eps, s), s) for s in levels]).double().numpy()
+    return np.moveaxis(x0_hat, 2, -1).clip(-1, 1) if kept.is_image else x0_hat
+
+
+def rows_of(seen: Seen, wrong: list[str], sessions: int, seconds: float) -> list[Row]:
+    """The table's rows; the bounds of time are those of ten sessions."""
+    cached, small = seen.milliseconds["cached"], seen.milliseconds["small"]
+    settled = [size for at, size in seen.memory if at >= min(60, seconds / 5)]
+    ends = max(1, len(settled) // 10)
+    growth = 100 * (float(np.mean(settled[-ends:])) / float(np.mean(settled[:ends])) - 1)
+    bounds = BOUNDS if sessions == 10 else {}
+    peak = f"{max(size for _, size in seen.memory) / 1e6:.0f} MB at the peak"
+    compared = f"{len(cached) + len(small)} answers, {len(COMPARED)} frames of each compared"
+    computed = f"{len(small)} answers: 101 frames of 16 images or 512 points, with λ apart for one of the three models"
+    return [
+        Row("wrong answers", [len(wrong)], "", 0, compared),
+        Row("errors", [len(seen.errors)], "", 0),
+        Row(
+            "95th percentile of a cached view",
+            [percentile(cached)],
+            "ms",
+            bounds.get("cached"),
+            f"{len(cached)} answers",
+        ),
+        Row("95th percentile of a small computation", [percentile(small)], "ms", bounds.get("small"), computed),
+        Row("growth of the server's memory after the first minute", [growth], "%", bounds.get("growth"), peak),
+    ]
+
+
+def resident(pid: int) -> int:
+    """Bytes of a process in memory."""
+    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * 4096
+
+
+if __name__ == "__main__":
+    main()
