@@ -13,7 +13,7 @@ import statistics
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -101,20 +101,29 @@ def levels() -> list[float]:
 
 
 def run(engine: Engine, references: References, seen: Seen, sessions: int, seconds: float) -> None:
-    """Lets the sessions ask until the time is over; notes the process's memory twice a second."""
-    began, over = time.monotonic(), threading.Event()
-    threads = [
-        threading.Thread(target=session, args=(engine, references, seen, number, over), name=f"session {number}")
-        for number in range(sessions)
-    ]
+    """Lets the sessions ask until the time is over."""
+    seen.memory = together(lambda number, over: session(engine, references, seen, number, over), sessions, seconds)
+
+
+def together(
+    work: Callable[[int, threading.Event], None], sessions: int, seconds: float, pid: int | str = "self"
+) -> list[tuple[float, int]]:
+    """Runs `work(number, over)` of every session in a thread until the time is over.
+
+    Returns:
+        Seconds since the start and bytes of a process in memory, twice a second.
+    """
+    began, over, memory = time.monotonic(), threading.Event(), []
+    threads = [threading.Thread(target=work, args=(number, over)) for number in range(sessions)]
     for thread in threads:
         thread.start()
     while time.monotonic() - began < seconds:
         time.sleep(0.5)
-        seen.memory.append((time.monotonic() - began, resident()))
+        memory.append((time.monotonic() - began, resident(pid)))
     over.set()
     for thread in threads:
         thread.join()
+    return memory
 
 
 def session(engine: Engine, references: References, seen: Seen, number: int, over: threading.Event) -> None:
@@ -159,10 +168,6 @@ def questions(references: References, number: int) -> Iterator[SweepRequest]:
 def rows_of(seen: Seen, sessions: int, seconds: float) -> list[Row]:
     """The table's rows."""
     answers = len(seen.cached_ms) + len(seen.computed_ms)
-    settled = [size for at, size in seen.memory if at >= min(60, seconds / 5)]
-    ends = max(1, len(settled) // 10)
-    growth = 100 * (statistics.mean(settled[-ends:]) / statistics.mean(settled[:ends]) - 1)
-    peak = f"{max(size for _, size in seen.memory) / 1e6:.0f} MB at the peak"
     return [
         Row("wrong answers", [len(seen.wrong)], "", 0, f"{answers} answers, {answers * FRAMES} frames compared"),
         Row("errors", [len(seen.errors)], "", 0),
@@ -180,17 +185,26 @@ def rows_of(seen: Seen, sessions: int, seconds: float) -> list[Row]:
             BOUNDS["small"],
             f"{len(seen.computed_ms)} answers, {len(seen.computed_ms) / seconds:.1f} a second",
         ),
-        Row("growth of memory after the first minute", [growth], "%", BOUNDS["growth"], peak),
+        growth_of(seen.memory, seconds, BOUNDS["growth"]),
     ]
+
+
+def growth_of(memory: Sequence[tuple[float, int]], seconds: float, bound: float | None) -> Row:
+    """By how much memory grew between the tenth of the run that follows the first minute and the last."""
+    settled = [size for at, size in memory if at >= min(60, seconds / 5)]
+    ends = max(1, len(settled) // 10)
+    growth = 100 * (statistics.mean(settled[-ends:]) / statistics.mean(settled[:ends]) - 1)
+    peak = f"{max(size for _, size in memory) / 1e6:.0f} MB at the peak"
+    return Row("growth of memory after the first minute", [growth], "%", bound, peak)
 
 
 def percentile(values: list[float]) -> float:
     return float(np.percentile(values, 95)) if values else 0.0
 
 
-def resident() -> int:
-    """Bytes of this process in memory."""
-    return int(Path("/proc/self/statm").read_text().split()[1]) * 4096
+def resident(pid: int | str = "self") -> int:
+    """Bytes of a process in memory."""
+    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * 4096
 
 
 if __name__ == "__main__":

@@ -16,7 +16,6 @@ import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -25,7 +24,7 @@ from streamlit.proto.ForwardMsg_pb2 import ForwardMsg
 from websockets.sync.client import ClientConnection, connect
 
 from app.services import stored
-from benchmarks.load import BOUNDS, percentile
+from benchmarks.load import BOUNDS, growth_of, percentile, together
 from benchmarks.measure import Row, write
 from benchmarks.start_up import serving
 
@@ -167,21 +166,9 @@ def main() -> None:
 
 
 def run(url: str, pid: int, seen: Seen, sessions: int, seconds: float) -> None:
-    """Lets the sessions ask until the time is over; notes the server's memory twice a second."""
-    began, over, new_seeds = time.monotonic(), threading.Event(), itertools.count(1)
-    address = f"{url.replace('http', 'ws', 1)}/_stcore/stream"
-    threads = [
-        threading.Thread(target=visit, args=(address, seen, number, new_seeds, over), name=f"visitor {number}")
-        for number in range(sessions)
-    ]
-    for thread in threads:
-        thread.start()
-    while time.monotonic() - began < seconds:
-        time.sleep(0.5)
-        seen.memory.append((time.monotonic() - began, resident(pid)))
-    over.set()
-    for thread in threads:
-        thread.join()
+    """Lets the sessions ask until the time is over."""
+    address, new_seeds = f"{url.replace('http', 'ws', 1)}/_stcore/stream", itertools.count(1)
+    seen.memory = together(lambda number, over: visit(address, seen, number, new_seeds, over), sessions, seconds, pid)
 
 
 def visit(address: str, seen: Seen, number: int, new_seeds: Iterator[int], over: threading.Event) -> None:
@@ -262,11 +249,7 @@ def reference(question: Question) -> np.ndarray:
 def rows_of(seen: Seen, wrong: list[str], sessions: int, seconds: float) -> list[Row]:
     """The table's rows; the bounds of time are those of ten sessions."""
     cached, small = seen.milliseconds["cached"], seen.milliseconds["small"]
-    settled = [size for at, size in seen.memory if at >= min(60, seconds / 5)]
-    ends = max(1, len(settled) // 10)
-    growth = 100 * (float(np.mean(settled[-ends:])) / float(np.mean(settled[:ends])) - 1)
     bounds = BOUNDS if sessions == 10 else {}
-    peak = f"{max(size for _, size in seen.memory) / 1e6:.0f} MB at the peak"
     compared = f"{len(cached) + len(small)} answers, {len(COMPARED)} frames of each compared"
     computed = f"{len(small)} answers: 101 frames of 16 images or 512 points, with λ apart for one of the three models"
     return [
@@ -280,13 +263,8 @@ def rows_of(seen: Seen, wrong: list[str], sessions: int, seconds: float) -> list
             f"{len(cached)} answers",
         ),
         Row("95th percentile of a small computation", [percentile(small)], "ms", bounds.get("small"), computed),
-        Row("growth of the server's memory after the first minute", [growth], "%", bounds.get("growth"), peak),
+        growth_of(seen.memory, seconds, bounds.get("growth")),
     ]
-
-
-def resident(pid: int) -> int:
-    """Bytes of a process in memory."""
-    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * 4096
 
 
 if __name__ == "__main__":
