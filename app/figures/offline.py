@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from app.components import comparer, layers, scrubber, studio
 from app.components.comparer import Row, comparer_data
 from app.components.layers import LayersState, layers_data
+from app.components.player import standalone_player
 from app.components.scrubber import ScrubberState, blob_hash, pack, scrubber_data
 from app.components.standalone import mounted, numbers, paragraph, standalone_page, table
 from app.components.studio import Measured, StudioState, pack_landscape, studio_data
@@ -27,6 +28,7 @@ from app.figures.pairs import Shown, along, bars, judged, path
 from app.figures.parameters import Headline, headlines, landscape_chart, studio_landscape, studio_lines
 from app.figures.paths import blend_loss_chart, blend_pictures, gap_chart, kept_chart
 from app.figures.pinning import kept_layers_chart, pins_chart
+from app.figures.trajectories import ABOUT_ROWS, Found, sentence, summary_rows
 from app.records import Inputs, LayerDetailResult, LayersResult, StoredModel, SweepResult
 
 ELSEWHERE = "The other layers are not in this file: open the page in the app."
@@ -247,6 +249,32 @@ def compare_page(
             *with_charts(charts, origin.about, origin.lines),
         ],
         title=f"{origin.model.family}: Compare",
+        about=origin.about,
+    )
+
+
+def trajectories_page(
+    origin: Origin, found: Sequence[Found], blobs: Sequence[bytes], plane: bytes | None, s: float
+) -> str:
+    """The Trajectories page: the player, and what the runs came to.
+
+    Args:
+        origin: of the page.
+        found: the runs.
+        blobs: the packed runs.
+        plane: the packed plane of paths, if it is shown.
+        s: where the player stands.
+    """
+    rows = summary_rows(found)
+    header = list(dict.fromkeys(name for row in rows for name in row))
+    return standalone_page(
+        [
+            standalone_player(blobs, s, plane),
+            paragraph(f"As the page stood when it was saved: {sentence(found, s)}"),
+            table("Runs", header, [[row.get(name, "–") for name in header] for row in rows], ABOUT_ROWS),
+            *origin.parts(),
+        ],
+        title=f"{origin.model.name}: samples from noise, seed {found[0][0].inputs.seed}",
         about=origin.about,
     )
 
