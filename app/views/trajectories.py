@@ -434,7 +434,5 @@ def _standalone(
     lines: str,
 ) -> str:
     """A page that plays offline."""
-    blobs = [cache.packed_run(name, *run) for name, run in zip(chosen.names, found, strict=False)]
-    paths = None if plane is None else cache.packed_plane(plane, _results(found))
     origin = Origin(model, about | versions(), {"Python that reproduces this": lines})
-    return trajectories_page(origin, found, blobs, paths, state.read_cursor().s)
+    return trajectories_page(origin, chosen.names[: len(found)], found, plane, state.read_cursor().s)
