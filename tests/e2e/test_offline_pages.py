@@ -20,6 +20,13 @@ def offline(browser):
     context.close()
 
 
+def settled(page):
+    """The page once nothing is computed any more: a file that is asked for while it is drawn anew is no longer there."""
+    expect(page.get_by_test_id("stApp")).to_have_attribute("data-test-script-state", "notRunning")
+    expect(page.get_by_test_id("stMain").get_by_role("progressbar")).to_have_count(0)
+    return page
+
+
 def saved(page, name, folder):
     """The file that the page's button gives, under its full name."""
     button = page.get_by_role("button", name="This page as HTML")
@@ -148,6 +155,8 @@ ON_A_TELEPHONE = {
 def test_every_page_is_a_file_that_fits_a_telephone(name, open_page, browser, tmp_path):
     query, figures = ON_A_TELEPHONE[name]
     button = open_page(query).get_by_role("button", name=re.compile("^(This page as )?HTML$"))
+    button.wait_for()
+    settled(button.page)
     with button.page.expect_download() as download:
         button.click()
     download.value.save_as(tmp_path / "page.html")
@@ -186,6 +195,8 @@ def test_the_archive_of_a_page_holds_configs_seed_versions_and_lines(query, open
     page = open_page(query)
     page.get_by_text(title, exact=True).click()
     button = page.get_by_role("button", name="Config, seed, versions and these lines (zip)")
+    button.wait_for()
+    settled(page)
     with page.expect_download() as download:
         button.click()
     with zipfile.ZipFile(io.BytesIO(download.value.path().read_bytes())) as packed:
