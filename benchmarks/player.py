@@ -13,7 +13,8 @@ from pathlib import Path
 
 from playwright.sync_api import CDPSession, Page, sync_playwright
 
-from app.components.player import pack_run, standalone_page
+from app.components.player import pack_run, standalone_player
+from app.components.standalone import standalone_page
 from app.figures.trajectories import run_figure, run_name
 from app.records import Inputs, TrajectoryRequest
 from app.services import compute, stored
@@ -38,7 +39,9 @@ def main() -> None:
         )
         for name, columns in cases:
             file = Path(folder) / "page.html"
-            file.write_text(standalone_page(blobs[name][:columns], 1.0, name, {}), encoding="utf-8")
+            file.write_text(
+                standalone_page([standalone_player(blobs[name][:columns], 1.0)], title=name, about={}), encoding="utf-8"
+            )
             page = browser.new_page(viewport={"width": 1280, "height": 720})
             page.goto(file.as_uri(), timeout=120_000)
             page.wait_for_selector(".column canvas[data-k]", timeout=120_000)

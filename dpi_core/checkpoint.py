@@ -13,7 +13,7 @@ import json
 import math
 import os
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -49,6 +49,8 @@ HALVES = {"F32": "F16"}
 def save(model: Model, path: str | Path, half: bool = False) -> Path:
     """Writes weights, config and metrics into the folder `path`: all of them, or, where that fails, none.
 
+    What is stored there of other weights goes: `analysis.safetensors`, and scores where the model has none.
+
     Args:
         model: what is saved.
         path: the folder.
@@ -63,10 +65,11 @@ def save(model: Model, path: str | Path, half: bool = False) -> Path:
     folder = Path(path)
     folder.mkdir(parents=True, exist_ok=True)
     metrics = {folder / METRICS: _json_writer(model.metrics)} if model.metrics else {}
+    of_others = [folder / name for name in (ANALYSIS, METRICS) if folder / name not in metrics]
     state = model.net.state_dict()
     weights = _tensor_writer(shortened(state) if half else state, {})
     _write_atomically(
-        {folder / WEIGHTS: weights, folder / CONFIG: _json_writer(recipe_to_dict(model.recipe)), **metrics}
+        {folder / WEIGHTS: weights, folder / CONFIG: _json_writer(recipe_to_dict(model.recipe)), **metrics}, of_others
     )
     return folder
 
@@ -276,8 +279,13 @@ def load_training_state(file: Path) -> TrainingState:
         raise ValueError(f"{file} is not a training state ({error}); remove it to start again.") from error
 
 
-def _write_atomically(writers: Mapping[Path, Writer]) -> None:
-    """Writes files of one folder beside their places and then moves them there: all are written, or none is touched."""
+def _write_atomically(writers: Mapping[Path, Writer], removed: Iterable[Path] = ()) -> None:
+    """Writes files of one folder beside their places and then moves them there: all are written, or none is touched.
+
+    Args:
+        writers: what writes each file.
+        removed: files that are not true of the new ones; they go once these are written.
+    """
     temporaries: dict[Path, Path] = {}
     try:
         for file, write in writers.items():
@@ -288,6 +296,8 @@ def _write_atomically(writers: Mapping[Path, Writer]) -> None:
             with temporaries[file].open("rb") as written:
                 os.fsync(written.fileno())
             temporaries[file].chmod(0o644)
+        for file in removed:
+            file.unlink(missing_ok=True)
         for file, temporary in temporaries.items():
             temporary.replace(file)
     except (OSError, SafetensorError) as error:

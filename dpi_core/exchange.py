@@ -24,6 +24,11 @@ def run_import(options: argparse.Namespace) -> None:
     """Puts a state dict in the reference implementation's convention onto a recipe's backbone; says what matched."""
     recipe = load_recipe(options.onto)
     recipe = recipe if options.name is None else dataclasses.replace(recipe, name=options.name)
+    place = options.out / recipe.name
+    if (place / checkpoint.WEIGHTS).exists():
+        raise ValueError(
+            f"{place} is a checkpoint already; give the new one another name by --name, or a place by --out."
+        )
     model, report = import_reference(recipe, read_state_dict(options.file, options.key), options.noise_first)
     print(report)
     if not report.complete and not options.partial:
@@ -34,7 +39,7 @@ def run_import(options: argparse.Namespace) -> None:
     parameters = sum(p.numel() for p in model.net.parameters())
     command = f"python -m dpi_core import {options.file.name} --onto {options.onto}"
     model.metrics |= {"parameters": parameters, "imported": {"command": command, "complete": report.complete}}
-    print(checkpoint.save(model, options.out / recipe.name))
+    print(checkpoint.save(model, place))
 
 
 def run_export(options: argparse.Namespace, folder: Callable[[str], Path]) -> None:

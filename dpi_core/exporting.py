@@ -79,7 +79,7 @@ def write_onnx(file: Path, network: nn.Module, shape: tuple[int, ...], text: Abo
         ValueError: the packages that write ONNX are not installed.
     """
     if find_spec("onnx") is None or find_spec("onnxscript") is None:
-        raise ValueError("ONNX is written by onnx and onnxscript; install them: pip install 'dpi-explorer[onnx]'.")
+        raise ValueError("ONNX is written by onnx and onnxscript; run `pip install onnx onnxscript`.")
     with _quiet():
         program = torch.onnx.export(
             export_program(network, shape), dynamo=True, input_names=["x"], output_names=["y"], verbose=False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import io
 import json
 import os
@@ -60,7 +61,9 @@ def load_weights(content: bytes) -> None:
 
 @cache
 def _uploads() -> Uploads:
-    return Uploads()
+    uploads = Uploads()
+    atexit.register(uploads.close)
+    return uploads
 
 
 def _folders() -> SearchStrategy[dict[str, bytes]]:

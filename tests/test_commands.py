@@ -78,8 +78,8 @@ GIVEN = {
     ),
     "halve digits-vp-dpi": Run(says="dB in 16 bits", more=("--n", "8")),
     "sample digits-vp-dpi --n 64": Run("samples.safetensors", more=("--steps", "4")),
-    "import WEIGHTS.pt --onto RECIPE": Run(
-        "made/digits-vp-dpi/config.json", words={"RECIPE": "digits-vp-dpi"}, more=("--out", "made")
+    "import WEIGHTS.pt --onto RECIPE --name NAME": Run(
+        "checkpoints/mine-vp-dpi/config.json", words={"RECIPE": "digits-vp-dpi", "NAME": "mine-vp-dpi"}
     ),
     "export digits-vp-dpi --to reference": Run("digits-vp-dpi-reference.pt"),
     "export digits-vp-dpi --to reference --out digits.pt": Run("digits.pt"),

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+import dpi_core
 from dpi_core.cli import _parser
 
 ROOT = Path(__file__).parents[1]
@@ -54,6 +55,25 @@ def test_it_builds_without_a_warning_and_its_pages_fetch_nothing(tmp_path):
 def test_relative_links_lead_to_files(page):
     targets = [target for target in LINK.findall(page.read_text()) if not target.startswith(OUTSIDE)]
     assert [target for target in targets if not (page.parent / target).exists()] == []
+
+
+def anchors(page):
+    """The anchors of a page's headings, as GitHub and mkdocs make them."""
+    headings = re.findall(r"^#+ (.+)$", re.sub(r"^```.*?^```$", "", page.read_text(), flags=re.M | re.S), re.M)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_links_lead_to_headings(page):
+    """mkdocs checks those of its own pages; the README is read elsewhere."""
+    for file, anchor in re.findall(r"\]\(([^)#\s]*)#([^)]+)\)", page.read_text()):
+        if not file.startswith(OUTSIDE):
+            assert anchor in anchors(page.parent / file if file else page), f"{file}#{anchor}"
+
+
+def test_the_reference_has_every_public_name():
+    documented = re.findall(r"^::: (\S+)$", (DOCS / "api.md").read_text(), re.MULTILINE)
+    assert set(dpi_core.__all__) <= {name.rsplit(".", 1)[1] for name in documented}
 
 
 def test_pages_with_python_are_those_that_are_run():

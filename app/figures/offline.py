@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from app.components import comparer, layers, scrubber, studio
 from app.components.comparer import Row, comparer_data
 from app.components.layers import LayersState, layers_data
+from app.components.player import pack_plane, pack_run, standalone_player
 from app.components.scrubber import ScrubberState, blob_hash, pack, scrubber_data
 from app.components.standalone import mounted, numbers, paragraph, standalone_page, table
 from app.components.studio import Measured, StudioState, pack_landscape, studio_data
@@ -21,13 +22,14 @@ from app.figures.compare import colour_of
 from app.figures.comparisons import frame_values, method_of
 from app.figures.denoise import Second, sweep_figure
 from app.figures.distances import histogram_chart, singular_values_chart
-from app.figures.offline_parts import MOST_FRAME_BYTES, ending, thinned, thinned_in_words, with_charts
+from app.figures.offline_parts import MOST_FRAME_BYTES, ending, thinned, thinned_in_words, thinned_run, with_charts
 from app.figures.one_layer import HEIGHT, cka_chart, spectrum_chart
 from app.figures.pairs import Shown, along, bars, judged, path
 from app.figures.parameters import Headline, headlines, landscape_chart, studio_landscape, studio_lines
 from app.figures.paths import blend_loss_chart, blend_pictures, gap_chart, kept_chart
 from app.figures.pinning import kept_layers_chart, pins_chart
-from app.records import Inputs, LayerDetailResult, LayersResult, StoredModel, SweepResult
+from app.figures.trajectories import ABOUT_ROWS, Found, plane_figure, run_figure, sentence, summary_rows
+from app.records import Inputs, LayerDetailResult, LayersResult, PlaneResult, StoredModel, SweepResult, TrajectoryResult
 
 ELSEWHERE = "The other layers are not in this file: open the page in the app."
 
@@ -249,6 +251,44 @@ def compare_page(
         title=f"{origin.model.family}: Compare",
         about=origin.about,
     )
+
+
+def trajectories_page(
+    origin: Origin, names: Sequence[str], found: Sequence[Found], plane: PlaneResult | None, s: float
+) -> str:
+    """The Trajectories page: the player, and what the runs came to.
+
+    Args:
+        origin: of the page.
+        names: of the runs.
+        found: the runs.
+        plane: in which their paths are shown, or None.
+        s: where the player stands.
+    """
+    results = [result for _, result in found]
+    blobs = _packed_runs(names, results)
+    every = -(-sum(map(len, blobs)) // MOST_FRAME_BYTES)
+    if every > 1:
+        results = [thinned_run(result, every) for result in results]
+        blobs = _packed_runs(names, results)
+    paths = None if plane is None else pack_plane(plane_figure(plane, results))
+    rows = summary_rows(found)
+    header = list(dict.fromkeys(name for row in rows for name in row))
+    return standalone_page(
+        [
+            standalone_player(blobs, s, paths),
+            paragraph(f"As the page stood when it was saved: {sentence(found, s)}"),
+            *([paragraph(thinned_in_words(every))] if every > 1 else []),
+            table("Runs", header, [[row.get(name, "–") for name in header] for row in rows], ABOUT_ROWS),
+            *origin.parts(),
+        ],
+        title=f"{origin.model.name}: samples from noise, seed {found[0][0].inputs.seed}",
+        about=origin.about,
+    )
+
+
+def _packed_runs(names: Sequence[str], results: Sequence[TrajectoryResult]) -> list[bytes]:
+    return [pack_run(run_figure(name, result)) for name, result in zip(names, results, strict=True)]
 
 
 def _first_inputs(sweep: SweepResult, count: int) -> SweepResult:

@@ -11,7 +11,7 @@ import numpy as np
 
 from app.components.standalone import code, figure, side_by_side
 from app.figures.chart import Chart
-from app.records import SweepResult
+from app.records import SweepResult, TrajectoryResult
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
@@ -49,11 +49,27 @@ def plotly_part(title: str, drawn: Figure, caption: str) -> str:
 
 def thinned(sweep: SweepResult, every: int) -> SweepResult:
     """Every so-many-th frame, the last one included."""
-    kept = np.unique(np.r_[0 : len(sweep.s) : every, len(sweep.s) - 1])
+    kept = _kept(len(sweep.s), every)
     along_s = ("s", "alpha", "sigma", "x0_hat", "mse")
     found: dict[str, Any] = {name: getattr(sweep, name)[kept] for name in along_s}
     lam = None if sweep.lam is None else sweep.lam[kept]
     return replace(sweep, **found, lam=lam, native=tuple(sweep.native[k] for k in kept))
+
+
+def thinned_run(run: TrajectoryResult, every: int) -> TrajectoryResult:
+    """Every so-many-th state of a run, the last one included."""
+    kept = _kept(len(run.s), every)
+    along_s = ("s", "lam", "scale", "x", "x0_hat", "nfe", "ms", "energy")
+    found: dict[str, Any] = {name: getattr(run, name)[kept] for name in along_s if getattr(run, name) is not None}
+    field = run.field
+    if field is not None:
+        exact = None if field.exact is None else field.exact[kept]
+        field = replace(field, learned=field.learned[kept], exact=exact)
+    return replace(run, **found, native=tuple(run.native[k] for k in kept), field=field)
+
+
+def _kept(count: int, every: int) -> np.ndarray:
+    return np.unique(np.r_[0:count:every, count - 1])
 
 
 def thinned_in_words(every: int) -> str:

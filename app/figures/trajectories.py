@@ -121,6 +121,13 @@ def run_figure(name: str, result: TrajectoryResult) -> Run:
     )
 
 
+ABOUT_ROWS = (
+    "NFE: network evaluations per sample. Straightness: distance from start to end over the length of the way, mean"
+    " over samples. Turning: the sum of the angles between steps."
+)
+"""How to read the columns of `summary_rows`."""
+
+
 def summary_rows(runs: Sequence[Found], reference: Found | None = None) -> list[dict[str, str]]:
     """One row of numbers for each run, for a table; with a fine run to compare with, the distance of the ends to its."""
     home = runs[0][0].model

@@ -6,6 +6,7 @@ import io
 import json
 import platform
 import zipfile
+from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -18,23 +19,25 @@ PACKAGES = ("dpi-explorer", "torch", "numpy", "safetensors", "einops", "jaxtypin
 FIRST_DATE = (1980, 1, 1, 0, 0, 0)
 """The earliest a zip can hold: a real date would make each archive another file."""
 
+IMAGES, DIGEST = "images.npy", "digest_of_config_and_weights"
 
-IMAGES = "images.npy"
 
-
-def archive(model: StoredModel, inputs: Inputs, device: str, lines: str) -> bytes:
-    """The zip: config, versions, seed and the weights' digest, the lines of Python, and a reader's own images.
+def archive(models: Sequence[StoredModel], inputs: Inputs, device: str, lines: str) -> bytes:
+    """The zip: configs, versions, seed and the weights' digests, the lines of Python, and a reader's own images.
 
     Args:
-        model: on show.
+        models: on show, at least one; `config.json` is the first one's, `config-2.json` that of the one beside it, and so on.
         inputs: what is looked at.
         device: that computed.
         lines: Python that computes what is shown.
     """
+    first, *others = models
+    beside = [{"model": other.name, DIGEST: other.key.digest} for other in others]
     files: dict[str, str | bytes] = {
         "reproduce.py": f"{lines}\n",
-        "config.json": (Path(model.key.folder) / "config.json").read_text(),
-        "about.json": _as_json(about(model, inputs.seed, device)),
+        "config.json": _config(first),
+        **{f"config-{number}.json": _config(other) for number, other in enumerate(others, 2)},
+        "about.json": _as_json(about(first, inputs.seed, device) | ({"beside": beside} if beside else {})),
     }
     if inputs.upload is not None:
         read = OWN_IMAGES.replace("...", f'torch.from_numpy(numpy.load("{IMAGES}"))')
@@ -43,7 +46,7 @@ def archive(model: StoredModel, inputs: Inputs, device: str, lines: str) -> byte
     content = io.BytesIO()
     with zipfile.ZipFile(content, "w", zipfile.ZIP_DEFLATED) as packed:
         for name, text in files.items():
-            packed.writestr(zipfile.ZipInfo(f"{model.source.recipe_name}/{name}", FIRST_DATE), text)
+            packed.writestr(zipfile.ZipInfo(f"{first.source.recipe_name}/{name}", FIRST_DATE), text)
     return content.getvalue()
 
 
@@ -53,7 +56,7 @@ def about(model: StoredModel, seed: int, device: str) -> dict[str, object]:
         "model": model.name,
         "seed": seed,
         "device": device,
-        "digest_of_config_and_weights": model.key.digest,
+        DIGEST: model.key.digest,
         **versions(),
     }
 
@@ -61,6 +64,10 @@ def about(model: StoredModel, seed: int, device: str) -> dict[str, object]:
 def versions() -> dict[str, object]:
     """What every result depends on: Python and packages."""
     return {"python": platform.python_version(), "packages": _packages()}
+
+
+def _config(model: StoredModel) -> str:
+    return (Path(model.key.folder) / "config.json").read_text()
 
 
 def _as_npy(images: np.ndarray) -> bytes:

@@ -265,7 +265,8 @@ def _comparer(rows: Sequence[Row], frames: Frames, count: int, device: str) -> N
         st.rerun()
     inputs = stored_inputs(frames.models[0]) if frames.source is None else frames.source.inputs
     lines = rows_lines(frames.models, inputs, s, count, device)
-    folded_lines(st.container(), "Python that reproduces the rows", lines, "compare lines")
+    made_of = (frames.models, inputs, device)
+    folded_lines(st.container(), "Python that reproduces the rows", lines, "compare lines", made_of)
 
 
 def _sentences(comparison: Comparison, reference: str) -> list[str]:

@@ -23,7 +23,7 @@ from app.records import (
     SweepResult,
 )
 from app.services import cache
-from app.services.reproduction import about, archive
+from app.services.reproduction import about
 from app.views.folded import folded_lines, folded_link
 from app.views.inputs import STORED, choose_inputs
 from app.views.offline import offer_page
@@ -202,15 +202,8 @@ def _reproduce(shown: Shown, cursor: state.Cursor) -> str:
     left, right = st.columns(2)
     second = None if shown.second is None else shown.second[0]
     lines = denoise_lines(shown.model, shown.inputs, cursor.s, cursor.lam, shown.device, second)
-    below = folded_lines(left, "Python that reproduces this", lines, "denoise lines")
-    if below is not None:
-        below.download_button(
-            "Config, seed, versions and these lines (zip)",
-            lambda: archive(shown.model, shown.inputs, shown.device, lines),
-            f"{shown.model.source.recipe_name}-reproduce.zip",
-            "application/zip",
-            on_click="ignore",
-        )
+    models = [shown.model] if second is None else [shown.model, second]
+    folded_lines(left, "Python that reproduces this", lines, "denoise lines", (models, shown.inputs, shown.device))
     below = folded_link(right)
     if below is not None and shown.inputs.kind == "upload":
         whose = "Your image is" if shown.inputs.taken == 1 else "Your images are"

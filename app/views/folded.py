@@ -1,16 +1,26 @@
-"""Lines of code and links behind a heading, on every page: they come when the heading is opened."""
+"""Lines of code, with the zip that reproduces a result, and links behind a heading: they come when the heading is opened."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal
 
 from streamlit.delta_generator import DeltaGenerator
 
 from app import state
+from app.records import Inputs, StoredModel
+from app.services.reproduction import archive
 
 
-def folded_lines(place: DeltaGenerator, title: str, lines: str, key: str, wrap: bool = False) -> DeltaGenerator | None:
-    """Lines of Python; gives the place below them while it is open.
+def folded_lines(
+    place: DeltaGenerator,
+    title: str,
+    lines: str,
+    key: str,
+    made_of: tuple[Sequence[StoredModel], Inputs, str],
+    wrap: bool = False,
+) -> None:
+    """Lines of Python, and a zip of them with what else they depend on.
 
     A block of code that nobody sees would cost every visitor 1.5 MB of script before the first picture.
 
@@ -19,9 +29,19 @@ def folded_lines(place: DeltaGenerator, title: str, lines: str, key: str, wrap: 
         title: the heading.
         lines: of Python.
         key: of the heading, one for each on a page.
+        made_of: models, inputs and device, as `archive` takes them.
         wrap: whether long lines are broken; else they scroll.
     """
-    return _folded(place, title, lines, key, "python", wrap)
+    below = _folded(place, title, lines, key, "python", wrap)
+    if below is not None:
+        below.download_button(
+            "Config, seed, versions and these lines (zip)",
+            lambda: archive(*made_of, lines),
+            f"{made_of[0][0].source.recipe_name}-reproduce.zip",
+            "application/zip",
+            key=f"{key} zip",
+            on_click="ignore",
+        )
 
 
 def folded_link(place: DeltaGenerator) -> DeltaGenerator | None:

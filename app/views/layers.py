@@ -65,6 +65,7 @@ ONE_IMAGE = (
     " all is computed."
 )
 STORED, UPLOAD = "Stored", "Upload"
+TABLE_LINES = "Python that computes this table"
 NOTHING_STORED = (
     "Nothing is stored for this model: choose the samples to judge on, and the page is computed (minutes on a CPU)."
 )
@@ -208,7 +209,9 @@ def _layers(shown: Shown, table: str, packed: bytes) -> None:
     with below:
         lines = _lines(shown, detail, now)
         for column, (title, text) in zip(st.columns(2), lines.items(), strict=False):
-            folded_lines(column, title, text, f"layers {title}", wrap=True)
+            inputs = shown.judged if title == TABLE_LINES else shown.inputs
+            made_of = ([shown.model], inputs, shown.device)
+            folded_lines(column, title, text, f"layers {title}", made_of, wrap=True)
         _offer_page(shown, now, (packed, content), detail, lines)
         if detail is not None:
             _one_layer(shown, detail, now.s)
@@ -217,7 +220,7 @@ def _layers(shown: Shown, table: str, packed: bytes) -> None:
 def _lines(shown: Shown, detail: LayerDetailResult | None, now: LayersState) -> dict[str, str]:
     """Title -> Python behind the table and behind the layer beside it."""
     judged = (shown.model, shown.result, shown.judged, shown.device)
-    found = {"Python that computes this table": table_lines(*judged, now.statistic)}
+    found = {TABLE_LINES: table_lines(*judged, now.statistic)}
     if detail is not None:
         lines = detail_lines(shown.model, detail, shown.inputs, shown.device, now.sample, now.s)
         found["Python behind the pictures of the layer"] = lines

@@ -191,7 +191,8 @@ def _studio(shown: Shown, landscape_hash: str, hashes: dict[str, str], pictures:
         st.rerun()
     left, right = st.columns(2)
     lines = studio_lines(shown.model, shown.result, shown.inputs, now.curves, shown.device)
-    folded_lines(left, "Python that measures this curve", lines, "studio lines", wrap=True)
+    made_of = ([shown.model], shown.inputs, shown.device)
+    folded_lines(left, "Python that measures this curve", lines, "studio lines", made_of, wrap=True)
     folded_link(right)
     _offer_page(shown, now, measured, pictures)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from functools import partial
 from itertools import cycle
+from pathlib import Path
 
 import streamlit as st
 
@@ -30,6 +31,7 @@ NOTHING = (
 
 def page(model: StoredModel, seed: int, device: str) -> None:
     """Draws the page; the sidebar's choices do not matter here."""
+    st.html(Path(__file__).with_name("runs.css"))
     _live()
 
 

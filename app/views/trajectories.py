@@ -11,9 +11,11 @@ from typing import Any, cast
 import streamlit as st
 
 from app import state
-from app.components.player import player, standalone_page, store
+from app.components.player import player, store
+from app.figures.offline import Origin, trajectories_page
 from app.figures.quality import QUALITY_RUNS, STOCHASTIC_RUNS, quality_charts
 from app.figures.trajectories import (
+    ABOUT_ROWS,
     ADAPTIVE,
     CURVE_NAMES,
     FINE_STEPS,
@@ -42,6 +44,7 @@ from app.records import (
 )
 from app.records.curves import decode
 from app.services import cache, exports
+from app.services.reproduction import versions
 from app.views.awaited import awaited
 from app.views.charts import show
 from app.views.folded import folded_lines, folded_link
@@ -369,10 +372,7 @@ def _figure(
     state.write_cursor(state.Cursor(s))
     st.markdown(sentence(found, s))
     st.dataframe(summary_rows(found, reference), hide_index=True)
-    st.caption(
-        "NFE: network evaluations per sample. Straightness: distance from start to end over the length of the way, mean"
-        " over samples. Turning: the sum of the angles between steps."
-    )
+    st.caption(ABOUT_ROWS)
 
 
 def _quality(model: StoredModel, chosen: Chosen, is_whole: bool, device: str) -> None:
@@ -402,31 +402,37 @@ def _files(model: StoredModel, chosen: Chosen, found: list[Found], plane: PlaneR
     """Downloads; a file is made when it is asked for."""
     about = settings([run for run, _ in found])
     results = _results(found)
+    each_run = [sampling_lines(run_model, run) for run_model, run in zip(chosen.models, chosen.runs, strict=True)]
+    lines = "\n\n".join(each_run)
     makers: dict[str, tuple[Callable[[], bytes | str], str]] = {
         "GIF": (partial(exports.gif, results, about), "image/gif"),
         "WebP": (partial(exports.webp, results, about), "image/webp"),
         "MP4": (partial(exports.mp4, results, about), "video/mp4"),
         "PNG sheet": (partial(exports.sheet, results, about), "image/png"),
         "NPZ": (partial(exports.npz, results, about), "application/octet-stream"),
-        "HTML": (partial(_standalone, model, chosen, found, plane, about), "text/html"),
+        "HTML": (partial(_standalone, model, chosen, found, plane, about, lines), "text/html"),
     }
     row = st.container(horizontal=True, vertical_alignment="center")
     row.caption("Save the runs shown:")
     for name, (make, mime) in makers.items():
         suffix = name.split()[0].lower()
-        file = f"{model.name}-seed{about['seed']}.{suffix}"
+        file = f"{model.source.recipe_name}-seed{about['seed']}.{suffix}"
         row.download_button(name, make, file, mime, key=f"save {name}", on_click="ignore")
     left, right = st.columns(2)
-    lines = [sampling_lines(run_model, run) for run_model, run in zip(chosen.models, chosen.runs, strict=True)]
-    folded_lines(left, "Python that reproduces this", "\n\n".join(lines), "trajectories lines")
+    models = list({each.name: each for each in chosen.models}.values())
+    made_of = (models, chosen.runs[0].inputs, chosen.runs[0].device)
+    folded_lines(left, "Python that reproduces this", lines, "trajectories lines", made_of)
     folded_link(right)
 
 
 def _standalone(
-    model: StoredModel, chosen: Chosen, found: list[Found], plane: PlaneResult | None, about: dict[str, Any]
+    model: StoredModel,
+    chosen: Chosen,
+    found: list[Found],
+    plane: PlaneResult | None,
+    about: dict[str, Any],
+    lines: str,
 ) -> str:
     """A page that plays offline."""
-    blobs = [cache.packed_run(name, *run) for name, run in zip(chosen.names, found, strict=False)]
-    title = f"{model.name}: samples from noise, seed {about['seed']}"
-    paths = None if plane is None else cache.packed_plane(plane, _results(found))
-    return standalone_page(blobs, state.read_cursor().s, title, about, paths)
+    origin = Origin(model, about | versions(), {"Python that reproduces this": lines})
+    return trajectories_page(origin, chosen.names[: len(found)], found, plane, state.read_cursor().s)

@@ -5,16 +5,20 @@ import io
 import json
 import re
 import subprocess
+from dataclasses import replace
 
 import imageio_ffmpeg
 import numpy as np
 import pytest
 from PIL import Image
 
-from app.components.player import pack_run, standalone_page
-from app.components.player.payload import Run
-from app.records import TrajectoryResult, VectorField
-from app.services import exports
+from app.components.player import pack_run
+from app.figures import offline
+from app.figures.offline import Origin, trajectories_page
+from app.figures.offline_parts import thinned_run
+from app.figures.trajectories import run_figure
+from app.records import Inputs, TrajectoryRequest, TrajectoryResult, VectorField
+from app.services import exports, stored
 
 ABOUT = {"model": "digits-vp-dpi", "seed": 7, "runs": [{"sampler": "heun", "steps": 5, "lambda": "learned <λ>"}]}
 
@@ -134,9 +138,32 @@ def test_points_are_drawn_where_they_stand():
 
 def test_the_offline_page_holds_runs_and_settings_and_asks_for_nothing():
     run = RUNS[0]
-    blob = pack_run(Run("Heun", run.s, run.native, run.x, run.x0_hat, run.nfe, run.ms, run.lam, run.curve))
-    page = standalone_page([blob], 0.5, "A <title>", ABOUT)
+    model = stored.read_model("digits-vp-dpi")
+    request = TrajectoryRequest(model.key, Inputs("samples", 4, 7), "heun", 12, "uniform", "learned", 0.5, "cpu")
+    origin = Origin(model, ABOUT, {"Lines <of Python>": "x < 1"})
+    page = trajectories_page(origin, ["Heun"], [(request, run)], None, 0.5)
     found = re.search(r'<meta name="dpi-settings" content="(.*)">', page)[1]
     assert json.loads(html.unescape(found)) == ABOUT
-    assert "<title>A &lt;title&gt;</title>" in page
+    assert "<title>digits-vp-dpi: samples from noise, seed 7</title>" in page and "x &lt; 1" in page
+    k = int((run.s >= 0.5).sum()) - 1
+    assert f"At <strong>t = 0.50</strong> run A has made {k} of 12 steps" in page
+    assert f"<td>{run.nfe[-1]}</td><td>{run.ms[-1]:.0f}</td>" in page
     assert not re.search(r"""(src|href)=["'](?!\$\{)|https?://(?!www\.w3\.org/2000/svg)|import\s""", page)
+
+
+@pytest.mark.parametrize("points", [False, True])
+def test_a_run_too_long_for_a_page_is_thinned_and_the_page_says_so(points, monkeypatch):
+    run = result(12, points)
+    if points:
+        run = replace(run, field=replace(run.field, learned=np.ones((13, 1, 2))))
+    few = thinned_run(run, 5)
+    for name in ("s", "x", "x0_hat", "nfe", "ms", "lam"):
+        np.testing.assert_array_equal(getattr(few, name), getattr(run, name)[[0, 5, 10, 12]])
+    assert few.native == ("0", "5", "10", "12") and (not points or few.field.learned.shape == (4, 1, 2))
+    model = stored.read_model("digits-vp-dpi")
+    request = TrajectoryRequest(model.key, Inputs("samples", 4, 7), "heun", 12, "uniform", "learned", 0.5, "cpu")
+    whole = len(pack_run(run_figure("Heun", run)))
+    monkeypatch.setattr(offline, "MOST_FRAME_BYTES", whole // 2)
+    page = trajectories_page(Origin(model, ABOUT, {}), ["Heun"], [(request, run)], None, 0.5)
+    every = -(-whole // (whole // 2))
+    assert f"one in {every} of the page&#x27;s frames" in page and "of 12 steps" in page

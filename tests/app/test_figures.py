@@ -278,14 +278,16 @@ def test_a_second_model_gets_the_inputs_and_the_noise_of_the_first():
 def test_the_archive_holds_what_reproduces_the_picture():
     inputs = Inputs("held-out", 4, 2)
     lines = denoise_lines(DIGITS, inputs, 0.35, None, "cpu", BLIND)
-    content = archive(DIGITS, inputs, "cpu", lines)
-    assert content == archive(DIGITS, inputs, "cpu", lines)
+    content = archive([DIGITS, BLIND], inputs, "cpu", lines)
+    assert content == archive([DIGITS, BLIND], inputs, "cpu", lines)
     with zipfile.ZipFile(io.BytesIO(content)) as packed:
         files = {Path(name).name: packed.read(name).decode() for name in packed.namelist()}
-    assert json.loads(files["config.json"]) == DIGITS.recipe
+    assert json.loads(files["config.json"]) == DIGITS.recipe and json.loads(files["config-2.json"]) == BLIND.recipe
     about = json.loads(files["about.json"])
     assert about["seed"] == 2 and about["packages"]["torch"].startswith("2.")
     assert about["digest_of_config_and_weights"] == stored.digest(Path(DIGITS.key.folder))
+    blind = {"model": BLIND.name, "digest_of_config_and_weights": stored.digest(Path(BLIND.key.folder))}
+    assert about["beside"] == [blind]
     found = run(files["reproduce.py"])
     for model, name in ((DIGITS, "mse"), (BLIND, "second_mse")):
         expected = compute(SweepRequest(model.key, inputs, (0.35,), "cpu")).mse[0]
@@ -295,7 +297,7 @@ def test_the_archive_holds_what_reproduces_the_picture():
 def test_the_archive_of_own_images_holds_them_and_runs_as_it_is(tmp_path, monkeypatch):
     images = np.random.default_rng(0).uniform(-1, 1, (3, 1, 8, 8)).astype(np.float32)
     inputs = Inputs.of_upload(Upload.from_array(images), 1, least=1, most=2)
-    content = archive(DIGITS, inputs, "cpu", denoise_lines(DIGITS, inputs, 0.35, None, "cpu"))
+    content = archive([DIGITS], inputs, "cpu", denoise_lines(DIGITS, inputs, 0.35, None, "cpu"))
     with zipfile.ZipFile(io.BytesIO(content)) as packed:
         packed.extractall(tmp_path)
     monkeypatch.chdir(tmp_path / "digits-vp-dpi")

@@ -1,5 +1,7 @@
 """The Models page: cards of all models, their facts, the search, and the card of a stranger shown as text."""
 
+import json
+from html import escape
 from pathlib import Path
 
 from streamlit.testing.v1 import AppTest
@@ -65,6 +67,16 @@ def test_the_card_is_shown_as_text(copy_checkpoint):
     app = press(open_models(), "Card", "digits-vp-none")
     assert [code.value for code in app.code] == [hostile]
     assert not any("example.org" in text.value for text in app.markdown)
+
+
+def test_words_in_a_strangers_scores_stay_words(copy_checkpoint):
+    hostile = '<img src="x" onerror="alert(1)"> **b**'
+    file = copy_checkpoint("digits-vp-none") / "metrics.json"
+    metrics = json.loads(file.read_text())
+    metrics["data"]["licence"] = hostile
+    file.write_text(json.dumps(metrics))
+    (card,) = cards(open_models())
+    assert escape(hostile) in card and '<img src="x"' not in card
 
 
 def test_a_card_says_what_the_network_predicts_and_not_its_recipe():

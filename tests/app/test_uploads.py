@@ -1,5 +1,6 @@
 """Uploads: any common image comes out in the model's shape; what is none gives one sentence."""
 
+import gc
 import io
 import struct
 import time
@@ -9,8 +10,10 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 from PIL import Image
+from streamlit.testing.v1 import AppTest
 
-from app.records import Inputs, Upload
+from app.records import Inputs, SweepRequest, Upload
+from app.services import cache, stored
 from app.services.uploads import read_image, read_images
 
 GRAY, COLOUR = (1, 28, 28), (3, 64, 64)
@@ -327,3 +330,31 @@ def test_few_images_get_several_draws_of_noise(count, least, most, n, draws, wor
     upload = Upload.from_array(np.zeros((count, *GRAY), np.float32))
     inputs = Inputs.of_upload(upload, 3, least=least, most=most)
     assert (inputs.n, inputs.draws, inputs.upload_in_words) == (n, draws, words)
+
+
+def hand_over(level):
+    import numpy as np
+
+    from app.records import Upload
+    from app.services.uploads import Received
+    from app.views import own_images
+
+    own_images._take(Received(Upload.from_array(np.full((1, 1, 8, 8), level, np.float32)), ()))
+
+
+def test_what_was_computed_of_an_image_goes_when_its_session_ends(engine, monkeypatch):
+    monkeypatch.setattr(cache, "engine", lambda: engine)
+    sessions, requests = [], []
+    for level in (-0.5, 0.5):
+        app = AppTest.from_function(hand_over, kwargs={"level": level}, default_timeout=60).run()
+        assert not app.exception
+        image = Upload.from_array(np.full((1, 1, 8, 8), level, np.float32))
+        requests.append(
+            SweepRequest(stored.read_model("digits-vp-dpi").key, Inputs("upload", 1, 0, image), (0.5,), "cpu")
+        )
+        assert engine.submit("me", requests[-1]).wait(120)
+        sessions.append(app)
+    assert all(engine.cache.get(request) is not None for request in requests)
+    del app, sessions[0]
+    gc.collect()
+    assert engine.cache.get(requests[0]) is None and engine.cache.get(requests[1]) is not None

@@ -106,6 +106,20 @@ def test_saving_again_replaces_the_checkpoint(tmp_path):
     assert_same(dpi_core.load(tmp_path), made(seed=1))
 
 
+def test_what_is_stored_of_other_weights_goes_with_them(tmp_path, monkeypatch):
+    first, second = made(seed=0), made(seed=1)
+    first.metrics = {"held_out": {"psnr": [1.0]}}
+    dpi_core.save(first, tmp_path)
+    (tmp_path / "analysis.safetensors").write_bytes(b"of the first one's weights")
+    second.metrics = {"written": object()}  # which is no JSON
+    with pytest.raises(TypeError):
+        dpi_core.save(second, tmp_path)
+    assert (tmp_path / "analysis.safetensors").exists() and dpi_core.load(tmp_path).metrics == first.metrics
+    second.metrics = {}
+    dpi_core.save(second, tmp_path)
+    assert {file.name for file in tmp_path.iterdir()} == {"model.safetensors", "config.json"}
+
+
 def test_samples_are_the_same_after_loading_and_whatever_their_number(tmp_path):
     model = made()
     loaded = dpi_core.load(dpi_core.save(model, tmp_path))

@@ -288,6 +288,21 @@ def test_nothing_is_written_for_a_file_that_does_not_match_unless_asked(tmp_path
     assert dpi_core.load(tmp_path / RECIPE.name).metrics["imported"]["complete"] is False
 
 
+def test_no_checkpoint_is_replaced_by_an_import(tmp_path, capsys):
+    file = tmp_path / "weights.safetensors"
+    save_file(export_reference(trained().net), file)
+    checkpoint.write_json(tmp_path / "recipe.json", recipe_to_dict(RECIPE))
+    arguments = ["import", str(file), "--onto", str(tmp_path / "recipe.json"), "--out", str(tmp_path)]
+    main(arguments)
+    before = (tmp_path / RECIPE.name / "model.safetensors").stat()
+    with pytest.raises(SystemExit):
+        main(arguments)
+    assert "is a checkpoint already; give the new one another name by --name" in capsys.readouterr().err
+    assert (tmp_path / RECIPE.name / "model.safetensors").stat() == before
+    main([*arguments, "--name", "another"])
+    assert dpi_core.load(tmp_path / "another").recipe.name == "another"
+
+
 def test_a_shipped_model_is_exported_and_read_back(tmp_path):
     root = Path(dpi_core.__file__).parents[1] / "checkpoints"
     model = dpi_core.load(root / "mixture2d-flow-dpi")

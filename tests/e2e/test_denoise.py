@@ -205,7 +205,7 @@ def test_keys_move_panels_charts_and_read_out_together_and_python_follows(denois
     expect(page.slider).to_have_attribute("aria-valuetext", re.compile(r"t 0\.40, λ 0\.51, DDPM step 400"))
     expect(page.sentence).to_contain_text("At t = 0.40")
     page.press("ArrowLeft", "PageUp")
-    page.expect_frame(47)
+    page.expect_frame(49)
     page.press("End")
     page.expect_frame(100)
     expect(page.sentence).to_contain_text("At t = 1.00")
@@ -414,7 +414,7 @@ def test_the_parameters_change_the_estimate_and_not_the_input(denoise):
     noised, denoised = page.picture("noised"), page.picture("denoised")
     page.pad.focus()
     page.press("PageDown")
-    expect(page.pad).to_have_attribute("data-pad", "16,11")
+    expect(page.pad).to_have_attribute("data-pad", "16,9")
     assert page.picture("noised") == noised
     assert page.picture("denoised") != denoised
 

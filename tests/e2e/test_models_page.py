@@ -1,4 +1,4 @@
-"""A reader brings a model: two sessions upload, neither sees the other's, and a second model stands beside the first."""
+"""A reader brings a model: it stays with its session, and stands beside another on three pages under one cursor."""
 
 import pytest
 from playwright.sync_api import expect
@@ -10,9 +10,9 @@ SHIPPED = stored.CHECKPOINTS / "digits-vp-none"
 OWN = "upload:digits-vp-none"
 
 
-def upload(page, *names):
+def upload(page, *names, shipped=SHIPPED):
     page.get_by_text("Load a model of your own").click()
-    page.locator("[data-testid=stFileUploader] input[type=file]").set_input_files([SHIPPED / name for name in names])
+    page.locator("[data-testid=stFileUploader] input[type=file]").set_input_files([shipped / name for name in names])
     expect(page.locator("[data-testid=stFileChip]")).to_have_count(len(names))
     page.get_by_role("button", name="Check and load").click()
 
@@ -56,6 +56,54 @@ def test_a_second_model_follows_the_same_cursor(open_page):
     expect(beside).to_have_attribute("data-k", "100")
     expect(denoised).to_have_attribute("data-k", "100")
     assert beside.evaluate(picture) != before
+
+
+def choose(page, label, option):
+    box = page.get_by_test_id("stApp").get_by_role("combobox", name=label, exact=True)
+    box.click()
+    page.get_by_role("option", name=option, exact=True).click()
+    expect(box).to_have_value(option)
+
+
+def go_to(page, name):
+    page.get_by_role("link", name=name, exact=True).click()
+
+
+def test_a_model_of_ones_own_stands_beside_another_on_three_pages_under_one_cursor(open_page):
+    """The reader brings another network for the same data: what is drawn of it differs from what is drawn of the first."""
+    own, picture = "upload:mixture2d-mlp-dpi", "canvas => canvas.toDataURL()"
+    page = open_page("models?model=mixture2d-flow-dpi")
+    upload(
+        page, "model.safetensors", "config.json", "analysis.safetensors", shipped=SHIPPED.parent / "mixture2d-mlp-dpi"
+    )
+    expect(page.get_by_text(f"{own} is loaded")).to_be_visible()
+    choose(page, "Model", "mixture2d-flow-dpi")  # what was loaded is on show
+
+    go_to(page, "Denoise")
+    choose(page, "Second model", own)
+    first, second = (page.locator(f"[data-panel={panel}] canvas[data-k]") for panel in ("denoised", "beside"))
+    expect(second).to_have_attribute("data-k", "35")
+    page.get_by_role("slider", name="t", exact=True).press("PageDown")
+    for drawn in (first, second):
+        expect(drawn).to_have_attribute("data-k", "25")
+    assert first.evaluate(picture) != second.evaluate(picture)
+    expect(page.get_by_text("At t = 0.25 (flow time")).to_contain_text(f"On the same inputs and noise {own} reaches")
+
+    go_to(page, "Parameters")
+    readout = page.locator("[data-part=readout]")
+    expect(readout).to_contain_text("At t 0.25")
+    expect(readout).to_contain_text(f"{own} 0.")
+
+    go_to(page, "Trajectories")
+    page.get_by_text("Choose models, samplers, steps and λ").click()
+    choose(page, "B: model", own)
+    columns = page.locator(".column")
+    expect(columns.nth(1)).to_contain_text(own)
+    ends = columns.locator('[data-panel="x"] canvas')
+    assert ends.nth(0).get_attribute("data-k") is not None
+    page.get_by_role("slider", name="t, from noise to sample").press("End")
+    expect(page.locator(".player")).to_have_attribute("data-s", "0.000000")
+    assert ends.nth(0).evaluate(picture) != ends.nth(1).evaluate(picture)
 
 
 def test_a_card_opens_also_where_the_link_holds_a_search_and_another_model(open_page):

@@ -1,6 +1,9 @@
-"""Pages saved as files: opened from the disk without a network, their views follow the hand and their figures are there."""
+"""What is taken away from a page: its file, opened without a network, follows the hand; the archive holds what it depends on."""
 
+import io
+import json
 import re
+import zipfile
 
 import pytest
 from playwright.sync_api import expect
@@ -15,6 +18,13 @@ def offline(browser):
     context = browser.new_context(offline=True, viewport={"width": 1280, "height": 720})
     yield context
     context.close()
+
+
+def settled(page):
+    """The page once nothing is computed any more: a file that is asked for while it is drawn anew is no longer there."""
+    expect(page.get_by_test_id("stApp")).to_have_attribute("data-test-script-state", "notRunning")
+    expect(page.get_by_test_id("stMain").get_by_role("progressbar")).to_have_count(0)
+    return page
 
 
 def saved(page, name, folder):
@@ -126,3 +136,76 @@ def test_all_lessons_are_one_file_whose_players_play_apart(open_page, offline, t
     expect(scrubber.locator("[data-panel=denoised] canvas")).to_have_attribute("data-k", "50")
     expect(alone.get_by_text("Not in this file").first).to_be_visible()  # what other lessons show is not computed
     assert wrong == []
+
+
+ON_A_TELEPHONE = {
+    "denoise": ("?model=digits-vp-dpi&beside=digits-vp-none", 0),
+    "parameters": ("parameters?model=digits-vp-dpi", 10),
+    "layers": ("layers?model=digits-vp-dpi", 7),
+    "trajectories": ("trajectories?model=mixture2d-flow-dpi&steps_a=4&steps_b=4", 0),
+    "compare": ("compare?model=digits-vp-dpi", 3),
+    "models": ("models", 0),
+    "runs": ("runs", 4),
+    "learn": ("learn?model=digits-vp-dpi", 0),
+}
+"""Every page, and how many figures of Plotly's its file shows."""
+
+
+@pytest.mark.parametrize("name", ON_A_TELEPHONE)
+def test_every_page_is_a_file_that_fits_a_telephone(name, open_page, browser, tmp_path):
+    query, figures = ON_A_TELEPHONE[name]
+    button = open_page(query).get_by_role("button", name=re.compile("^(This page as )?HTML$"))
+    button.wait_for()
+    settled(button.page)
+    with button.page.expect_download() as download:
+        button.click()
+    download.value.save_as(tmp_path / "page.html")
+    phone = {"viewport": {"width": 390, "height": 844}, "is_mobile": True, "has_touch": True}
+    context = browser.new_context(offline=True, color_scheme="dark", **phone)
+    alone, wrong = opened(context, tmp_path / "page.html")
+    expect(alone.locator(":not(.answer) > .plots .plot:has(.main-svg)")).to_have_count(figures)
+    expect(alone.locator(".modebar-btn:visible")).to_have_count(0)
+    alone.locator("summary", has_text=re.compile("^Python ")).first.click()
+    expect(alone.locator("details[open] pre").first).to_contain_text("dpi_core" if name != "runs" else "import")
+    assert alone.evaluate("document.documentElement.scrollWidth") == 390
+    assert alone.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(14, 17, 23)"
+    assert wrong == []
+    context.close()
+
+
+ARCHIVES = {
+    "?model=digits-vp-dpi&beside=digits-vp-none&t=0.5": ("Python that reproduces this", ["digits-vp-none"]),
+    "parameters?model=digits-vp-dpi&t=0.5": ("Python that measures this curve", []),
+    "layers?model=digits-vp-dpi&t=0.5": ("Python that computes this table", []),
+    "trajectories?model=digits-vp-dpi&steps_a=4&runs=2&model_b=digits-vp-none": (
+        "Python that reproduces this",
+        ["digits-vp-none"],
+    ),
+    "compare?model=digits-vp-dpi&t=0.5": (
+        "Python that reproduces the rows",
+        ["digits-vp-dpi", "digits-vp-embedding", "digits-vp-input_map", "digits-vp-none"],
+    ),
+}
+"""Pages, the heading of their lines, and the models beside the first."""
+
+
+@pytest.mark.parametrize("query", ARCHIVES)
+def test_the_archive_of_a_page_holds_configs_seed_versions_and_lines(query, open_page):
+    title, beside = ARCHIVES[query]
+    page = open_page(query)
+    page.get_by_text(title, exact=True).click()
+    button = page.get_by_role("button", name="Config, seed, versions and these lines (zip)")
+    button.wait_for()
+    settled(page)
+    with page.expect_download() as download:
+        button.click()
+    with zipfile.ZipFile(io.BytesIO(download.value.path().read_bytes())) as packed:
+        files = {name.split("/")[1]: packed.read(name).decode() for name in packed.namelist()}
+    about = json.loads(files.pop("about.json"))
+    assert about["seed"] == 0 and {"torch", "streamlit"} <= set(about["packages"])
+    assert [each["model"] for each in about.get("beside", [])] == beside
+    names = [about["model"], *beside]
+    assert all(name in files["reproduce.py"] for name in names)
+    configs = sorted(name for name in files if name.startswith("config"))
+    assert {json.loads(files[name])["name"] for name in configs} == set(names)
+    compile(files["reproduce.py"], "reproduce.py", "exec")

@@ -11,7 +11,8 @@ import pytest
 from PIL import Image
 from playwright.sync_api import Page, expect
 
-from app.components.player import Run, pack_run, standalone_page
+from app.components.player import Run, pack_run, standalone_player
+from app.components.standalone import standalone_page
 
 pytestmark = pytest.mark.e2e
 
@@ -106,7 +107,7 @@ def test_four_runs_of_sixty_states_keep_up_too(browser, tmp_path):
         run = Run(name, s, times, x, clean, np.arange(60), np.arange(60.0), lam=s**2, curve=curve)
         blobs.append(pack_run(run))
     file = tmp_path / "player.html"
-    file.write_text(standalone_page(blobs, 1.0, "Four runs", {}), encoding="utf-8")
+    file.write_text(standalone_page([standalone_player(blobs, 1.0)], title="Four runs", about={}), encoding="utf-8")
     page = browser.new_page(viewport={"width": 1280, "height": 720})
     page.goto(file.as_uri(), timeout=PATIENCE)
     expect(page.locator(".column canvas[data-k]").first).to_be_visible(timeout=PATIENCE)
@@ -235,6 +236,9 @@ def test_every_file_opens(open_runs, tmp_path):
     expect(alone.locator(".player")).to_have_attribute("data-s", "1.000000")
     alone.get_by_role("slider", name="t, from noise to sample").press("ArrowRight")
     expect(alone.locator('.column:nth-child(1) [data-panel="x"] canvas')).to_have_attribute("data-k", "1")
+    expect(alone.locator("td", has_text="DDIM, 3 steps")).to_be_visible()
+    alone.get_by_text("Python that reproduces this").click()
+    expect(alone.get_by_text('model.sample(16, "ddim", 3, seed=5)')).to_be_visible()
     offline.close()
     assert errors == []
 

@@ -24,9 +24,8 @@ from app.components.player.payload import PathPlane, Run, pack_plane, pack_run
 from app.components.scrubber import blob_hash, store
 from app.components.sources import read
 from app.components.standalone import View, mounted
-from app.components.standalone import standalone_page as page_of_parts
 
-__all__ = ["PathPlane", "Run", "pack_plane", "pack_run", "player", "standalone_page", "standalone_player", "store"]
+__all__ = ["PathPlane", "Run", "pack_plane", "pack_run", "player", "standalone_player", "store"]
 
 SHARED_MODULE = (
     "blobs.js",
@@ -92,23 +91,14 @@ def player(
     return start if found is None else found
 
 
-def standalone_page(
-    blobs: Sequence[bytes], s: float, title: str, about: Mapping[str, object], plane: bytes | None = None
-) -> str:
-    """Return an HTML page that plays runs without a server or a network.
+def standalone_player(blobs: Sequence[bytes], s: float, plane: bytes | None = None) -> str:
+    """Return the part of an offline page that plays runs.
 
     Args:
         blobs: what `pack_run` returned for each run.
         s: where to start.
-        title: of the page.
-        about: seed and settings, written into the page's metadata.
         plane: what `pack_plane` returned, if the paths are shown in a plane.
     """
-    return page_of_parts([standalone_player(blobs, s, plane)], title=title, about=about)
-
-
-def standalone_player(blobs: Sequence[bytes], s: float, plane: bytes | None = None) -> str:
-    """Return the part of such a page that plays the runs; arguments as of `standalone_page`."""
     data = _data([blob_hash(blob) for blob in blobs], None, None if plane is None else blob_hash(plane), s, 0)
     return mounted(VIEW, [*blobs, *([] if plane is None else [plane])], data)
 

@@ -1,6 +1,6 @@
 // A view of the frames of a sweep: stepping, playing and looping, by button and by key.
 
-const BIG_STEP = 8;
+const BIG_STEP = 10;
 
 /** Such a view provides `levels`, the s of its frames (none before they are there), `s`, and `moveToFrame(k)`. */
 class FrameView extends View {

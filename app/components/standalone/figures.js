@@ -14,7 +14,9 @@ async function showFigures(library) {
 
 function draw(place) {
   const { data, layout } = JSON.parse(place.nextElementSibling.textContent);
-  Plotly.newPlot(place, data, inTheme(layout), { responsive: true, displaylogo: false });
+  // Where nothing hovers Plotly would show its buttons for good, over the figure.
+  const buttons = matchMedia("(hover: none)").matches ? { displayModeBar: false } : {};
+  Plotly.newPlot(place, data, inTheme(layout), { responsive: true, displaylogo: false, ...buttons });
 }
 
 function inTheme(layout) {
