@@ -143,7 +143,7 @@ ON_A_TELEPHONE = {
     "parameters": ("parameters?model=digits-vp-dpi", 10),
     "layers": ("layers?model=digits-vp-dpi", 7),
     "trajectories": ("trajectories?model=mixture2d-flow-dpi&steps_a=4&steps_b=4", 0),
-    "compare": ("compare?model=digits-vp-dpi", 3),
+    "compare": ("compare?model=digits-vp-dpi", 4),
     "models": ("models", 0),
     "runs": ("runs", 4),
     "learn": ("learn?model=digits-vp-dpi", 0),
