@@ -32,7 +32,7 @@ MODELS = ("digits-vp-none", "mixture2d-mlp-none", "mixture2d-mlp-dpi")
 COMPARED = (3, 30, 50, 75, 97)
 """Frames of each answer that are compared, of 101 along s."""
 
-LOOKING = 1.0
+LOOKING = 3.0
 """Seconds for which a visitor looks at an answer."""
 
 NEW, AGAIN = 0.15, 0.45

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 
 import streamlit as st
@@ -55,6 +56,9 @@ DISTANCE_TAB, PATH_TAB, BLEND_TAB, REGRET_TAB = "Distance and angle", "Path", "T
 FOLLOW_THE_CURSOR = (DISTANCE_TAB, PATH_TAB, BLEND_TAB)
 SAME_CURSOR = 1e-3
 """The URL keeps four digits."""
+
+AHEAD = 0.12
+"""Seconds by which the studio comes before the rest of the page: a browser draws in one go what comes together."""
 
 
 def page(model: StoredModel, seed: int, device: str) -> None:
@@ -165,7 +169,8 @@ def _open_studio(shown: Shown, landscape: StudioLandscape) -> None:
         pictures = (cache.packed_sweep(model, model.sweep, None), cache.packed_pad(model, model.pad, None))
         hashes = {f"{name}_hash": blob_hash(blob) for name, blob in zip(PICTURES, pictures, strict=True)}
     _studio(shown, landscape_hash, hashes, pictures)
-    # The studio is on show before its pictures, the most of what is sent, have come.
+    # The studio is on show before its pictures, the most of what is sent, and the rest of the page have come.
+    time.sleep(AHEAD)
     for name, blob in zip(PICTURES, pictures or (), strict=False):
         store(name, blob)
 
