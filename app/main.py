@@ -54,6 +54,7 @@ def main() -> None:
     st.html(COMPACT)
     try:
         Limits.from_environment()
+        cache.engine()
     except ValueError as error:
         st.error(plain(str(error)))
         return

@@ -21,6 +21,10 @@ BATCH = 16
 
 CALLS = "at this size the time is that of calls and not of arithmetic, and DPI looks up its curve and its memory first."
 TWICE = "every convolution is made twice, at θ0 and at θ1, which alone is 2; blending the outputs comes on top."
+VMAP = (
+    "vmap makes θ(s) for every sample and one convolution with a group for each of them: half of the multiplications that one"
+    " pass makes by linearity, for a copy of the parameters per sample. Which is faster depends on the processor."
+)
 
 
 def main() -> None:
@@ -80,6 +84,7 @@ def fresh(measured: Bench, name: str, batch: int, bound: float | None = None, co
         lambda: plain(x),
         bound=bound,
         beside=beside,
+        reason=CALLS,
     )
 
 
@@ -112,6 +117,7 @@ def several(measured: Bench, name: str, batch: int) -> None:
             lambda: net(x, next(each)),
             lambda: vmap(x, next(each)),
             bound=EQUAL,
+            reason=VMAP,
         )
 
 

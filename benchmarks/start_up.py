@@ -74,14 +74,15 @@ class Server(NamedTuple):
 
 
 @contextmanager
-def serving(script: str) -> Iterator[Server]:
-    """A server of its own, once it answers."""
+def serving(script: str, **environment: str) -> Iterator[Server]:
+    """A server of its own, once it answers; with more variables in its environment."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     options = [f"--server.port={port}", "--server.headless=true"]
     command = [sys.executable, "-m", "streamlit", "run", script, *options]
-    server = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    where = {"cwd": ROOT, "env": os.environ | environment}
+    server = subprocess.Popen(command, **where, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         url = f"http://127.0.0.1:{port}"
         wait_for(f"{url}/_stcore/health")

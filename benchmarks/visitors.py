@@ -3,8 +3,10 @@
 `python -m benchmarks.visitors [--sessions 10] [--seconds 300]` starts the app, lets each session do what a browser does, prints
 the rows and writes benchmarks/results/visitors.json; it exits with 1 after a wrong answer or an error. A session opens the
 Denoise page, chooses a model, inputs and a seed, waits until the page is complete, looks at it for a moment, and chooses
-again: stored frames, a seed that was asked for before, or a new one. Every answer is the frames as they reach the browser;
-afterwards `dpi_core` computes a few of each in a single thread, and they have to agree.
+again: stored frames, a seed that was asked for before, or a new one. An answer is the frames as they reach the browser, and
+it is timed until they are there; what follows them (for DPI the plane of noise level and λ) is waited for. Afterwards
+`dpi_core` computes a few frames of each answer in a single thread, and they have to agree. The server keeps few results,
+so that its memory is that of its work.
 """
 
 import argparse
@@ -15,6 +17,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
@@ -39,6 +42,10 @@ NEW, AGAIN = 0.15, 0.45
 """Share of questions that ask for a new seed, and for one that was answered before; the others ask for stored frames."""
 
 PATIENCE = 120.0
+CACHE_BYTES = 32 * 2**20
+FRAMES_TO_COME = "Denoising at every t"
+"""How the page says that the frames it shows are not yet those that were asked for."""
+
 FINISHED = ForwardMsg.ScriptFinishedStatus.FINISHED_SUCCESSFULLY
 
 
@@ -69,10 +76,11 @@ class Visitor:
         self.socket = socket
         self.widgets: dict[str, str] = {}
         self.frames: bytes = b""
+        self.seconds = 0.0
         self.page = ""
 
     def ask(self, question: Question) -> bytes:
-        """Chooses, and waits until the page is complete.
+        """Chooses, and waits until the page is complete; `seconds` is then how long the frames took.
 
         Returns:
             The frames, as `app.components.scrubber.pack` made them.
@@ -82,7 +90,8 @@ class Visitor:
             TimeoutError: it does not become complete.
         """
         self._rerun(question)
-        waits, deadline = False, time.monotonic() + PATIENCE
+        began, waits, frames_wait, self.seconds = time.monotonic(), False, False, 0.0
+        deadline = began + PATIENCE
         poll: tuple[float, str, float] | None = None  # when, which fragment, how often
         while True:
             if time.monotonic() > deadline:
@@ -97,12 +106,17 @@ class Visitor:
             if kind == "new_session":
                 self.page = message.new_session.page_script_hash
             if kind == "navigation":  # the whole page is drawn anew, not a part of it
-                waits, poll = False, None
+                waits, frames_wait, poll = False, False, None
             elif kind == "auto_rerun":
                 interval = message.auto_rerun.interval
                 waits, poll = True, (time.monotonic() + interval, message.auto_rerun.fragment_id, interval)
             elif kind == "delta" and message.delta.WhichOneof("type") == "new_element":
-                self._take(message.delta.new_element)
+                element = message.delta.new_element
+                self._take(element)
+                if element.progress.text.startswith(FRAMES_TO_COME):
+                    frames_wait = True
+                elif element.bidi_component.id.endswith("sweep") and not (frames_wait or self.seconds):
+                    self.seconds = time.monotonic() - began
             elif kind == "script_finished" and message.script_finished == FINISHED and not waits:
                 return self.frames
 
@@ -142,6 +156,13 @@ class Visitor:
             raise RuntimeError(f"the page says: {element.alert.body}")
 
 
+@contextmanager
+def opened(address: str) -> Iterator[Visitor]:
+    """A tab of its own."""
+    with connect(address, subprotocols=["streamlit"], max_size=None, close_timeout=1) as socket:  # type: ignore[list-item]
+        yield Visitor(socket)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sessions", type=int, default=10)
@@ -149,7 +170,7 @@ def main() -> None:
     parser.add_argument("--no-json", action="store_true", help="leave the results file as it is")
     chosen = parser.parse_args()
     seen = Seen()
-    with serving("app/main.py") as server:
+    with serving("app/main.py", DPI_CACHE_BYTES=str(CACHE_BYTES)) as server:
         run(server.url, server.pid, seen, chosen.sessions, chosen.seconds)
     wrong = list(wrong_answers(seen.answers))
     rows = rows_of(seen, wrong, chosen.sessions, chosen.seconds)
@@ -166,20 +187,21 @@ def main() -> None:
 
 
 def run(url: str, pid: int, seen: Seen, sessions: int, seconds: float) -> None:
-    """Lets the sessions ask until the time is over."""
+    """Lets the sessions ask until the time is over; one of each model has been asked for before, so that the server is warm."""
     address, new_seeds = f"{url.replace('http', 'ws', 1)}/_stcore/stream", itertools.count(1)
+    with opened(address) as first:
+        for model in MODELS:
+            first.ask(Question(model, next(new_seeds)))
     seen.memory = together(lambda number, over: visit(address, seen, number, new_seeds, over), sessions, seconds, pid)
 
 
 def visit(address: str, seen: Seen, number: int, new_seeds: Iterator[int], over: threading.Event) -> None:
     """One session from its first page to the end of the time."""
     draw = random.Random(number)
-    with connect(address, subprotocols=["streamlit"], max_size=None, close_timeout=1) as socket:  # type: ignore[list-item]
-        visitor = Visitor(socket)
+    with opened(address) as visitor:
         over.wait(draw.random() * LOOKING)
         while not over.is_set():
             question, is_new = choose(draw, seen, new_seeds)
-            began = time.perf_counter()
             try:
                 frames = visitor.ask(question)
             except Exception as error:  # whatever it is, it is noted and fails the run
@@ -187,7 +209,7 @@ def visit(address: str, seen: Seen, number: int, new_seeds: Iterator[int], over:
                 return
             with seen.lock:
                 kind: Literal["cached", "small"] = "small" if is_new else "cached"
-                seen.milliseconds[kind].append(1000 * (time.perf_counter() - began))
+                seen.milliseconds[kind].append(1000 * visitor.seconds)
                 seen.answers.setdefault(question, []).append(x0_hat_of(frames))
             over.wait(LOOKING * (0.5 + draw.random()))
 
@@ -251,7 +273,7 @@ def rows_of(seen: Seen, wrong: list[str], sessions: int, seconds: float) -> list
     cached, small = seen.milliseconds["cached"], seen.milliseconds["small"]
     bounds = BOUNDS if sessions == 10 else {}
     compared = f"{len(cached) + len(small)} answers, {len(COMPARED)} frames of each compared"
-    computed = f"{len(small)} answers: 101 frames of 16 images or 512 points, with λ apart for one of the three models"
+    computed = f"{len(small)} answers, 101 frames of 16 images or 512 points"
     return [
         Row("wrong answers", [len(wrong)], "", 0, compared),
         Row("errors", [len(seen.errors)], "", 0),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import os
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -26,16 +27,28 @@ from app.records import (
     TrajectoryResult,
 )
 from app.services import cluster, stored
-from app.services.inference import Engine
+from app.services.inference import CACHE_BYTES, Engine
 from app.services.own_models import Uploads
 
 
 @st.cache_resource(show_spinner=False)
 def engine() -> Engine:
     """The one owner of the models; `--engine` or DPI_ENGINE has another machine compute."""
-    engine = Engine(computers=cluster.chosen())
+    engine = Engine(cache_bytes=_cache_bytes(), computers=cluster.chosen())
     atexit.register(engine.close)
     return engine
+
+
+def _cache_bytes() -> int:
+    """What results are kept in: DPI_CACHE_BYTES, or the engine's own bound.
+
+    Raises:
+        ValueError: it is no whole number.
+    """
+    text = os.environ.get("DPI_CACHE_BYTES", "")
+    if text and not text.isdecimal():
+        raise ValueError(f"DPI_CACHE_BYTES is {text!r}, but has to be a whole number of bytes, for example 536870912.")
+    return int(text) if text else CACHE_BYTES
 
 
 @st.cache_resource(show_spinner=False)

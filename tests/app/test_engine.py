@@ -487,6 +487,16 @@ def test_what_is_alive_after_the_warm_up_is_left_out_of_collections(engine):
     assert gc.get_freeze_count() > 10_000, "torch's objects"
 
 
+def test_the_operator_chooses_how_much_is_kept(monkeypatch):
+    from app.services import cache
+
+    monkeypatch.setenv("DPI_CACHE_BYTES", "1000")
+    assert cache._cache_bytes() == 1000
+    monkeypatch.setenv("DPI_CACHE_BYTES", "much")
+    with pytest.raises(ValueError, match="DPI_CACHE_BYTES is 'much', but has to be a whole number of bytes"):
+        cache._cache_bytes()
+
+
 def test_what_the_engine_holds_can_be_observed(engine):
     result(engine, sweep_request())
     seen = engine.observe()
