@@ -38,8 +38,14 @@ COMPARED = (3, 30, 50, 75, 97)
 LOOKING = 3.0
 """Seconds for which a visitor looks at an answer."""
 
-NEW, AGAIN = 0.15, 0.45
-"""Share of questions that ask for a new seed, and for one that was answered before; the others ask for stored frames."""
+NEW, AGAIN = 0.1, 0.45
+"""Share of questions that ask for a new seed, and for one that was answered lately; the others ask for stored frames."""
+
+LATELY = 8
+"""So many answers back a result is certainly still kept."""
+
+BEFORE = 40
+"""Questions that are asked before the clock starts: the server is warm then, and its caches are full."""
 
 PATIENCE = 120.0
 CACHE_BYTES = 32 * 2**20
@@ -186,11 +192,11 @@ def main() -> None:
     sys.exit(1 if wrong or seen.errors else 0)
 
 
-def run(url: str, pid: int, seen: Seen, sessions: int, seconds: float) -> None:
-    """Lets the sessions ask until the time is over; one of each model has been asked for before, so that the server is warm."""
+def run(url: str, pid: int, seen: Seen, sessions: int, seconds: float, before: int = BEFORE) -> None:
+    """Lets the sessions ask until the time is over."""
     address, new_seeds = f"{url.replace('http', 'ws', 1)}/_stcore/stream", itertools.count(1)
     with opened(address) as first:
-        for model in MODELS:
+        for _, model in zip(range(before), itertools.cycle(MODELS), strict=False):
             first.ask(Question(model, next(new_seeds)))
     seen.memory = together(lambda number, over: visit(address, seen, number, new_seeds, over), sessions, seconds, pid)
 
@@ -222,6 +228,7 @@ def choose(draw: random.Random, seen: Seen, new_seeds: Iterator[int]) -> tuple[Q
             return Question(model, next(new_seeds)), True
     with seen.lock:
         known = [question for question in seen.answers if question.seed is not None] if lot < NEW + AGAIN else []
+        known = known[-LATELY:]
     return (draw.choice(known), False) if known else (Question(model, None), False)
 
 
@@ -273,7 +280,7 @@ def rows_of(seen: Seen, wrong: list[str], sessions: int, seconds: float) -> list
     cached, small = seen.milliseconds["cached"], seen.milliseconds["small"]
     bounds = BOUNDS if sessions == 10 else {}
     compared = f"{len(cached) + len(small)} answers, {len(COMPARED)} frames of each compared"
-    computed = f"{len(small)} answers, 101 frames of 16 images or 512 points"
+    computed = f"{len(small)} answers, {len(small) / seconds:.2f} a second, 101 frames of 16 images or 512 points"
     return [
         Row("wrong answers", [len(wrong)], "", 0, compared),
         Row("errors", [len(seen.errors)], "", 0),

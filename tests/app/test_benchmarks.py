@@ -52,7 +52,7 @@ def test_visitors_of_the_app_get_right_pictures_and_a_wrong_one_is_found():
 
     seen = visitors.Seen()
     with serving("app/main.py") as server:
-        visitors.run(server.url, server.pid, seen, sessions=3, seconds=15)
+        visitors.run(server.url, server.pid, seen, sessions=3, seconds=15, before=3)
     assert seen.errors == [] and list(visitors.wrong_answers(seen.answers)) == []
     assert sum(map(len, seen.milliseconds.values())) >= 3, "every session got an answer, however busy the machine"
     question, answers = next(iter(seen.answers.items()))
