@@ -5,7 +5,6 @@ ask an engine that has them compute; each answer is compared with one that `dpi_
 with 1 after a wrong answer or an error. Needs the extra `cluster`.
 """
 
-import argparse
 import signal
 import subprocess
 import sys
@@ -22,11 +21,7 @@ PORT = 8765
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--sessions", type=int, default=10)
-    parser.add_argument("--seconds", type=float, default=60, help="for each number of replicas")
-    parser.add_argument("--no-json", action="store_true", help="leave the results file as it is")
-    chosen = parser.parse_args()
+    chosen = load.arguments(__doc__, seconds=60)
     references, rows, failed = load.reference_answers(), [], 0
     for replicas in (1, 2):
         seen = load.Seen()

@@ -51,11 +51,7 @@ References = dict[tuple[ModelKey, int, float], np.ndarray]
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--sessions", type=int, default=10)
-    parser.add_argument("--seconds", type=float, default=300)
-    parser.add_argument("--no-json", action="store_true", help="leave the results file as it is")
-    chosen = parser.parse_args()
+    chosen = arguments(__doc__)
     references = reference_answers()
     engine, seen = Engine(cache_bytes=2**20), Seen()
     run(engine, references, seen, chosen.sessions, chosen.seconds)
@@ -72,6 +68,15 @@ def main() -> None:
     if not chosen.no_json:
         write("load", f"Load: {chosen.sessions} sessions, {chosen.seconds:g} s", rows, {"sessions": chosen.sessions})
     sys.exit(1 if seen.wrong or seen.errors else 0)
+
+
+def arguments(doc: str | None, seconds: float = 300) -> argparse.Namespace:
+    """What a benchmark of sessions is told: how many, for how long, and whether the results file stays as it is."""
+    parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--sessions", type=int, default=10)
+    parser.add_argument("--seconds", type=float, default=seconds)
+    parser.add_argument("--no-json", action="store_true", help="leave the results file as it is")
+    return parser.parse_args()
 
 
 def reference_answers() -> References:

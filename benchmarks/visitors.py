@@ -9,7 +9,6 @@ it is timed until they are there; what follows them (for DPI the plane of noise 
 so that its memory is that of its work.
 """
 
-import argparse
 import itertools
 import json
 import random
@@ -27,7 +26,8 @@ from streamlit.proto.ForwardMsg_pb2 import ForwardMsg
 from websockets.sync.client import ClientConnection, connect
 
 from app.services import stored
-from benchmarks.load import BOUNDS, growth_of, percentile, together
+from app.views.denoise import SHOWN_IMAGES, SHOWN_POINTS, SWEEP_GRID, SWEEP_LABEL
+from benchmarks.load import BOUNDS, arguments, growth_of, percentile, together
 from benchmarks.measure import Row, write
 from benchmarks.start_up import serving
 
@@ -49,8 +49,7 @@ BEFORE = 40
 
 PATIENCE = 120.0
 CACHE_BYTES = 32 * 2**20
-FRAMES_TO_COME = "Denoising at every t"
-"""How the page says that the frames it shows are not yet those that were asked for."""
+"""What the server keeps of results."""
 
 FINISHED = ForwardMsg.ScriptFinishedStatus.FINISHED_SUCCESSFULLY
 
@@ -119,7 +118,9 @@ class Visitor:
             elif kind == "delta" and message.delta.WhichOneof("type") == "new_element":
                 element = message.delta.new_element
                 self._take(element)
-                if element.progress.text.startswith(FRAMES_TO_COME):
+                if element.progress.text.startswith(
+                    SWEEP_LABEL
+                ):  # the frames on show are not yet those that were asked for
                     frames_wait = True
                 elif element.bidi_component.id.endswith("sweep") and not (frames_wait or self.seconds):
                     self.seconds = time.monotonic() - began
@@ -170,11 +171,7 @@ def opened(address: str) -> Iterator[Visitor]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--sessions", type=int, default=10)
-    parser.add_argument("--seconds", type=float, default=300)
-    parser.add_argument("--no-json", action="store_true", help="leave the results file as it is")
-    chosen = parser.parse_args()
+    chosen = arguments(__doc__)
     seen = Seen()
     with serving("app/main.py", DPI_CACHE_BYTES=str(CACHE_BYTES)) as server:
         run(server.url, server.pid, seen, chosen.sessions, chosen.seconds)
@@ -262,7 +259,6 @@ def reference(question: Question) -> np.ndarray:
     import torch
 
     import dpi_core
-    from app.views.denoise import SHOWN_IMAGES, SHOWN_POINTS, SWEEP_GRID
     from dpi_core.data import load_data
     from dpi_core.seeds import seeded_generator
 

@@ -92,12 +92,20 @@ def plot(x_title: str, y_title: str, height: int) -> Figure:
     return figure
 
 
-def subplots(titles: tuple[str, ...]) -> Figure:
-    """Panels side by side, each with its title."""
+def subplots(titles: tuple[str, ...], across: int | None = None, height: int = 320) -> Figure:
+    """Panels side by side, each with its title.
+
+    Args:
+        titles: of the panels.
+        across: so many at most in a row; None has all in one.
+        height: of a row in pixels.
+    """
     from plotly.subplots import make_subplots
 
-    figure = make_subplots(rows=1, cols=len(titles), subplot_titles=titles, horizontal_spacing=0.04)
-    figure.update_layout(height=320, margin={"l": 10, "r": 10, "t": 40, "b": 40})
+    columns = min(across or len(titles), len(titles))
+    rows = -(-len(titles) // columns)
+    figure = make_subplots(rows=rows, cols=columns, subplot_titles=titles, horizontal_spacing=0.04)
+    figure.update_layout(height=height * rows, margin={"l": 10, "r": 10, "t": 40, "b": 40})
     figure.update_annotations(font_size=13)
     return figure
 

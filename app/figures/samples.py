@@ -16,8 +16,8 @@ from app.records import StoredModel, TrajectoryRequest
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
 
-PANEL = 230
-"""Height of a panel in pixels."""
+PANEL, ACROSS = 290, 3
+"""Height of a panel in pixels, and how many stand in a row: more could not be made out on a telephone."""
 
 
 def samples_chart(
@@ -31,8 +31,8 @@ def samples_chart(
         ends: where the runs end; images (n, h, w, c) in [-1, 1], points (n, 2).
     """
     names = tuple(map(method_of, family))
-    figure = subplots(names)
-    figure.update_layout(height=PANEL + 60, showlegend=False)
+    figure = subplots(names, ACROSS, PANEL)
+    figure.update_layout(showlegend=False)
     if family[0].is_image:
         _draw_images(figure, ends)
     else:
@@ -53,21 +53,27 @@ def samples_chart(
 
 
 def _draw_images(figure: Figure, ends: Sequence[np.ndarray]) -> None:
-    for column, images in enumerate(ends, start=1):
+    for index, images in enumerate(ends):
         mosaic = tiles(np.clip((images + 1) * 127.5, 0, 255), 128, 4)
         picture = np.broadcast_to(mosaic, (*mosaic.shape[:2], 3)).astype(np.uint8)
-        figure.add_image(z=picture, row=1, col=column, hoverinfo="skip")
+        figure.add_image(z=picture, **_place(index), hoverinfo="skip")
     figure.update_xaxes(visible=False)
     figure.update_yaxes(visible=False)
 
 
 def _draw_points(figure: Figure, ends: Sequence[np.ndarray], names: tuple[str, ...]) -> None:
     reach = 1.1 * float(np.quantile(np.abs(np.concatenate(ends)), 0.999))
-    for column, (points, name) in enumerate(zip(ends, names, strict=True), start=1):
+    for index, (points, name) in enumerate(zip(ends, names, strict=True)):
         figure.add_scattergl(
             x=points[:, 0], y=points[:, 1], mode="markers", hoverinfo="skip",
-            marker={"size": 2.5, "color": colour_of(name, names), "opacity": 0.6}, row=1, col=column,
+            marker={"size": 2.5, "color": colour_of(name, names), "opacity": 0.6}, **_place(index),
         )  # fmt: skip
     figure.update_xaxes(range=[-reach, reach], title="x₁", title_standoff=4)
     figure.update_yaxes(range=[-reach, reach])
     figure.update_yaxes(title="x₂", title_standoff=4, col=1)
+
+
+def _place(index: int) -> dict[str, int]:
+    """Row and column of a panel."""
+    row, column = divmod(index, ACROSS)
+    return {"row": row + 1, "col": column + 1}

@@ -72,7 +72,7 @@ def check_texts(about: Any) -> None:
 
 
 def check_sweep(arrays: Mapping[str, np.ndarray], about: Mapping[str, Any], shape: tuple[int, ...]) -> None:
-    """Checks that the stored frames belong to samples of a shape and to one another.
+    """Checks that the stored frames and samples belong to samples of a shape, and the frames to one another.
 
     Raises:
         ValueError: names the array that does not fit.

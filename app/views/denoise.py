@@ -33,6 +33,7 @@ from app.views.second_model import choose_second
 
 SWEEP_GRID = tuple(np.linspace(0, 1, 101).tolist())
 PAD_GRID = tuple(np.linspace(0, 1, 33).tolist())
+SWEEP_LABEL = "Denoising at every t"
 SHOWN_IMAGES, SHOWN_POINTS = 16, 512
 PAD_IMAGES, PAD_POINTS = 4, 256
 
@@ -126,7 +127,7 @@ def _computed(
 ) -> tuple[SweepResult, PadResult | None, SweepRequest] | None:
     """What the engine has for these inputs; while it works, its progress is shown and the old picture stays."""
     request = SweepRequest(model.key, inputs, SWEEP_GRID, device)
-    sweep = computed(request, SweepResult, "Denoising at every t", _back(model))
+    sweep = computed(request, SweepResult, SWEEP_LABEL, _back(model))
     return None if sweep is None else (sweep, _computed_pad(model, inputs, device), request)
 
 
