@@ -220,9 +220,9 @@ class DPI(nn.Module):
         groups = self._groups(unit)
         if len(groups.values) <= 1:
             return self._run(groups.values[0] if len(unit) else unit.new_zeros(()), x, args, kwargs)
-        if self._one_pass_pays(len(groups.values), len(unit), (x, args, kwargs)):
+        if self._one_pass_pays(groups, len(unit), (x, args, kwargs)):
             with suppress(Unsupported):  # a branch that its trial did not take
-                return self._run_per_sample(unit, (x, args, kwargs), Pass(len(unit)))
+                return self._run_at_once(unit, groups, (x, args, kwargs))
         return self._run_groups(groups, x, args, kwargs)
 
     def _groups(self, unit: Float[Tensor, " b"]) -> Groups:
@@ -234,6 +234,15 @@ class DPI(nn.Module):
         with self._installed(next(self._parameter_sets(s.reshape(1)))):
             return self.backbone(x, *args, **kwargs)
 
+    def _run_at_once(self, unit: Float[Tensor, " b"], groups: Groups, inputs: tuple[Any, ...]) -> Any:
+        """One pass for all samples, in an order in which their scalars take turns, where there are as many of each."""
+        batch, scalars = len(unit), len(groups.values)
+        if scalars == batch or not groups.equal:
+            return self._run_per_sample(unit, inputs, Pass(batch, batch))
+        order = groups.turns()
+        output = self._run_per_sample(unit[order], take(inputs, order, 0, batch), Pass(batch, scalars))
+        return take(output, torch.argsort(order), 0, batch)
+
     def _run_per_sample(self, values: Float[Tensor, " b"], inputs: tuple[Any, ...], run: Pass) -> Any:
         """One pass in which every operator meets both sets, see `linearity`."""
         x, args, kwargs = inputs
@@ -242,24 +251,25 @@ class DPI(nn.Module):
         with self._installed([PerSample(start, end, columns[part.group], run) for part, start, end in sets]):
             return self.backbone(x, *args, **kwargs)
 
-    def _one_pass_pays(self, scalars: int, batch: int, inputs: tuple[Any, ...]) -> bool:
-        """Whether one pass for all samples is possible and cheaper than one for each of the scalars."""
+    def _one_pass_pays(self, groups: Groups, batch: int, inputs: tuple[Any, ...]) -> bool:
+        """Whether one pass for all samples is possible and cheaper than one for each group."""
         if self.batch_dim != 0 or has_hooks(self.backbone):
             return False
         key = signature(inputs, batch)
         if key not in self._plans:
             self._plans[key] = self._plan(batch, inputs)
-        trains = self._learns(torch.empty(0))
-        return self._plans[key].pays(scalars, batch, self.flat0.numel(), trains, self.flat0.device.type)
+        scalars, trains = len(groups.values), self._learns(torch.empty(0))
+        weights = scalars if groups.equal else batch
+        return self._plans[key].pays(scalars, weights, batch, self.flat0.numel(), trains, self.flat0.device.type)
 
     def _plan(self, batch: int, inputs: tuple[Any, ...]) -> Plan:
         """Tries one pass on two and on three samples: where those count is the only axis that grows."""
         if any(slot.watched for slot in self._slots) or any(segment.is_complex for segment in self._segments):
-            return Plan(0, 0)
+            return Plan(0)
         if any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in self.backbone.modules()):
-            return Plan(0, 0)
+            return Plan(0)
         few = min(2, batch - 1)
-        runs, outputs = (Pass(few), Pass(few + 1)), []
+        runs, outputs = (Pass(few, few), Pass(few + 1, few + 1)), []
         accelerators = [self.flat0.device] if self.flat0.device.type == "cuda" else []
         try:
             with evaluating(self.backbone), torch.no_grad(), torch.random.fork_rng(accelerators):
@@ -267,14 +277,14 @@ class DPI(nn.Module):
                     part = take(inputs, slice(0, run.batch), 0, batch)
                     outputs.append(pytree.tree_leaves(self._run_per_sample(torch.zeros(run.batch), part, run)))
         except (Unsupported, Exception):  # whatever it is, grouping meets it again if it is the network's own
-            return Plan(0, 0)
+            return Plan(0)
         grows = all(a[1:] == b[1:] for a, b in zip(runs[0].shapes, runs[1].shapes, strict=True))
         counted = all(
             isinstance(leaf, Tensor) and leaf.ndim > 0 and len(leaf) == run.batch
             for leaves, run in zip(outputs, runs, strict=True)
             for leaf in leaves
         )
-        return Plan(len(runs[0].shapes), runs[0].multiplications / few) if grows and counted else Plan(0, 0)
+        return Plan(len(runs[0].shapes), tuple(runs[0].operators)) if grows and counted else Plan(0)
 
     def _run_groups(self, groups: Groups, x: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """One pass per distinct scalar over the samples that share it, put back in the order of the batch."""

@@ -34,6 +34,17 @@ class Groups(NamedTuple):
         rows = self.rows[group]
         return rows.stop - rows.start if isinstance(rows, slice) else len(rows)
 
+    @property
+    def equal(self) -> bool:
+        """Whether all groups have as many samples."""
+        return len(set(map(self.size, range(len(self.rows))))) == 1
+
+    def turns(self) -> Tensor:
+        """The samples in an order in which equal groups take turns: the first of each, the second of each, (b,)."""
+        stood = torch.arange(sum(map(self.size, range(len(self.rows)))))
+        each = [stood[rows] if isinstance(rows, slice) else rows for rows in self.rows]
+        return torch.stack(each, 1).flatten()
+
 
 def by_value(s: Float[Tensor, " b"]) -> Groups:
     """The samples whose scalars are equal, wherever they stand; reads s back from a device."""

@@ -49,14 +49,14 @@ class Sweep:
 
 
 def advance(model: Model, sweeps: Sequence[Sweep]) -> None:
-    """One more level of each sweep, or as many as a GPU computes at once, all in one pass.
+    """More levels of each sweep, as many as the device computes well at once, all in one pass.
 
     Args:
         model: of all of them.
         sweeps: none of them complete, samples of one shape.
     """
     denoiser = model.denoiser
-    count = levels_at_once(denoiser.device, sum(len(sweep.x0) for sweep in sweeps))
+    count = levels_at_once(denoiser.device, sum(sweep.x0.numel() for sweep in sweeps))
     parts = [(sweep, s) for sweep in sweeps for s in sweep.grid[len(sweep.frames) :][:count]]
     x0, eps = (torch.cat([getattr(sweep, name) for sweep, _ in parts]) for name in ("x0", "eps"))
     x0_hat = denoise_at(denoiser, x0, eps, [s for sweep, s in parts for _ in sweep.x0])

@@ -13,8 +13,8 @@ from dpi_core.denoiser import Denoiser
 from dpi_core.interpolation import DPI
 from dpi_core.lambda_schedules import FixedSchedule
 
-PAIRS_AT_ONCE = {"cuda": 1024}
-"""Pairs of s and input in one pass: a GPU is idle with one level's; a CPU is faster with one (benchmarks/sweep.py)."""
+NUMBERS_AT_ONCE = {"cpu": 2**14, "cuda": 2**20}
+"""Numbers of the inputs of one pass, over all its levels: with few of them most of a pass is calling (benchmarks/sweep.py)."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class PadRow:
 def sweep(
     denoiser: Denoiser, x0: Float[Tensor, "n ..."], eps: Float[Tensor, "n ..."], s_grid: list[float]
 ) -> Iterator[SweepFrame]:
-    """Denoises the same inputs under the same noise at every s of the grid; on a CPU one level at a time.
+    """Denoises the same inputs under the same noise at every s of the grid, several levels at a time where inputs are small.
 
     Args:
         denoiser: runs where it lives.
@@ -57,7 +57,7 @@ def sweep(
         s_grid: scalars in [0, 1].
     """
     x0, eps = x0.to(denoiser.device), eps.to(denoiser.device)
-    at_once = levels_at_once(denoiser.device, len(x0))
+    at_once = levels_at_once(denoiser.device, x0.numel())
     for first in range(0, len(s_grid), at_once):
         levels = s_grid[first : first + at_once]
         clean, noise = (each.repeat(len(levels), *[1] * (x0.ndim - 1)) for each in (x0, eps))
@@ -66,9 +66,9 @@ def sweep(
             yield SweepFrame(level, part)
 
 
-def levels_at_once(device: torch.device, samples: int) -> int:
-    """How many noise levels of so many samples go through a network on the device in one pass."""
-    return max(1, PAIRS_AT_ONCE.get(device.type, 0) // samples)
+def levels_at_once(device: torch.device, numbers: int) -> int:
+    """How many noise levels of samples with so many numbers go through a network on the device in one pass."""
+    return max(1, NUMBERS_AT_ONCE.get(device.type, 0) // numbers)
 
 
 @torch.no_grad()

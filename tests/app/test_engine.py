@@ -20,6 +20,7 @@ import dpi_core
 from app.records import Inputs, ModelKey, PadRequest, SweepRequest, SweepResult, size_in_bytes
 from app.services import stored
 from app.services.inference import Engine, ResultCache
+from dpi_core.analysis import denoising
 from dpi_core.data import load_data
 from dpi_core.seeds import seeded_generator
 
@@ -424,7 +425,7 @@ def test_a_session_that_asks_for_little_is_served_before_the_rest_of_one_that_as
     for watcher in watchers:
         watcher.join()
     assert all(job.status == "done" for job in jobs.values())
-    assert finished == [("greedy", 0), ("modest", 0), ("greedy", 1)]
+    assert finished[-1] == ("greedy", 1), "the sweeps may be joined, and either of them be over first"
 
 
 def test_a_full_queue_refuses_with_a_sentence_and_takes_jobs_again_later():
@@ -528,6 +529,7 @@ def short_of_memory(monkeypatch, rows):
 
 
 def test_too_little_memory_means_smaller_parts_and_a_sentence(engine, monkeypatch):
+    monkeypatch.setattr(denoising, "NUMBERS_AT_ONCE", {})  # one level in a pass
     inputs = Inputs("held-out", 10, 0)
     expected = result(engine, sweep_request(inputs=inputs)).x0_hat
     with closing(Engine()) as tight:

@@ -79,7 +79,8 @@ def reference(request):
 
 
 @pytest.mark.parametrize("model", [DIGITS, BLIND, MIXTURE], ids=["two sets", "one set", "points"])
-def test_joined_answers_are_those_of_a_single_thread(engine, passes, model):
+def test_joined_answers_are_those_of_a_single_thread(engine, passes, model, monkeypatch):
+    monkeypatch.setattr(denoising, "NUMBERS_AT_ONCE", {})  # one level in a pass
     grids = [(0.0, 0.4, 1.0), (0.0, 0.4, 1.0), (0.1, 0.2, 0.3), (0.4,), (0.0, 0.25, 0.5, 0.75, 1.0)]
     asked = [sweep(model, *grid, n=1 + index, seed=index) for index, grid in enumerate(grids)]
     with queue(engine, model):
@@ -182,7 +183,7 @@ def test_where_memory_is_short_each_is_computed_alone(engine, monkeypatch):
 
 
 def test_several_levels_in_a_pass_give_the_same_frames(engine, passes, monkeypatch):
-    monkeypatch.setattr(denoising, "PAIRS_AT_ONCE", {"cpu": 5})  # two levels of two samples
+    monkeypatch.setattr(denoising, "NUMBERS_AT_ONCE", {"cpu": 5 * 64})  # two levels of two samples
     request = sweep(DIGITS, 0.1, 0.4, 0.7, 0.8, 0.9)
     job = engine.submit("session", request)
     assert job.wait(PATIENCE) and passes == [1, 1, 1]

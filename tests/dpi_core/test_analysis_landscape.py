@@ -74,8 +74,11 @@ def test_the_plane_is_what_the_network_gives(samples, generator):
 
 def test_many_levels_in_one_pass_are_the_levels_one_by_one(samples, generator, monkeypatch):
     subject = separated(generator, SoftmaxSchedule(9))
+    monkeypatch.setattr(denoising, "NUMBERS_AT_ONCE", {})
     alone = list(denoising.sweep(subject, *samples, S))
-    monkeypatch.setattr(denoising, "PAIRS_AT_ONCE", {"cpu": 100})  # two levels of forty samples
+    monkeypatch.setattr(
+        denoising, "NUMBERS_AT_ONCE", {"cpu": 100 * samples[0][0].numel()}
+    )  # two levels of forty samples
     together = list(denoising.sweep(subject, *samples, S))
     assert [frame.s for frame in together] == S
     for one, other in zip(together, alone, strict=True):

@@ -9,7 +9,7 @@ from torch.utils import _pytree as pytree
 
 from dpi_core import DPI, SoftmaxSchedule
 from dpi_core.backbones import MLP, MLPConfig, UNet, UNetConfig
-from dpi_core.linearity import Pass, PerSample, Plan
+from dpi_core.linearity import Operator, Pass, PerSample, Plan
 
 BATCH = 6
 SCALARS = torch.tensor([0.3, 1.0, 0.0, 0.8, 0.55, 0.1], dtype=torch.float64)
@@ -58,8 +58,20 @@ def apart(backbone, **options):
     return net
 
 
-def always(monkeypatch, pays=True):
-    monkeypatch.setattr(Plan, "pays", lambda self, *_: bool(self.operators) and pays)
+def always(monkeypatch, pays=True, grouped=False):
+    monkeypatch.setattr(Plan, "pays", lambda self, *_: bool(self.meetings) and pays)
+    monkeypatch.setattr(Operator, "groups", lambda self, *_: grouped)
+
+
+WAYS = {"twice": False, "grouped": True}
+ways = pytest.mark.parametrize("grouped", WAYS.values(), ids=WAYS)
+ORDERS = {
+    "one each": [0.3, 1.0, 0.0, 0.8, 0.55, 0.1],
+    "as many of each": [0.3, 0.3, 0.0, 0.0, 0.8, 0.8],
+    "as many of each, mixed": [0.3, 0.8, 0.8, 1.0, 0.3, 1.0],
+    "more of one": [0.3, 0.3, 0.3, 0.8, 0.0, 0.0],
+}
+orders = pytest.mark.parametrize("order", ORDERS.values(), ids=ORDERS)
 
 
 def passes(net):
@@ -82,14 +94,17 @@ def derivatives(net, x, s):
     return flat.detach(), torch.autograd.grad((flat * weights).sum(), wanted)
 
 
+@ways
+@orders
+@pytest.mark.parametrize("scalars_learn", [True, False])
 @pytest.mark.parametrize("case", CASES)
-def test_one_pass_is_what_the_groups_give_derivatives_included(case, monkeypatch):
+def test_one_pass_is_what_the_groups_give_derivatives_included(case, scalars_learn, order, grouped, monkeypatch):
     backbone, x = CASES[case]()
     net, x = apart(backbone), x.requires_grad_()
-    s = SCALARS.clone().requires_grad_()
+    s = torch.tensor(order, dtype=torch.float64, requires_grad=scalars_learn)
     always(monkeypatch, pays=False)
     expected, expected_grads = derivatives(net, x, s)
-    always(monkeypatch)
+    always(monkeypatch, grouped=grouped)
     net(x, s)  # its plan is made
     calls = passes(net)
     found, grads = derivatives(net, x, s)
@@ -99,14 +114,16 @@ def test_one_pass_is_what_the_groups_give_derivatives_included(case, monkeypatch
         assert_close(grad, other, rtol=1e-4, atol=1e-4 * float(other.abs().max()))
 
 
+@ways
+@orders
 @pytest.mark.parametrize("case", CASES)
-def test_each_sample_is_that_of_its_own_materialised_network(case, monkeypatch):
+def test_each_sample_is_that_of_its_own_materialised_network(case, order, grouped, monkeypatch):
     backbone, x = CASES[case]()
     net = apart(backbone)
-    always(monkeypatch)
+    always(monkeypatch, grouped=grouped)
     with torch.no_grad():
-        found = outputs(net, x, SCALARS)
-        alone = [outputs(net.materialize(s), x[i : i + 1]) for i, s in enumerate(SCALARS.tolist())]
+        found = outputs(net, x, torch.tensor(order, dtype=torch.float64))
+        alone = [outputs(net.materialize(s), x[i : i + 1]) for i, s in enumerate(order)]
     assert_close(found, torch.cat(alone), **closely)
 
 
@@ -118,13 +135,34 @@ def test_the_ends_of_linear_operators_are_exact_to_the_bit(monkeypatch):
         assert torch.equal(found[i], net.materialize(float(i))(x)[i])
 
 
-def test_groups_of_layers_follow_their_own_curves(monkeypatch):
+@ways
+@pytest.mark.parametrize("scope", ["*.weight", "*.bias"])
+def test_a_scope_that_leaves_out_weights_or_biases(scope, grouped, monkeypatch):
+    net, x = apart(unet()[0], scope=scope), torch.randn(BATCH, 1, 7, 7)
+    always(monkeypatch, pays=False)
+    expected = net(x, SCALARS)
+    always(monkeypatch, grouped=grouped)
+    assert_close(net(x, SCALARS), expected, **closely)
+
+
+def test_biases_alone_need_no_operator_twice(monkeypatch):
+    net = apart(nn.Linear(5, 5), scope="bias")
+    always(monkeypatch)
+    net(torch.randn(BATCH, 5), SCALARS)
+    with torch.profiler.profile() as profile:
+        net(torch.randn(BATCH, 5), SCALARS)
+    called = [event for event in profile.events() if event.name == "aten::linear"]
+    assert len(called) == 1
+
+
+@ways
+def test_groups_of_layers_follow_their_own_curves(grouped, monkeypatch):
     schedule = SoftmaxSchedule(9, n_groups=2, init_std=2.0, generator=torch.Generator().manual_seed(1))
     net = apart(MLP(MLPConfig(width=16, depth=3)), schedule=schedule, groups={"ends": ("head.*", "tail.*")})
     x = torch.randn(BATCH, 2)
     always(monkeypatch, pays=False)
     expected = net(x, SCALARS)
-    always(monkeypatch)
+    always(monkeypatch, grouped=grouped)
     assert_close(net(x, SCALARS), expected, **closely)
 
 
@@ -234,7 +272,7 @@ def test_nothing_remains_after_an_unsupported_operator(monkeypatch):
 def test_it_is_used_where_many_small_passes_would_cost_more():
     small, x = apart(MLP(MLPConfig(width=16, depth=3))), torch.randn(64, 2)
     large, images = (
-        apart(UNet(UNetConfig(base_channels=8, channel_multipliers=(1,), head_channels=8))),
+        apart(UNet(UNetConfig(base_channels=24, channel_multipliers=(1,), head_channels=8))),
         torch.randn(64, 1, 28, 28),
     )
     with torch.no_grad():
@@ -246,15 +284,41 @@ def test_it_is_used_where_many_small_passes_would_cost_more():
     assert few == [32, 32] and many == [64]
 
 
-def test_multiplications_are_those_of_the_operators():
-    net = apart(nn.Sequential(nn.Conv2d(1, 4, 3, padding=1), nn.ConvTranspose2d(4, 2, 2, stride=2)))
+def test_a_weight_for_each_scalar_is_made_where_it_meets_many_positions():
+    weights = Operator(28 * 28, 9 * 32 * 32, 9 * 32), Operator(7 * 7, 9 * 96 * 96, 9 * 96)
+    assert [each.groups(1, "cpu") for each in weights] == [True, False]
+    assert [each.groups(8, "cpu") for each in weights] == [True, True]
+    assert not any(each.groups(64, "cuda") for each in weights)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert not weights[0]._replace(positions=14 * 14).groups(1, "cpu")
+    assert weights[0]._replace(positions=14 * 14).groups(1, "cpu")
+
+
+def test_weights_of_many_scalars_do_not_outgrow_the_outputs():
+    wide = Operator(14 * 14, 9 * 256 * 256, 9 * 256)
+    assert not wide.groups(1, "cpu") and wide.groups(4, "cpu")
+
+
+def test_grouped_operators_run_once(monkeypatch):
+    net, x = apart(nn.Conv2d(1, 4, 3, padding=1)), torch.randn(64, 1, 8, 8)
+    s = torch.linspace(0, 1, 8, dtype=torch.float64).repeat(8)
+    always(monkeypatch, grouped=True)
+    net(x, s)
+    with torch.profiler.profile(record_shapes=True) as profile:
+        net(x, s)
+    (call,) = (event for event in profile.events() if event.name == "aten::conv2d")
+    assert call.input_shapes[0] == [8, 8, 8, 8] and call.input_shapes[1] == [32, 1, 3, 3]
+
+
+def test_operators_are_counted_in_multiplications_of_a_sample():
+    net = apart(nn.Sequential(nn.Conv2d(1, 4, 3, padding=1, stride=2), nn.ConvTranspose2d(4, 2, 2, stride=2)))
     net(torch.randn(BATCH, 1, 8, 8), SCALARS)
     (plan,) = net._plans.values()
-    assert plan == Plan(2, 8 * 8 * 4 * 9 + 8 * 8 * 4 * 2 * 4)
+    assert plan == Plan(2, (Operator(4 * 4, 4 * 9, 9), Operator(4 * 4, 4 * 2 * 4, 2 * 4)))
 
 
 def test_a_parameter_per_sample_tells_its_form_and_nothing_else():
-    parameter = PerSample(torch.zeros(3, 2), torch.ones(3, 2), torch.rand(4), Pass(4))
+    parameter = PerSample(torch.zeros(3, 2), torch.ones(3, 2), torch.rand(4), Pass(4, 4))
     assert parameter.shape == (3, 2) and parameter.dtype == torch.float32
     assert not hasattr(parameter, "no_such_name")
 
