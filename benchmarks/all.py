@@ -10,6 +10,7 @@ from benchmarks.measure import ROOT
 PARTS = {
     "forward": [""],
     "training": [""],
+    "grouped": [""],
     "sweep": [""],
     "memory": [""],
     "joining": ["--runs 3"],

@@ -188,15 +188,19 @@ def _linear(func: Callable[..., Tensor], x: Tensor, weight: Any, bias: Any = Non
     run.meets(x)
     operator = Operator(_positions(func, x, args, kwargs), weight.shape.numel(), weight.shape[1:].numel())
     run.operators.append(operator)
-    if operator.groups(run.batch // run.scalars, x.device.type) and x.ndim >= len(weight.shape):
-        return _grouped(func, x, weight, bias, *args, **kwargs)
+    groups = operator.groups(run.batch // run.scalars, x.device.type) and x.ndim >= len(weight.shape)
+    return (grouped if groups else twice)(func, x, weight, bias, *args, **kwargs)
+
+
+def twice(func: Callable[..., Tensor], x: Tensor, weight: PerSample, bias: Any, *args: Any, **kwargs: Any) -> Tensor:
+    """An operator that is linear in its weight, at both ends for all samples."""
     start = func(x, weight.start, _value(bias, "start"), *args, **kwargs)
     end = func(x, weight.end, _value(bias, "end"), *args, **kwargs)
     return torch.lerp(start, end, _column(weight.lam, start))
 
 
-def _grouped(func: Callable[..., Tensor], x: Tensor, weight: PerSample, bias: Any, *args: Any, **kwargs: Any) -> Tensor:
-    """One call with a weight for each scalar."""
+def grouped(func: Callable[..., Tensor], x: Tensor, weight: PerSample, bias: Any, *args: Any, **kwargs: Any) -> Tensor:
+    """The same in one call with a weight for each scalar."""
     n = weight.run.scalars
     turns, weights, biases = x.unflatten(0, (-1, n)), _of_each_scalar(weight, n), _of_each_scalar(bias, n)
     if func is F.linear:
