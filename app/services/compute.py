@@ -39,8 +39,8 @@ from app.services.layers import layer_detail, layers, receptive_field
 from app.services.reporting import Report
 from app.services.sampling import plane, quality, trajectory
 from app.services.stored import digest, parameters_result
-from app.services.sweeps import Sweep, advance, channels_last, finite
-from dpi_core.analysis.denoising import decoupled
+from app.services.sweeps import Sweep, channels_last, finite
+from dpi_core.analysis.denoising import decoupled, sweep
 from dpi_core.analysis.landscape import curve_errors, loss, measure_of
 from dpi_core.data import Data, digits, fit_images, load_data, photos
 from dpi_core.evaluation import psnr
@@ -93,11 +93,11 @@ def answer(model: Model, request: Request, report: Report, load: Callable[[Model
     if isinstance(request, TrajectoryRequest) and request.inputs.kind == "samples":
         return trajectory(model, request, report)
     if isinstance(request, SweepRequest):
-        sweep = prepared(model, request, report, load)
-        while not sweep.is_complete:
-            advance(model, [sweep])
-            report(len(sweep.frames), len(sweep.grid))
-        return sweep.result()
+        asked = prepared(model, request, report, load)
+        for frame in sweep(model.denoiser, asked.x0, asked.eps, list(asked.grid)):
+            asked.frames.append(frame.x0_hat)
+            report(len(asked.frames), len(asked.grid))
+        return asked.result()
     x0 = _clean_inputs(_whose_inputs(model, request, load), request.inputs, report)
     if isinstance(request, TrajectoryRequest):
         return trajectory(model, request, report, x0)

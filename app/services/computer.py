@@ -140,6 +140,7 @@ class DeviceComputer:
     def _together(self, tasks: Sequence[Task]) -> Iterator[tuple[Task, Outcome]]:
         """One level of each sweep per pass; one that is complete, or that nobody waits for, leaves the others."""
         from app.services import compute, memory
+        from app.services.sweeps import advance
 
         def check() -> None:
             if not any(task.is_wanted for task in sweeps):
@@ -149,7 +150,7 @@ class DeviceComputer:
         sweeps = {task: compute.prepared(model, task.request, task.report, self._model) for task in tasks}  # type: ignore[arg-type]
         while sweeps:
             with memory.interruptible(check):
-                compute.advance(model, list(sweeps.values()))
+                advance(model, list(sweeps.values()))
             for task, sweep in list(sweeps.items()):
                 outcome = _standing(task, sweep)
                 if outcome is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -9,6 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from dpi_core.analysis.side_by_side import side_by_side
 from dpi_core.denoiser import Denoiser
 from dpi_core.interpolation import DPI
 from dpi_core.lambda_schedules import FixedSchedule
@@ -51,19 +53,20 @@ def sweep(
     """Denoises the same inputs under the same noise at every s of the grid, several levels at a time where inputs are small.
 
     Args:
-        denoiser: runs where it lives.
+        denoiser: runs where it lives; on a CPU copies of it, see `side_by_side`.
         x0: clean inputs, (n, ...).
         eps: their noise, same shape.
         s_grid: scalars in [0, 1].
     """
     x0, eps = x0.to(denoiser.device), eps.to(denoiser.device)
-    at_once = levels_at_once(denoiser.device, x0.numel())
-    for first in range(0, len(s_grid), at_once):
-        levels = s_grid[first : first + at_once]
+
+    def at(subject: Denoiser, levels: list[float]) -> Iterator[SweepFrame]:
         clean, noise = (each.repeat(len(levels), *[1] * (x0.ndim - 1)) for each in (x0, eps))
-        x0_hat = denoise_at(denoiser, clean, noise, [s for s in levels for _ in x0])
-        for level, part in zip(levels, x0_hat.split(len(x0)), strict=True):
-            yield SweepFrame(level, part)
+        x0_hat = denoise_at(subject, clean, noise, [s for s in levels for _ in x0])
+        yield from map(SweepFrame, levels, x0_hat.split(len(x0)))
+
+    n, blocks = len(s_grid), math.ceil(len(s_grid) / levels_at_once(denoiser.device, x0.numel()))
+    yield from side_by_side(denoiser, at, [s_grid[n * i // blocks : n * (i + 1) // blocks] for i in range(blocks)])
 
 
 def levels_at_once(device: torch.device, numbers: int) -> int:

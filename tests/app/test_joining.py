@@ -15,6 +15,7 @@ import torch
 import dpi_core
 from app.records import Inputs, PadRequest, SweepRequest
 from app.services import compute, stored
+from app.services import sweeps as sweeps_module
 from app.services.jobs import Job
 from app.services.joining import SMALL, TOGETHER, joined
 from app.services.worker import Turns
@@ -41,13 +42,13 @@ def endless(model, seed=0):
 @pytest.fixture
 def passes(monkeypatch):
     """How many requests were in each pass of a network."""
-    found, advance = [], compute.advance
+    found, advance = [], sweeps_module.advance
 
     def counted(model, sweeps):
         found.append(len(sweeps))
         advance(model, sweeps)
 
-    monkeypatch.setattr(compute, "advance", counted)
+    monkeypatch.setattr(sweeps_module, "advance", counted)
     return found
 
 
@@ -183,12 +184,14 @@ def test_where_memory_is_short_each_is_computed_alone(engine, monkeypatch):
 
 
 def test_several_levels_in_a_pass_give_the_same_frames(engine, passes, monkeypatch):
-    monkeypatch.setattr(denoising, "NUMBERS_AT_ONCE", {"cpu": 5 * 64})  # two levels of two samples
-    request = sweep(DIGITS, 0.1, 0.4, 0.7, 0.8, 0.9)
-    job = engine.submit("session", request)
-    assert job.wait(PATIENCE) and passes == [1, 1, 1]
-    monkeypatch.undo()
-    np.testing.assert_allclose(job.result.x0_hat, reference(request), rtol=1e-4, atol=1e-5)
+    monkeypatch.setattr(denoising, "NUMBERS_AT_ONCE", {"cpu": 2 * 2 * 2 * 64})  # two levels of two samples of both
+    with queue(engine, DIGITS):
+        jobs = [engine.submit(f"session {i}", sweep(DIGITS, 0.1, 0.4, 0.7, 0.8, 0.9, seed=i)) for i in range(2)]
+        passes.clear()
+    for job in jobs:
+        assert job.wait(PATIENCE)
+        np.testing.assert_allclose(job.result.x0_hat, reference(job.request), rtol=1e-4, atol=1e-5)
+    assert passes == [2, 2, 2]
 
 
 # Who goes with whom ----------------------------------------------------------------------------------------------
