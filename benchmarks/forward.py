@@ -20,10 +20,10 @@ EQUAL = 1.02
 BATCH = 16
 
 CALLS = "at this size the time is that of calls and not of arithmetic, and DPI looks up its curve and its memory first."
-TWICE = "every convolution is made twice, at θ0 and at θ1, which alone is 2; blending the outputs comes on top."
+TWICE = "low resolutions multiply at θ0 and at θ1, high ones once with a weight for each scalar, which has to be made."
 VMAP = (
-    "vmap makes θ(s) for every sample and one convolution with a group for each of them: half of the multiplications that one"
-    " pass makes by linearity, for a copy of the parameters per sample. Which is faster depends on the processor."
+    "vmap makes θ(s) for every sample and one convolution with a group for each of them, as we do at high resolutions; which"
+    " is faster at low ones depends on the processor."
 )
 
 

@@ -10,11 +10,12 @@ from contextlib import closing
 import numpy as np
 import torch
 
+import dpi_core
 from app.records import Inputs, SweepRequest
 from app.services import stored
 from app.services.inference import Engine
 from benchmarks.measure import CLOCKS, ROOT, Bench, Row, bench, options
-from benchmarks.networks import SMALL, dpi, inputs
+from dpi_core.analysis.denoising import denoise_at, sweep
 
 POINTS, IMAGES = 64, 16
 BOUNDS = {"cold": 3.0, "cached": 0.05, "import": 0.3}
@@ -59,17 +60,17 @@ def sweeps(measured: Bench, name: str) -> None:
     measured.add(Row(f"{what}, cached", cached, "s", BOUNDS["cached"]))
 
 
-@torch.no_grad()
 def ways(measured: Bench) -> None:
-    """Grouped by s against pairs of s and image in one pass: what `dpi_core.analysis.denoising.sweep` should do."""
-    net, x = dpi(SMALL, measured.device).eval(), inputs(SMALL, IMAGES, measured.device)
-    grid = torch.linspace(0, 1, 8, dtype=torch.float64)
-    images, scalars = x.repeat(len(grid), 1, 1, 1), grid.repeat_interleave(len(x))
-    measured.compare(
-        f"sweep of {IMAGES} images grouped by s / {len(grid)} s at once, {SMALL}",
-        lambda: [net(x, s) for s in grid],
-        lambda: net(images, scalars),
-    )
+    """Several levels in a pass and passes side by side, against a pass for each level: what sweeping few samples costs."""
+    grid = np.linspace(0, 1, POINTS).tolist()
+    for name, n in (("digits-vp-dpi", 1), ("digits-vp-dpi", 16), ("fashion-flow-dpi", 1), ("fashion-flow-dpi", IMAGES)):
+        model = dpi_core.load(ROOT / "checkpoints" / name, measured.device)
+        x0, eps = torch.randn(2, n, *model.recipe.shape, generator=torch.Generator().manual_seed(0))
+        measured.compare(
+            f"{POINTS}-point sweep / a pass for each level, {name}, {n} image{'s' * (n > 1)}",
+            lambda model=model, x0=x0, eps=eps: list(sweep(model.denoiser, x0, eps, grid)),
+            lambda model=model, x0=x0, eps=eps: [denoise_at(model.denoiser, x0, eps, [s] * len(x0)) for s in grid],
+        )
 
 
 def imports(measured: Bench) -> None:

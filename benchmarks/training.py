@@ -27,8 +27,8 @@ BOUNDS = {1: 1.15, 8: 1.5, BATCH: 2.2}
 REASONS = {
     MLP_NAME: "the backbone's step takes 2 ms, most of it calls; λ(s) and the blend are some 30 calls more and their"
     " derivatives, the optimiser has twice the numbers, and with several scalars every operator is called twice.",
-    SMALL: "every convolution is made twice (or once for each scalar, on small batches, which costs as much), and so are"
-    " its derivatives; between the two stands one blend of the outputs.",
+    SMALL: "low resolutions multiply at θ0 and at θ1, high ones once with a weight for each scalar, and so do their"
+    " derivatives.",
 }
 
 
