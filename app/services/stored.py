@@ -7,6 +7,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import fields
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,9 @@ RESULTS = Path(__file__).parents[2] / "results"
 """Scores of sweeps: <name>/metrics.json."""
 
 RECIPES = Path(__file__).parents[2] / "dpi_core" / "recipes" / "sweeps"
+NAMED = 8
+"""How many models a sentence names."""
+
 MAX_CARD = 2**16
 """Characters of a model card that are shown."""
 
@@ -71,8 +75,9 @@ def find(name: str, sources: Sequence[Source]) -> Source:
     for source in sources:
         if source.name == name:
             return source
-    known = ", ".join(source.name for source in sources) or "none yet"
-    raise ValueError(f"there is no model {name!r}; choose one of {known}.")
+    alike = get_close_matches(name, [source.name for source in sources], NAMED, cutoff=0)
+    more = f" or another of the {len(sources)}" if len(sources) > NAMED else ""
+    raise ValueError(f"there is no model {name!r}; choose one of {', '.join(alike) or 'none yet'}{more}.")
 
 
 def read(source: Source) -> StoredModel:

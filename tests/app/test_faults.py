@@ -22,6 +22,7 @@ import dpi_core
 from app.records import Inputs, SweepRequest
 from app.services import cache, stored
 from app.services.own_models import Uploads
+from dpi_core.analysis import denoising
 from dpi_core.build import build_denoiser, recipe_from_dict
 from dpi_core.cli import main
 from dpi_core.data import load_data
@@ -225,6 +226,7 @@ def test_a_gpu_that_is_lost_is_replaced_by_the_cpu(engine, monkeypatch):
     from app.services import compute
 
     load, calls = compute.load_model, []
+    monkeypatch.setattr(denoising, "NUMBERS_AT_ONCE", {})  # one level in a pass
 
     def on_gpu(key, device):
         model = load(key, "cpu")

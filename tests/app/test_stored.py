@@ -31,8 +31,10 @@ def assert_one_sentence(error):
 # Damage ----------------------------------------------------------------------------------------------------------
 
 
-def test_an_unknown_name_lists_the_models_there_are():
-    with pytest.raises(ValueError, match=r"no model '\.\./digits'; choose one of .*digits-vp-dpi") as error:
+def test_an_unknown_name_lists_the_models_that_are_called_alike():
+    with pytest.raises(
+        ValueError, match=r"no model '\.\./digits'; choose one of .*digits-vp-dpi.* or another of the"
+    ) as error:
         stored.read_model("../digits")
     assert_one_sentence(error)
 
