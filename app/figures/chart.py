@@ -53,7 +53,7 @@ class Table:
     """A table with all that stands around it; attributes as of `Chart`.
 
     Attributes:
-        formats: column -> how its numbers are written, as for `printf`; the others are texts.
+        formats: column -> how its numbers are written, as for `printf` or as Streamlit names it; the others are texts.
     """
 
     name: str

@@ -206,8 +206,9 @@ def _seeds(sweep: Mapping[str, Any]) -> str:
     return f"{count} seed{'s' * (count > 1)}"
 
 
+COUNT = "localized"
 COSTS = {
-    "parameters": ("parameters", "%d", 1),
+    "parameters": ("parameters", COUNT, 1),
     "bytes": ("MB", "%.2f", 1e-6),
     "flops": ("MFLOP per sample", "%.3g", 1e-6),
     "forward_ms": ("ms per forward", "%.1f", 1),
@@ -228,7 +229,7 @@ def cost_table(sweep: Mapping[str, Any]) -> Table:
         f"On {sweep['hardware']}, methods measured in turn: a forward takes a batch of {cost['batch']} at one scalar, a step is"
         f" its forward and backward with {cost['scalars']} scalars. FLOPs are those of matrix products and convolutions."
     )
-    formats = {title: form for title, form, _ in COSTS.values()} | {"steps": "%d", "minutes at that pace": "%.1f"}
+    formats = {title: form for title, form, _ in COSTS.values()} | {"steps": COUNT, "minutes at that pace": "%.1f"}
     lines = "\n".join(
         [
             "from dpi_core.build import build_denoiser",
@@ -252,5 +253,5 @@ def parameter_table(family: Sequence[StoredModel]) -> Table:
     read = 'json.loads(Path("checkpoints", name, "metrics.json").read_text())["parameters"]'
     names = [model.name for model in family]
     lines = f"import json\nfrom pathlib import Path\n\nparameters = {{name: {read} for name in {names}}}"
-    formats = {"parameters": "%d"}
+    formats = {"parameters": COUNT}
     return Table("compare-cost", "Cost", caption, ("method", *formats), rows, formats, lines)
