@@ -31,7 +31,7 @@ from dpi_core.flat_storage import (
     slots_of,
 )
 from dpi_core.lambda_schedules import LambdaSchedule, ScalarRange, SoftmaxSchedule
-from dpi_core.linearity import Pass, PerSample, Plan, Unsupported
+from dpi_core.linearity import GROUPED_ON, Pass, PerSample, Plan, Unsupported
 from dpi_core.sample_batches import (
     Groups,
     batch_size,
@@ -235,9 +235,9 @@ class DPI(nn.Module):
             return self.backbone(x, *args, **kwargs)
 
     def _run_at_once(self, unit: Float[Tensor, " b"], groups: Groups, inputs: tuple[Any, ...]) -> Any:
-        """One pass for all samples, in an order in which their scalars take turns, where there are as many of each."""
+        """One pass for all samples; where operators may be grouped, in an order in which their scalars take turns."""
         batch, scalars = len(unit), len(groups.values)
-        if scalars == batch or not groups.equal:
+        if scalars == batch or not groups.equal or self.flat0.device.type != GROUPED_ON:
             return self._run_per_sample(unit, inputs, Pass(batch, batch))
         order = groups.turns()
         output = self._run_per_sample(unit[order], take(inputs, order, 0, batch), Pass(batch, scalars))

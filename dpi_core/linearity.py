@@ -36,10 +36,13 @@ DOUBLED, GROUPED = 1.0, 0.15
 TRAINING_COST = 1.8
 """How many times that is with a backward pass; the passes for each scalar then run on several times the memory."""
 
-ROWS, ROWS_IN_16_BITS = 192, 384
-"""How many positions a weight has to meet on a CPU, in one call for all scalars, to be worth making for each of them.
+GROUPED_ON = "cpu"
+"""The type of device on which a weight may be made for each scalar; on a GPU that was not measured."""
 
-Measured by `python -m benchmarks.grouped`; multiplications in 16 bits are faster, memory is not. On a GPU it was not measured."""
+ROWS, ROWS_IN_16_BITS = 192, 384
+"""How many positions a weight has to meet there, in one call for all scalars, to be worth making for each of them.
+
+Measured by `python -m benchmarks.grouped`; multiplications in 16 bits are faster, memory is not."""
 
 SHARE_OF_OUTPUTS = 4
 """How many times the numbers of its outputs the weights of all scalars may have, for training keeps them."""
@@ -64,7 +67,7 @@ class Operator(NamedTuple):
 
     def groups(self, samples_per_scalar: int, device: str) -> bool:
         """Whether a weight for each scalar is cheaper than both ends for all samples."""
-        if device != "cpu":
+        if device != GROUPED_ON:
             return False
         rows = self.positions * samples_per_scalar
         enough = ROWS_IN_16_BITS if torch.is_autocast_enabled(device) else ROWS

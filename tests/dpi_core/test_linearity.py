@@ -7,7 +7,7 @@ from torch import nn
 from torch.testing import assert_close
 from torch.utils import _pytree as pytree
 
-from dpi_core import DPI, SoftmaxSchedule
+from dpi_core import DPI, SoftmaxSchedule, interpolation
 from dpi_core.backbones import MLP, MLPConfig, UNet, UNetConfig
 from dpi_core.linearity import Operator, Pass, PerSample, Plan
 
@@ -297,6 +297,18 @@ def test_a_weight_for_each_scalar_is_made_where_it_meets_many_positions():
 def test_weights_of_many_scalars_do_not_outgrow_the_outputs():
     wide = Operator(14 * 14, 9 * 256 * 256, 9 * 256)
     assert not wide.groups(1, "cpu") and wide.groups(4, "cpu")
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_samples_change_places_only_where_operators_may_be_grouped(device, monkeypatch):
+    """Elsewhere the order would be sent to the device, which a recorded step of training must not do."""
+    monkeypatch.setattr(interpolation, "GROUPED_ON", device)
+    net, x, seen = apart(nn.Linear(2, 2)), torch.randn(BATCH, 2), []
+    forward = net.backbone.forward
+    net.backbone.forward = lambda x: (seen.append(x), forward(x))[1]
+    always(monkeypatch)
+    net(x, torch.tensor([0.3, 0.3, 0.0, 0.0, 0.8, 0.8], dtype=torch.float64))
+    assert torch.equal(seen[-1], x if device == "cuda" else x[[0, 2, 4, 1, 3, 5]])
 
 
 def test_grouped_operators_run_once(monkeypatch):
