@@ -88,7 +88,7 @@ def test_a_network_answers_as_on_the_cpu(backbone, kind, generator):
 
 @pytest.mark.parametrize("pays", [True, False], ids=["one pass", "one each"])
 def test_scalars_on_the_device_need_no_reading_back_where_they_stand_together(pays, monkeypatch, generator):
-    monkeypatch.setattr(Plan, "pays", lambda self, *_: bool(self.operators) and pays)
+    monkeypatch.setattr(Plan, "pays", lambda self, *_: bool(self.meetings) and pays)
     denoiser = trained_like(recipe()).to(DEVICE)
     assert isinstance(denoiser.net, DPI)
     x = torch.randn(6, 1, 8, 8, generator=generator).to(DEVICE)
