@@ -138,7 +138,7 @@ class DeviceComputer:
         self.models.clear()
 
     def _together(self, tasks: Sequence[Task]) -> Iterator[tuple[Task, Outcome]]:
-        """One level of each sweep per pass; one that is complete, or that nobody waits for, leaves the others."""
+        """Some levels of each sweep per pass; one that is complete, or that nobody waits for, leaves the others."""
         from app.services import compute, memory
         from app.services.sweeps import advance
 

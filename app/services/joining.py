@@ -46,7 +46,7 @@ def _can_be_joined(request: Request) -> TypeGuard[SweepRequest]:
 def _pays(sweeps: Sequence[SweepRequest], numbers: int) -> bool:
     """Whether passes for all cost less than passes for each.
 
-    With a level of its own for each, the operators of a network with two sets run twice.
+    With a level of its own for each, a network with two sets takes up to twice as long.
     """
     times = min(len({sweep.s_grid for sweep in sweeps}), 2)
     sizes = [sweep.inputs.n * numbers * times for sweep in sweeps]
