@@ -105,14 +105,13 @@ def error_chart(model: StoredModel, family: Sequence[StoredModel]) -> list[Chart
         )
         return [Chart("Held-out PSNR against t", "PSNR (dB)", tuple(curves), caption)]
     curves = [_mse_curve(card, card.name == model.name) for card in measured]
+    caption = f"Mean squared error of x̂0 per coordinate over {model.metrics['held_out']['n']} fresh points"
     optimum = model.metrics.get("excess_over_optimum", {}).get("optimum_mse")
     if optimum is not None:
         s = model.metrics["held_out"]["s"]
         curves.append(Curve("closed-form optimum", s, np.array(optimum), dashed=True))
-    caption = (
-        f"Mean squared error of x̂0 per coordinate over {model.metrics['held_out']['n']} fresh points; dashed: the least"
-        " possible, from the mixture's closed form. Lower is better."
-    )
+        caption += "; dashed: the least possible, from the mixture's closed form"
+    caption += ". Lower is better."
     return [Chart("Error against t", "mean squared error", tuple(curves), caption)]
 
 

@@ -96,7 +96,14 @@ def test_the_chart_of_points_has_the_optimum_beneath():
     this, optimum = chart.curves
     assert (this.role, optimum.dashed, optimum.name) == ("this", True, "closed-form optimum")
     assert (np.asarray(this.y) >= 0.98 * np.asarray(optimum.y)).all()
-    assert "Lower is better" in chart.caption
+    assert "dashed: the least possible" in chart.caption and "Lower is better" in chart.caption
+
+
+def test_points_without_a_closed_form_have_no_optimum_nor_a_word_of_it():
+    moons = stored.read_model("moons-flow-dpi")
+    (chart,) = error_chart(moons, [moons])
+    assert [curve.dashed for curve in chart.curves] == [False]
+    assert "dashed" not in chart.caption and "Lower is better" in chart.caption
 
 
 def test_a_model_that_was_not_measured_has_no_chart():
