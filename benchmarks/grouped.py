@@ -1,17 +1,19 @@
-"""What a convolution costs whose samples have many scalars: a weight for each scalar in one call, or both ends for all.
+"""What a batch with many scalars costs: convolutions with a weight for each scalar or at both ends; one pass or one for each.
 
-`python -m benchmarks.grouped` prints the rows and writes benchmarks/results/grouped.json. Below 1 the first is
-the cheaper one. `dpi_core.linearity` chooses by the number of positions that a weight meets.
+`python -m benchmarks.grouped` prints the rows and writes benchmarks/results/grouped.json. Below 1 the first way is the cheaper
+one; beside each row stands what `dpi_core.linearity` chooses, by sizes alone.
 """
 
 from collections.abc import Callable
+from unittest.mock import patch
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from benchmarks.measure import Bench, bench, options
-from dpi_core.linearity import Operator, Pass, PerSample, grouped, twice
+from benchmarks.networks import LARGE, MIDDLE, SMALL, dpi, inputs
+from dpi_core.linearity import Operator, Pass, PerSample, Plan, grouped, twice
 from dpi_core.precision import bfloat16_where_native
 
 CASES = [
@@ -26,6 +28,17 @@ CASES = [
     (256, 4, 64, 8),
 ]
 
+NETWORKS = [
+    (SMALL, 64, 2),
+    (SMALL, 64, 8),
+    (SMALL, 16, 16),
+    (MIDDLE, 16, 2),
+    (MIDDLE, 16, 16),
+    (LARGE, 16, 4),
+    (LARGE, 16, 16),
+]
+"""Network, samples, scalars."""
+
 
 def main() -> None:
     chosen = options(__doc__ or "").parse_args()
@@ -37,6 +50,9 @@ def main() -> None:
         if torch.is_autocast_enabled(measured.device):
             for case in CASES[:4]:
                 measure(measured, *case, trains=True)
+    with torch.no_grad():
+        for network in NETWORKS:
+            whole(measured, *network)
     measured.write("grouped")
 
 
@@ -70,6 +86,25 @@ def convolution(
             return torch.autograd.grad(out.sum(), (x, start, end)) if trains else out
 
     return call
+
+
+def whole(measured: Bench, name: str, batch: int, scalars: int) -> None:
+    """One row of a whole network."""
+    net, x = dpi(name, measured.device).eval(), inputs(name, batch, measured.device)
+    s = torch.linspace(0.1, 0.9, scalars, dtype=torch.float64).repeat_interleave(batch // scalars)
+    pays, choices = Plan.pays, []
+
+    def answered(one_pass: bool) -> Tensor:
+        with patch.object(Plan, "pays", lambda *known: choices.append(pays(*known)) or one_pass):
+            return net(x, s)
+
+    answered(True)
+    measured.compare(
+        f"one pass / a pass for each scalar: {name}, {batch} samples, {scalars} scalars",
+        lambda: answered(True),
+        lambda: answered(False),
+        beside=f"chosen: {'one pass' if choices[0] else 'a pass for each'}",
+    )
 
 
 if __name__ == "__main__":

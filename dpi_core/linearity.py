@@ -28,7 +28,7 @@ PARAMETER_COST = 128
 OPERATOR_COST = {"cpu": 4e6, "cuda": 1e8}
 """What one more pass costs, in multiplications: for every number of θ(s), and for every operator (call, small batch).
 
-Measured on two CPUs with 2-D U-Nets of 0.5 M to 30 M and an MLP of 0.2 M parameters, and on a GPU, see benchmarks/NOTES.md."""
+Measured on two CPUs (`python -m benchmarks.grouped`) and on a GPU, see benchmarks/NOTES.md."""
 
 DOUBLED, GROUPED = 1.0, 0.15
 """What one pass for all costs beside the multiplications of one forward: at both ends, or with a weight for each scalar."""
@@ -191,7 +191,7 @@ def _linear(func: Callable[..., Tensor], x: Tensor, weight: Any, bias: Any = Non
     run.meets(x)
     operator = Operator(_positions(func, x, args, kwargs), weight.shape.numel(), weight.shape[1:].numel())
     run.operators.append(operator)
-    groups = operator.groups(run.batch // run.scalars, x.device.type) and x.ndim >= len(weight.shape)
+    groups = operator.groups(run.batch // run.scalars, x.device.type) and x.ndim >= weight.ndim
     return (grouped if groups else twice)(func, x, weight, bias, *args, **kwargs)
 
 
