@@ -14,7 +14,7 @@ import sys
 import tempfile
 import threading
 import time
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import fields, is_dataclass
 from pathlib import Path
 
@@ -249,12 +249,13 @@ def cutting(port, after):
 
         def forward(source, target, limit=None):
             passed = 0
-            while (limit is None or passed < limit) and (data := source.recv(4096)):
-                passed += len(data)
-                target.sendall(data)
-            for end in (source, target):
-                with closing(end):
-                    end.shutdown(socket.SHUT_RDWR) if limit is not None and passed >= limit else None
+            with closing(source), closing(target), suppress(OSError):  # the other direction may have hung up already
+                while (limit is None or passed < limit) and (data := source.recv(4096)):
+                    passed += len(data)
+                    target.sendall(data)
+                if limit is not None and passed >= limit:
+                    for end in (target, source):
+                        end.shutdown(socket.SHUT_RDWR)
 
         def accept():
             for limit in (after, None):
