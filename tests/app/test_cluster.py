@@ -100,12 +100,12 @@ def plain_server():
 
 
 @contextmanager
-def ray_server():
-    """`python -m app.serve` with two replicas; none of its processes is left afterwards."""
+def ray_server(*options):
+    """`python -m app.serve`, by default with two replicas; none of its processes is left afterwards."""
     if importlib.util.find_spec("ray") is None:
         pytest.skip('Ray is not installed: pip install -e ".[cluster]"')
     port = free_port()
-    command = [sys.executable, "-m", "app.serve", "--replicas", "2", "--port", str(port)]
+    command = [sys.executable, "-m", "app.serve", *(options or ("--replicas", "2")), "--port", str(port)]
     log = tempfile.TemporaryFile("w+")
     process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=log, text=True)
     try:
@@ -240,6 +240,20 @@ def test_two_replicas_compute_at_once(engine):
     assert [job.status for job in jobs] == ["running"] * 2
     for number, job in enumerate(jobs):
         engine.cancel(f"session {number}", job)
+
+
+def test_requests_that_wait_make_the_cluster_grow():
+    others = len(replicas())
+    with (
+        ray_server("--replicas", "1", "--max-replicas", "2") as port,
+        closing(Engine(computers=Cluster(f"ray://127.0.0.1:{port}"))) as engine,
+    ):
+        assert len(replicas()) == others + 1
+        jobs = [started(engine, long_request(19_000 + number), f"session {number}") for number in range(2)]
+        assert [job.status for job in jobs] == ["running"] * 2
+        assert len(replicas()) == others + 2
+        for number, job in enumerate(jobs):
+            engine.cancel(f"session {number}", job)
 
 
 @contextmanager
