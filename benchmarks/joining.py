@@ -99,7 +99,7 @@ class Seen:
 
 
 def main() -> None:
-    computer.sleep_while_waiting()
+    computer.spin_briefly()
     chosen = options(__doc__).parse_args()
     found = bench(f"Joined requests of {SESSIONS} sessions", chosen)
     for case in CASES:

@@ -21,7 +21,7 @@ import numpy as np
 
 from app.records import Inputs, ModelKey, SweepRequest
 from app.services import stored
-from app.services.computer import sleep_while_waiting
+from app.services.computer import spin_briefly
 from app.services.inference import Engine
 from benchmarks.measure import Row, write
 
@@ -81,7 +81,7 @@ def arguments(doc: str | None, seconds: float = 300) -> argparse.Namespace:
 
 def reference_answers() -> References:
     """x̂0 of every model, seed and level, (n, ...) with channels last, computed one after another in this thread."""
-    sleep_while_waiting()
+    spin_briefly()
     import torch
 
     import dpi_core

@@ -1,8 +1,9 @@
 """What do torch's threads cost while they wait for one another? `python -m benchmarks.waiting` writes results/waiting.json.
 
-OpenMP lets a thread that waits spin (its default) or sleep (OMP_WAIT_POLICY=passive, as the app has it). Sweeps of small
-batches are timed both ways by turns, each in a process of its own: on the machine as it is, and beside one busy
-process for each core, which is what sessions, browsers or another model's training are to it.
+A thread that waits spins for milliseconds before it sleeps (OpenMP's default), for a tenth of one (the app), or not at all
+(OMP_WAIT_POLICY=passive). Sweeps of small batches are timed in these ways by turns, each in a process of its own: on the
+machine as it is, and beside one busy process for each core, which is what sessions, browsers or another model's training
+are to it.
 """
 
 import argparse
@@ -11,21 +12,22 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
+from app.services.computer import SPINS
 from benchmarks.measure import ROOT, Row, write
 
 CASES = {"digits-vp-dpi, 4 images": ("digits-vp-dpi", 4)}
-POLICIES = ("", "passive")
-"""Values of OMP_WAIT_POLICY; without one OpenMP spins for a while."""
+WAYS = {"app": {"GOMP_SPINCOUNT": SPINS}, "default": {}, "asleep": {"OMP_WAIT_POLICY": "passive"}}
+"""What the environment says of waiting."""
 
 LEVELS, REPEATS = 4, 2
 BUSY = "while True: pass"
 
 REASON = (
-    "a sleeping thread is woken at every barrier, which counts where a layer is as short as here; where anything else runs on"
-    " the machine, sleeping is what saves most."
+    "beside a busy process for every core, a thread that has spun is given a core later than one that has slept; with a"
+    " core to spare, sleeping is what costs."
 )
 
 
@@ -41,16 +43,21 @@ def main() -> None:
     for around, processes in (("no busy process", 0), ("one busy process for each core", os.cpu_count() or 1)):
         for what, case in CASES.items():
             with busy(processes):
-                seen = [[timed(policy, case) for policy in POLICIES] for _ in range(chosen.runs)]
-            spin, sleep = (statistics.median(values) for values in zip(*seen, strict=True))
-            ratios = [b / a for a, b in seen]
-            beside = f"a level: {1e3 * sleep:.1f} against {1e3 * spin:.1f} ms"
-            rows.append(
-                Row(f"seconds asleep / spinning: {what}, {around}", ratios, bound=1.2, beside=beside, reason=REASON)
-            )
-            print(
-                f"{rows[-1].what}: {rows[-1].median:.3g} ({min(ratios):.3g} to {max(ratios):.3g}); {beside}", flush=True
-            )
+                runs = [{way: timed(told, case) for way, told in WAYS.items()} for _ in range(chosen.runs)]
+            medians = {way: statistics.median(run[way] for run in runs) for way in WAYS}
+            for other in ("default", "asleep"):
+                row = Row(
+                    f"a level, app / {other}: {what}, {around}",
+                    [run["app"] / run[other] for run in runs],
+                    bound=1.2,
+                    beside=f"{1e3 * medians['app']:.1f} against {1e3 * medians[other]:.1f} ms",
+                    reason=REASON,
+                )
+                rows.append(row)
+                print(
+                    f"{row.what}: {row.median:.3g} ({min(row.values):.3g} to {max(row.values):.3g}); {row.beside}",
+                    flush=True,
+                )
     write("waiting", "Threads that wait for one another", rows)
 
 
@@ -66,11 +73,11 @@ def busy(processes: int) -> Iterator[None]:
             process.wait()
 
 
-def timed(policy: str, case: Sequence[object]) -> float:
+def timed(told: Mapping[str, str], case: Sequence[object]) -> float:
     """Seconds of one level in a process that waits so."""
     command = [sys.executable, "-m", "benchmarks.waiting", "--measure", *map(str, case)]
-    environment = {name: value for name, value in os.environ.items() if name != "OMP_WAIT_POLICY"}
-    environment |= {"OMP_WAIT_POLICY": policy} if policy else {}
+    names = {name for way in WAYS.values() for name in way}
+    environment = {name: value for name, value in os.environ.items() if name not in names} | told
     return float(subprocess.run(command, cwd=ROOT, env=environment, check=True, capture_output=True, text=True).stdout)
 
 

@@ -16,6 +16,8 @@ from app.services.reporting import Report
 
 MODEL_BYTES = 2 * 2**30
 """Bound of the weights that stay loaded on a device; the model at hand stays in any case."""
+SPINS = "10000"
+"""Of a waiting thread before it sleeps, for GNU's OpenMP, which torch for Linux has: a tenth of a millisecond."""
 
 Check = Callable[[], None]
 """Raises `Cancelled` once nobody waits for the computation any more."""
@@ -77,7 +79,7 @@ class ThisMachine:
 
     def devices(self) -> tuple[str, ...]:
         """Imports torch and finds them."""
-        sleep_while_waiting()
+        spin_briefly()
         from app.services import compute
         from dpi_core.allocator import keep_freed_memory
 
@@ -192,13 +194,14 @@ def _standing(task: Task, sweep: Any) -> Outcome | None:
         return Outcome("failed", error=str(error))
 
 
-def sleep_while_waiting() -> None:
-    """Has torch's threads sleep while they wait for one another; called before torch is imported, which reads it.
+def spin_briefly() -> None:
+    """Has torch's threads sleep soon while they wait for one another; called before torch is imported, which reads it.
 
-    Else they spin, and on a machine that does anything besides, each spins for as long as another has no core: a small
-    pass then takes ten times as long (`benchmarks.waiting`).
+    By default they spin for milliseconds, and on a machine that does anything besides, each spins for as long as another has
+    no core. Threads that sleep at once have to be woken at every barrier (`benchmarks.waiting`).
     """
-    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    if "OMP_WAIT_POLICY" not in os.environ:
+        os.environ.setdefault("GOMP_SPINCOUNT", SPINS)
 
 
 def weight_bytes(model: Any) -> int:

@@ -243,15 +243,16 @@ def test_one_that_cannot_be_joined_is_passed_over_once():
     assert len(taken()) == 2 and turns.waiting == []
 
 
-def test_the_apps_threads_sleep_while_they_wait():
+def test_the_apps_threads_sleep_soon_while_they_wait():
     lines = """
 import os, sys
 from app.services.computer import ThisMachine
 ThisMachine().devices()
-print(os.environ["OMP_WAIT_POLICY"], "torch" in sys.modules)
+print(os.environ.get("GOMP_SPINCOUNT"), "torch" in sys.modules)
 """
-    environment = {name: value for name, value in os.environ.items() if name != "OMP_WAIT_POLICY"}
-    for chosen, expected in (({}, "passive"), ({"OMP_WAIT_POLICY": "active"}, "active")):
+    ways = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT")
+    environment = {name: value for name, value in os.environ.items() if name not in ways}
+    for chosen, expected in (({}, "10000"), ({"GOMP_SPINCOUNT": "7"}, "7"), ({"OMP_WAIT_POLICY": "active"}, "None")):
         command = [sys.executable, "-c", lines]
         done = subprocess.run(
             command, env={**environment, **chosen}, cwd=ROOT, check=True, capture_output=True, text=True
