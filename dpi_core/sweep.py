@@ -20,11 +20,11 @@ from torch import Tensor
 
 from dpi_core import checkpoint
 from dpi_core.analysis.trajectories import energy_distance
-from dpi_core.build import SWEEPS, Recipe, build_denoiser, method_recipe, recipe_from_dict, recipe_to_dict
+from dpi_core.build import SWEEPS, Recipe, method_recipe, recipe_from_dict, recipe_to_dict
 from dpi_core.classifier import Classifier, features
 from dpi_core.conditioning import ConditioningConfig
 from dpi_core.config import from_dict
-from dpi_core.cost import Cost, measure_cost
+from dpi_core.cost import measure_costs
 from dpi_core.data import FOLDER_KINDS, Data, HeldOutImages
 from dpi_core.distances import frechet_distance, precision_recall, sliced_wasserstein, ssim
 from dpi_core.equal_time import equal_time
@@ -283,7 +283,7 @@ def _summary(
     device: str,
 ) -> dict[str, Any]:
     recipes = {name: recipe for name, seed, recipe in config.runs() if seed == config.seeds[0]}
-    costs = {name: asdict(_cost(recipe, device)) for name, recipe in recipes.items()}
+    costs = measure_costs(recipes, device)
     first, *others = config.methods
     measures = list(scores[first][0])
     return {
@@ -294,7 +294,7 @@ def _summary(
         "judged": scores[first][0][measures[0]].shape[1],
         "s": list(LEVELS),
         "floor": floor,
-        "methods": {name: _method_summary(metrics[name], scores[name], costs[name]) for name in config.methods},
+        "methods": {name: _method_summary(metrics[name], scores[name], asdict(costs[name])) for name in config.methods},
         "against": _against(first, others, scores),
         "between": {name: _against(name, others[i:], scores) for i, name in enumerate(others[:-1], start=1)},
     }
@@ -353,9 +353,3 @@ def _oriented(scores: list[dict[str, np.ndarray]], measure: str) -> Float[np.nda
     """(seeds, levels, samples), the larger the better."""
     values = np.stack([each[measure] for each in scores]).astype(np.float64)
     return -values if measure == "mse" else values
-
-
-def _cost(recipe: Recipe, device: str) -> Cost:
-    training = recipe.training
-    denoiser = build_denoiser(recipe).to(device)
-    return measure_cost(denoiser, recipe.shape, training.batch_size, training.scalars_per_batch)

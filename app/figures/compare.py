@@ -226,19 +226,18 @@ def cost_table(sweep: Mapping[str, Any]) -> Table:
         rows.append((name, *(cost[key] * unit for key, (_, _, unit) in COSTS.items()), steps, minutes))
     cost = next(iter(sweep["methods"].values()))["cost"]
     caption = (
-        f"On {sweep['hardware']}, methods measured in turn: a forward takes a batch of {cost['batch']} at one scalar, a step is"
+        f"On {sweep['hardware']}, methods timed by turns: a forward takes a batch of {cost['batch']} at one scalar, a step is"
         f" its forward and backward with {cost['scalars']} scalars. FLOPs are those of matrix products and convolutions."
     )
     formats = {title: form for title, form, _ in COSTS.values()} | {"steps": COUNT, "minutes at that pace": "%.1f"}
     lines = "\n".join(
         [
-            "from dpi_core.build import build_denoiser",
-            "from dpi_core.cost import measure_cost",
+            "from dpi_core.cost import measure_costs",
             "from dpi_core.sweep import load_sweep",
             "",
-            f'for method, seed, recipe in load_sweep("{sweep["name"]}").runs():',
-            "    sizes = recipe.training.batch_size, recipe.training.scalars_per_batch",
-            "    print(method, measure_cost(build_denoiser(recipe), recipe.shape, *sizes))",
+            f'recipes = {{method: recipe for method, seed, recipe in load_sweep("{sweep["name"]}").runs()}}',
+            "for method, cost in measure_costs(recipes).items():",
+            "    print(method, cost)",
         ]
     )
     return Table("compare-cost", "Cost", caption, header, rows, formats, lines)

@@ -19,7 +19,7 @@ from dpi_core.classifier import Classifier, ClassifierConfig, features
 from dpi_core.cli import main
 from dpi_core.conditioning import ConditioningConfig
 from dpi_core.config import from_dict
-from dpi_core.cost import measure_cost
+from dpi_core.cost import measure_costs
 from dpi_core.data import load_data
 from dpi_core.distances import frechet_distance
 from dpi_core.evaluation import error_curve
@@ -285,10 +285,11 @@ def test_the_report_is_made_of_the_metrics_and_checked_against_them(tiny, tmp_pa
 
 def test_operations_and_bytes_are_those_counted_by_hand():
     recipe = dataclasses.replace(load_recipe_of(load_sweep("smoke")), training=TINY.runs()[0][2].training)
-    counted = {}
-    for name, kind in (("none", "none"), ("input_map", "input_map"), ("dpi", "dpi")):
-        denoiser = build_denoiser(dataclasses.replace(recipe, conditioning=ConditioningConfig(kind)))
-        counted[name] = measure_cost(denoiser, recipe.shape, 8, 4, repeats=1)
+    recipes = {
+        kind: dataclasses.replace(recipe, conditioning=ConditioningConfig(kind))
+        for kind in ("none", "input_map", "dpi")
+    }
+    counted = measure_costs(recipes, rounds=1)
     numbers = 2 * 16 + 16 + 2 * (16 * 16 + 16) + 16 * 2 + 2
     assert counted["none"].parameters == numbers and counted["none"].bytes == 4 * numbers
     assert counted["none"].flops == 2 * (2 * 16 + 2 * 16 * 16 + 16 * 2)
