@@ -121,8 +121,12 @@ def blend(
 
 def derivatives_recorded() -> bool:
     """Whether a derivative of any kind may be asked for: backward, forward, or by functorch."""
-    recorded = torch.is_grad_enabled() or forward_ad._current_level >= 0
-    return recorded or bool(torch._C._are_functorch_transforms_active())
+    return torch.is_grad_enabled() or transforms_active()
+
+
+def transforms_active() -> bool:
+    """Whether forward-mode derivatives or functorch's transforms are at work, whose tensors may not be kept."""
+    return forward_ad._current_level >= 0 or bool(torch._C._are_functorch_transforms_active())
 
 
 def is_unshared(flat: Tensor) -> bool:

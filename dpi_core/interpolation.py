@@ -18,6 +18,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
+from dpi_core.changes import Snapshot
 from dpi_core.flat_storage import (
     Patterns,
     as_real,
@@ -29,6 +30,7 @@ from dpi_core.flat_storage import (
     segment_of,
     set_watched,
     slots_of,
+    transforms_active,
 )
 from dpi_core.lambda_schedules import LambdaSchedule, ScalarRange, SoftmaxSchedule
 from dpi_core.linearity import GROUPED_ON, Pass, PerSample, Plan, Unsupported
@@ -51,7 +53,7 @@ class Materialized(NamedTuple):
     """θ(s) kept for the next call at the same s with the same weights."""
 
     key: tuple[Any, ...]
-    sources: tuple[Any, ...]
+    made_of: Snapshot
     flat: Tensor
     parameters: list[Tensor]
 
@@ -355,7 +357,7 @@ class DPI(nn.Module):
 
     def _parameter_sets(self, values: Float[Tensor, " n"]) -> Iterator[list[Tensor]]:
         """The parameters at each scalar; made together where a gradient is asked for, one after another where not."""
-        if self._learns(values):
+        if self._learns(values) or transforms_active():
             yield from map(self._split, self._blend(values))
         else:
             yield from map(self._constant_parameters, values)
@@ -373,19 +375,12 @@ class DPI(nn.Module):
         tensors = (self.flat0, self.flat1, *self.schedule.parameters(), *self.schedule.buffers())
         if s.device.type != "cpu" or any(tensor.is_inference() for tensor in tensors):
             return self._split(self._blend(s.reshape(1))[0])
-        sources = (self.schedule, *tensors)
-        modes = (torch.is_inference_mode_enabled(), self.schedule.rounding)
-        key = (s.item(), *modes, *((t._version, t.data_ptr(), t.dtype) for t in tensors))
+        key = (s.item(), self.schedule, self.schedule.rounding, torch.is_inference_mode_enabled())
         cached = self._cached
-        # The cache holds its sources, so that a freed tensor's address cannot come back under another name.
-        if (
-            cached is None
-            or cached.key != key
-            or any(a is not b for a, b in zip(cached.sources, sources, strict=False))
-        ):
+        if cached is None or cached.key != key or not cached.made_of.shows(tensors):
             with torch.no_grad():
                 flat = self._blend(s.reshape(1), self._room())[0]
-                self._cached = cached = Materialized(key, sources, flat, self._split(flat))
+                self._cached = cached = Materialized(key, Snapshot(tensors), flat, self._split(flat))
         return cached.parameters
 
     def _room(self) -> Tensor | None:

@@ -16,6 +16,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from dpi_core.changes import Snapshot
 from dpi_core.types import Scalar, as_scalar
 from dpi_core.verdicts import SATURATION_WARNING
 
@@ -48,7 +49,8 @@ class Saturation:
 class LambdaSchedule(nn.Module):
     """A curve s -> λ in [0, 1], or `n_groups` curves, one for each group of layers.
 
-    Subclasses provide `table()`: the values at equally spaced knots from s = 0 to s = 1.
+    Subclasses provide `table()`: the values at equally spaced knots from s = 0 to s = 1, made of parameters and buffers, for
+    it is kept until one of those changes.
     """
 
     rounding: Rounding = "linear"
@@ -56,7 +58,7 @@ class LambdaSchedule(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self._kept: tuple[Any, list[Tensor], Tensor] | None = None
+        self._kept: tuple[Snapshot, Tensor] | None = None
 
     def table(self) -> Float[Tensor, k * g]:
         """λ at the knots, shape (k,) or (k, g)."""
@@ -85,11 +87,9 @@ class LambdaSchedule(nn.Module):
         sources = [*self.parameters(), *self.buffers()]
         if any(source.is_inference() for source in sources):  # of whose changes there is no record
             return self._read(self.table().cpu(), s)
-        state = [(source._version, source.data_ptr()) for source in sources]
-        kept = self._kept
-        if kept is None or kept[0] != state or any(a is not b for a, b in zip(kept[1], sources, strict=True)):
-            self._kept = kept = (state, sources, self.table().cpu())
-        return self._read(kept[2], s)
+        if self._kept is None or not self._kept[0].shows(sources):
+            self._kept = Snapshot(sources), self.table().cpu()
+        return self._read(self._kept[1], s)
 
     def __getstate__(self) -> dict[str, Any]:
         return {**super().__getstate__(), "_kept": None}

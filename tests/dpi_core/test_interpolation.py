@@ -722,6 +722,44 @@ def test_parameters_cached_in_inference_mode_do_no_harm_to_training():
     assert_close(found.detach(), expected, **exactly)
 
 
+@pytest.mark.parametrize("fused", [False, True])
+def test_an_optimiser_step_is_noticed_however_it_writes(fused):
+    net = perceptron()
+    optimiser = torch.optim.AdamW(net.parameters(), lr=0.1, fused=fused)
+    for _ in range(3):
+        net(POINTS, 0.3).square().mean().backward()
+        optimiser.step()
+        with torch.no_grad():
+            assert_close(net(POINTS, 0.5), net.materialize(0.5)(POINTS), **exactly)
+            assert_close(net.lam(0.5), copy.deepcopy(net.schedule)(0.5), **exactly)
+
+
+@torch.no_grad()
+def test_a_write_through_data_is_noticed():
+    net = perceptron()
+    net(POINTS, 0.5)
+    for change in (
+        lambda p: p.data.mul_(2),
+        lambda p: p.data.copy_(torch.linspace(-1, 1, p.numel())),
+        lambda p: setattr(p, "data", p.data * 2),
+        lambda p: setattr(p, "data", p.data / 2),
+    ):
+        for parameter in net.parameters():
+            change(parameter)
+        assert_close(net(POINTS, 0.5), copy.deepcopy(net)(POINTS, 0.5), **exactly)
+
+
+def test_forward_derivatives_by_s_neither_use_nor_leave_kept_parameters():
+    net = perceptron().requires_grad_(False)
+    s, one = torch.tensor(0.5, dtype=torch.float64), torch.tensor(1.0, dtype=torch.float64)
+    expected = torch.func.jvp(lambda s: net(POINTS, s), (s,), (one,))[1]
+    near = [net(POINTS, 0.5 + step) for step in (-1e-3, 1e-3)]
+    assert_close(expected, (near[1] - near[0]) / 2e-3, rtol=1e-2, atol=1e-4)
+    net(POINTS, 0.5)
+    assert_close(torch.func.jvp(lambda s: net(POINTS, s), (s,), (one,))[1], expected, **exactly)
+    assert_close(net(POINTS, 0.5), net.materialize(0.5)(POINTS), **exactly)
+
+
 def test_the_curve_in_use_comes_back_after_an_exception():
     net = perceptron()
     learned = net.schedule
