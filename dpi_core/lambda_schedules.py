@@ -281,5 +281,7 @@ class ScalarRange:
         """S in [0, 1] -> physical value."""
         unit = as_scalar(s).double()
         if self.spacing == "log":
-            return self.low * (self.high / self.low) ** unit
-        return self.low + (self.high - self.low) * unit
+            value = self.low * (self.high / self.low) ** unit
+        else:
+            value = self.low + (self.high - self.low) * unit
+        return value.clamp(self.low, self.high)  # rounding leads past the end

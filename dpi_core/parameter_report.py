@@ -118,7 +118,7 @@ def _parameter_steps(
     """Every result as it is found; one network call or a few between two of them."""
     denoiser = model.denoiser
     grid = np.linspace(0, 1, PAD_CELLS).tolist()
-    learned = two_sets(model.net).lam(torch.tensor(grid, dtype=torch.float64)).detach().cpu().numpy()
+    learned = _lam(model, grid)
     yield from spectra(model.net, np.linspace(0, 1, SPECTRUM_STEPS).tolist())
     cells = []
     for cell in plane_errors(denoiser, x0, eps, grid, grid, precision=precision):
@@ -136,6 +136,13 @@ def _parameter_steps(
     yield torch.stack([row.x0_hat for row in rows], dim=1)
 
 
+def _lam(model: Model, s: list[float]) -> np.ndarray:
+    """λ(s), (p,), or (p, g) with groups."""
+    lam = model.denoiser.lam(torch.tensor(s, dtype=torch.float64))
+    assert lam is not None, "of a network with two parameter sets"
+    return lam.detach().cpu().numpy()
+
+
 def _one_curve(learned: np.ndarray) -> np.ndarray:
     """λ(s), (p,); with groups their mean, which stands for them where a figure has room for one curve."""
     return learned if learned.ndim == 1 else learned.mean(axis=1)
@@ -144,7 +151,8 @@ def _one_curve(learned: np.ndarray) -> np.ndarray:
 def _weights_section(model: Model, spectrum: list[Spectrum]) -> dict[str, Any]:
     net = two_sets(model.net)
     distances = weight_distances(net)
-    path = weight_path(net, np.linspace(0, 1, PATH_STEPS).tolist())
+    s = np.linspace(0, 1, PATH_STEPS)
+    path = weight_path(net, [float(model.denoiser.physical(each)) for each in s.tolist()])
     rows: list[tuple[str, Distance]] = [("total", distances.total)]
     for kind, parts in (
         ("stage", distances.stages),
@@ -165,7 +173,7 @@ def _weights_section(model: Model, spectrum: list[Spectrum]) -> dict[str, Any]:
         "norm_lam": lam,
         "norm_path": np.array([[part.norm_at(position) for position in lam] for _, part in rows]),
         "angle_path": np.array([[part.angle_at(position) for position in lam] for _, part in rows]),
-        "s": path.s,
+        "s": s,
         "lam": _one_curve(path.lam),
         "moved": path.moved,
         "norm": path.norm,
@@ -193,7 +201,7 @@ def _stage(kind: str, name: str) -> str:
 
 def _landscape_section(model: Model, plane: Landscape, measure: Measure) -> dict[str, Any]:
     net = two_sets(model.net)
-    curves = net.lam(torch.from_numpy(plane.s)).detach().cpu().reshape(len(plane.s), -1).T
+    curves = _lam(model, plane.s.tolist()).reshape(len(plane.s), -1).T
     names = ("s", "lam", "quality", "learned", "learned_quality", "valley", "valley_quality", "residual", "samples")
     lost = plane.regret
     return {
@@ -201,7 +209,7 @@ def _landscape_section(model: Model, plane: Landscape, measure: Measure) -> dict
         **{"regret": lost.mean, "regret_low": lost.low, "regret_high": lost.high, "regret_total": list(lost.total)},
         "measure": measure,
         "parts": plane.parts.astype(np.float16),
-        "curves": curves.numpy(),
+        "curves": curves,
         "group_names": list(net.group_names),
     }
 

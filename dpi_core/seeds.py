@@ -1,5 +1,8 @@
 """Independent random streams, each named by a seed and a purpose or an index."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import numpy as np
 import torch
 
@@ -18,6 +21,17 @@ def seeded_generator(seed: int, *index: int) -> torch.Generator:
     """
     state = int(np.random.SeedSequence(seed, spawn_key=index).generate_state(1, np.uint64)[0] >> np.uint64(1))
     return torch.Generator().manual_seed(state)
+
+
+@contextmanager
+def global_seed(seed: int, *index: int) -> Iterator[None]:
+    """Has torch's own generator on the CPU draw as `seeded_generator` would; afterwards it is what it was."""
+    before = torch.get_rng_state()
+    torch.set_rng_state(seeded_generator(seed, *index).get_state())
+    try:
+        yield
+    finally:
+        torch.set_rng_state(before)
 
 
 def held_out_generator(seed: int) -> torch.Generator:

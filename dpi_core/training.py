@@ -1,7 +1,8 @@
 """Training as a generator of step logs: the caller prints, plots, saves, stops.
 
 Everything random at step k comes from a generator seeded by (seed, k), so a resumed run repeats the losses of one that
-was never stopped, and two configs that differ in conditioning alone see the same data, noise and scalars.
+was never stopped, and two configs that differ in conditioning alone see the same data, noise and scalars. Only what a network
+draws on a GPU, by dropout, comes from that device's own generator.
 """
 
 from __future__ import annotations
@@ -21,9 +22,10 @@ from dpi_core.interpolation import DPI
 from dpi_core.parallel import Team
 from dpi_core.precision import multiplying_in
 from dpi_core.replay import Replay
-from dpi_core.seeds import seeded_generator
+from dpi_core.seeds import global_seed, seeded_generator
 
 CURVE_POINTS = 17
+_DRAWN_BY_THE_NETWORK = 1
 
 
 @runtime_checkable
@@ -127,9 +129,14 @@ class EMA:
 
 
 def stratified_scalars(n: int, n_distinct: int, generator: torch.Generator) -> Tensor:
-    """One s per sample with `n_distinct` values: one uniform draw in each equal part of [0, 1], float64, shape (n,)."""
+    """One s per sample with `n_distinct` values: one uniform draw in each equal part of [0, 1], float64, shape (n,).
+
+    Where the parts cannot have equally many samples, it is drawn which have more.
+    """
     offsets = torch.rand(n_distinct, generator=generator, dtype=torch.float64)
     values = (torch.arange(n_distinct) + offsets) / n_distinct
+    if n % n_distinct:
+        values = values[torch.randperm(n_distinct, generator=generator)]
     return values[torch.arange(n) * n_distinct // n]
 
 
@@ -253,7 +260,9 @@ def train(
     for step in range(first, config.steps):
         factor = rate_factor(step, config)
         set_rates(optimiser, [peak * factor for peak in peaks])
-        loss, norm = take_step(draw_problem(denoiser, data, config, step))
+        problem = draw_problem(denoiser, data, config, step)
+        with global_seed(config.seed, step, _DRAWN_BY_THE_NETWORK):
+            loss, norm = take_step(problem)
         ema.update(denoiser, step)
         losses.append(loss)
         done = step + 1
@@ -336,7 +345,9 @@ def _state(step: int, denoiser: Denoiser, ema: EMA, optimiser: torch.optim.Optim
     tensors |= {f"ema.{name}": value for name, value in ema.average.items()}
     for index, moments in optimiser.state_dict()["state"].items():
         tensors |= {f"optimiser.{index}.{key}": torch.as_tensor(value) for key, value in moments.items()}
-    return TrainingState(step, tensors)
+    return TrainingState(
+        step, {name: tensor.clone() for name, tensor in tensors.items()}
+    )  # later steps write into them
 
 
 def _restore(state: TrainingState, denoiser: Denoiser, ema: EMA, optimiser: torch.optim.Optimizer) -> int:

@@ -155,7 +155,7 @@ def landscape_chart(model: StoredModel, result: ParametersResult, inputs: Inputs
                 *judged_lines(model, inputs, device),
                 f"s = np.linspace(0, 1, {len(plane.s)}).tolist()",
                 "cells = list(plane_errors(model.denoiser, x0, eps, s, s))",
-                "lam = model.net.lam(torch.tensor(s, dtype=torch.float64)).detach().cpu().numpy()",
+                "lam = model.denoiser.lam(torch.tensor(s, dtype=torch.float64)).detach().cpu().numpy()",
                 "errors = curve_errors(model.denoiser, x0, eps, s)",
                 f'found = landscape(cells, lam, errors, "{plane.measure}", seed={inputs.seed})',
                 "print(found.regret.total)",

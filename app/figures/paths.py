@@ -75,7 +75,7 @@ def path_chart(model: StoredModel, result: ParametersResult, inputs: Inputs, dev
         "",
         *judged_lines(model, inputs, device),
         f"s = np.linspace(0, 1, {len(paths.s)}).tolist()",
-        "parameters = weight_path(model.net, s).moved",
+        "parameters = weight_path(model.net, [float(model.denoiser.physical(each)) for each in s]).moved",
         f"outputs = list(output_paths(model.denoiser, x0, eps, {[float(v) for v in paths.levels]}, s))",
     ]  # fmt: skip
     return Chart(
@@ -175,7 +175,7 @@ def blend_loss_chart(model: StoredModel, result: ParametersResult, inputs: Input
         "",
         *judged_lines(model, inputs, device),
         f"s = {cursor:.4g}",
-        "lam = model.net.lam(s).detach().mean().item()",
+        "lam = model.denoiser.lam(s).detach().mean().item()",
         "(found,) = blend_gaps(model.denoiser, x0, eps, [s], [lam])",
         f'measure = "{result.landscape.measure}"',
         "lost = quality_db(found.weight_mse, measure) - quality_db(found.output_mse, measure)",

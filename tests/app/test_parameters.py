@@ -21,8 +21,10 @@ from app.figures.reproduce import clean_line
 from app.records import CurvesRequest, Inputs, ParametersRequest, SweepRequest, Upload, size_in_bytes
 from app.records.curves import ALPHABET, decode, encode
 from app.services import stored
+from dpi_core import parameter_report
 from dpi_core.analysis.landscape import lookup
 from dpi_core.analysis.weights import weight_distances
+from dpi_core.build import build_denoiser, load_recipe, recipe_from_dict, recipe_to_dict
 from dpi_core.parameter_report import analyse_parameters
 
 MODELS = ["digits-vp-dpi", "mixture2d-flow-dpi"]
@@ -231,6 +233,22 @@ def test_blends_agree_at_both_ends(model):
 def test_too_few_samples_are_refused_in_one_sentence(loaded):
     with pytest.raises(ValueError, match="3 samples were given.*at least 4"):
         analyse_parameters(loaded, torch.zeros(3, *loaded.recipe.shape))
+
+
+@pytest.mark.parametrize("scalar", [None, {"low": 2.0, "high": 8.0}])
+def test_the_curve_is_that_along_s_whatever_units_the_network_takes(scalar, monkeypatch):
+    small = {"PAD_CELLS": 5, "PATH_STEPS": 5, "SPECTRUM_STEPS": 3, "PICTURE_STEPS": 3, "KEPT_BLENDS": (1, 2)}
+    for name, value in small.items():
+        monkeypatch.setattr(parameter_report, name, value)
+    data = recipe_to_dict(load_recipe("mixture2d-flow-dpi"))
+    data["conditioning"]["scalar"] = scalar
+    recipe = recipe_from_dict(data | {"backbone": {"kind": "mlp", "width": 8, "depth": 2}})
+    model = dpi_core.Model(build_denoiser(recipe).eval(), recipe, {})
+    model.net.separate(0.3, torch.Generator().manual_seed(1))
+    tensors, _ = analyse_parameters(model, torch.randn(16, 2, generator=torch.Generator().manual_seed(2)))
+    straight = np.linspace(0, 1, 5)  # as λ is before training, but for its first knot
+    for found in (tensors["weights.lam"], tensors["landscape.learned"], tensors["landscape.curves"][0]):
+        np.testing.assert_allclose(found, straight, atol=1e-3)
 
 
 def test_a_blind_network_is_refused_in_one_sentence():

@@ -463,6 +463,14 @@ def test_a_scalar_in_physical_units_is_mapped_to_the_unit_range(spacing, value, 
     assert_close(net.scalar.from_unit(net.scalar.to_unit(value)).item(), float(value))
 
 
+@pytest.mark.parametrize("spacing", ["linear", "log"])
+def test_the_ends_of_a_range_are_reached_and_not_passed(spacing):
+    for low, high in ((0.3, 0.9), (0.3, 50.0), (0.01, 0.7), (2.0, 8.0)):
+        found = ScalarRange(low, high, spacing=spacing)
+        assert found.from_unit(torch.tensor([0.0, 1.0])).tolist() == pytest.approx([low, high], rel=1e-15)
+        assert found.to_unit(found.from_unit(torch.tensor([0.0, 1.0]))).tolist() == [0.0, 1.0]
+
+
 @pytest.mark.parametrize(
     ("low", "high", "spacing", "message"),
     [(8, 2, "linear", "has to rise"), (-1, 2, "log", "needs a positive range"), (1, 2, "root", 'has to be "linear"')],

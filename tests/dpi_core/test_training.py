@@ -18,6 +18,7 @@ from dpi_core.interpolation import DPI
 from dpi_core.lambda_schedules import SoftmaxSchedule
 from dpi_core.mixtures import ring_mixture
 from dpi_core.noise_processes import PROCESSES, FlowMatching
+from dpi_core.seeds import seeded_generator
 from dpi_core.training import (
     EMA,
     TrainingConfig,
@@ -67,6 +68,38 @@ def test_a_run_that_was_killed_goes_on_to_the_same_losses_and_weights(kind, tmp_
     resumed.load_state_dict({name: value + 1 for name, value in resumed.state_dict().items()})
     assert losses(resumed, RING, config, resume=state) == expected[8:]
     assert_close(dict(resumed.state_dict()), dict(whole.state_dict()), **exactly)
+
+
+def test_a_state_stays_what_it_was_while_training_goes_on():
+    whole, resumed, states = denoiser(), denoiser(), []
+    expected = losses(whole, RING, SHORT, save=states.append)
+    assert len(states) > 1
+    assert losses(resumed, RING, SHORT, resume=states[0]) == expected[states[0].step :]
+    assert_close(dict(resumed.state_dict()), dict(whole.state_dict()), **exactly)
+
+
+def test_what_a_network_draws_comes_from_seed_and_step():
+    def subject():
+        found = denoiser()
+        found.net.backbone.append(nn.Dropout(0.3))
+        return found
+
+    first, second, states = subject(), subject(), []
+    ours = torch.get_rng_state()
+    expected = losses(first, RING, SHORT, save=states.append)
+    assert torch.equal(torch.get_rng_state(), ours)
+    torch.manual_seed(7)
+    assert losses(second, RING, SHORT) == expected != losses(subject(), RING, changed(seed=SHORT.seed + 1))
+    assert losses(subject(), RING, SHORT, resume=states[0]) == expected[states[0].step :]
+
+
+@pytest.mark.parametrize(("n", "n_distinct"), [(64, 8), (10, 8), (64, 48), (7, 7)])
+def test_scalars_are_uniform_whatever_the_batch_holds(n, n_distinct):
+    rounds = 2000
+    drawn = torch.stack([stratified_scalars(n, n_distinct, seeded_generator(0, i)) for i in range(rounds)])
+    shares = torch.histc(drawn.float(), n_distinct, 0, 1) * n_distinct / drawn.numel()
+    assert_close(shares, torch.ones(n_distinct), rtol=0, atol=5 * (n_distinct / (rounds * n)) ** 0.5)
+    assert all(len(row.unique()) == n_distinct for row in drawn[:20])
 
 
 def test_a_state_of_another_network_is_refused():
