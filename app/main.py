@@ -23,6 +23,8 @@ WITHOUT_MODEL = ("models",)
 
 DEFAULT_MODEL = "digits-vp-dpi"
 AUTOMATIC = "auto"
+LONGEST_NAME = 60
+"""Characters that are repeated of a name in a link."""
 
 NOT_DRAWN = (
     "This page cannot be drawn with what is stored beside this model: run `python -m dpi_core analyse` on it, or load it"
@@ -35,6 +37,9 @@ log = logging.getLogger(__name__)
 COMPACT = """<style>
 .stMainBlockContainer { padding: 4.2rem clamp(1rem, 2.5vw, 2rem) 1rem }
 .stMarkdown [data-testid="stCaptionContainer"] { opacity: 0.8 } /* Streamlit's 0.6 is too faint to read on white */
+@media (hover: none) { /* what shows itself while a mouse is over it would cover text for ever */
+  [data-testid="stElementToolbar"], .modebar { display: none !important }
+}
 .st-key-inputs_row { min-height: 2.5rem; margin: -0.25rem 0 } /* as high with a progress bar as without */
 </style>"""
 
@@ -108,7 +113,15 @@ def _choose_model(names: list[str]) -> StoredModel | None:
         st.markdown("#### DPI Explorer")
         # The default comes first: an index beside a value kept in the session would make Streamlit complain.
         ordered = sorted(names, key=lambda name: name != DEFAULT_MODEL)
-        name = st.selectbox("Model", ordered, key=state.MODEL, bind="query-params")
+        asked = st.query_params.get(state.MODEL)
+        if asked is not None and asked not in names:
+            state.refuse(state.MODEL, asked[:LONGEST_NAME])
+        name = st.selectbox(
+            "Model", ordered, key=state.MODEL, bind="query-params", on_change=state.forget_refused, args=(state.MODEL,)
+        )
+        refused = state.refused(state.MODEL)
+        if refused is not None:
+            st.warning(f"The link asks for the model {plain(refused)}, which is not here; load it on the page Models.")
         try:
             model = cache.model(name)
         except ValueError as error:

@@ -143,11 +143,10 @@ def cursor_of(query: Mapping[str, str]) -> Cursor | None:
 def write_cursor(cursor: Cursor) -> None:
     """Puts the cursor into the URL, and keeps it for the next page."""
     st.session_state[_CURSOR] = cursor
-    st.query_params[T] = f"{cursor.s:.4g}"
-    if cursor.lam is not None:
-        st.query_params[LAM] = f"{cursor.lam:.4g}"
-    elif LAM in st.query_params:
+    if cursor.lam is None and LAM in st.query_params:
         del st.query_params[LAM]
+    place = {T: cursor.s} if cursor.lam is None else {T: cursor.s, LAM: cursor.lam}
+    st.query_params.update({key: f"{value:.4g}" for key, value in place.items()})
 
 
 def recall(key: str) -> str | None:
@@ -164,9 +163,9 @@ def is_from_link(key: str) -> bool:
 def remember(choices: dict[str, str]) -> None:
     """Puts choices made in a component into the URL, and keeps them for when the page is opened again."""
     st.session_state[_REMEMBERED] = {**st.session_state.get(_REMEMBERED, {}), **choices}
-    for key, value in choices.items():
-        if st.query_params.get(key) != value:
-            st.query_params[key] = value
+    changed = {key: value for key, value in choices.items() if st.query_params.get(key) != value}
+    if changed:  # at once: each change is an entry in the browser's history
+        st.query_params.update(changed)
 
 
 def refuse(key: str, asked: str) -> None:

@@ -11,6 +11,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from dpi_core.build import Recipe, build_denoiser
+from dpi_core.precision import multiplying_in
 from dpi_core.seeds import seeded_generator
 from dpi_core.training import denoising_loss, stratified_scalars
 
@@ -24,8 +25,8 @@ class Cost:
         bytes: they take in memory.
         flops: floating-point operations of a forward of one sample, as torch counts them: matrix products and
             convolutions; the blend of two parameter sets is not among them.
-        forward_ms: of one batch at one scalar.
-        step_ms: forward and backward of one batch with several scalars.
+        forward_ms: of one batch at one scalar, in float32.
+        step_ms: forward and backward of one batch with several scalars, in the precision of training.
         batch: its samples.
         scalars: distinct scalars in a training batch.
     """
@@ -94,7 +95,8 @@ class _Subject:
         self._denoiser(self._x0, 0.5)
 
     def _step(self) -> None:
-        loss = denoising_loss(self._denoiser, self._x0, self._eps, self._s)
+        with multiplying_in(self._training.precision, self._denoiser.device):
+            loss = denoising_loss(self._denoiser, self._x0, self._eps, self._s)
         torch.autograd.grad(loss, [p for p in self._denoiser.parameters() if p.requires_grad])
 
 

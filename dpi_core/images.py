@@ -67,6 +67,10 @@ class ImageData(HeldOutImages):
         """Draws n training images with replacement."""
         return self.train[torch.randint(len(self.train), (n,), generator=generator)]
 
+    def different_batch(self, n: int, generator: torch.Generator) -> Float[Tensor, "m c h w"]:
+        """Draws n different training images, or all where there are fewer."""
+        return self.train[torch.randperm(len(self.train), generator=generator)[:n]]
+
 
 def digits(seed: int = 0) -> ImageData:
     """Loads scikit-learn's 8x8 handwritten digits: 1437 to train on, 360 held out, every class in proportion."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,8 @@ Written by `python -m dpi_core report` from the `metrics.json` files in `checkpo
 by hand. Intervals hold 95 % of bootstrap draws over samples. Every method of a comparison is judged on identical samples
 under identical noise, at 17 noise levels s from 0.05 to 0.95. In paired differences positive is in favour of the first
 method; "better" and "worse" mean that the interval leaves out zero, which of 17 levels about one does by chance. These
-intervals do not hold what another seed of training changes; it stands beside them."""
+intervals do not hold what another seed of training changes; it stands beside them. "Data against data" is what other draws
+of data reach against the held-out ones: their average, and the lowest and highest of them."""
 
 
 PUBLISHED = "published"
@@ -144,7 +145,7 @@ def sweep_table(sweep: Mapping[str, Any]) -> str:
         for name, method in sweep["methods"].items()
     ]
     if distances:
-        floor = [f"{sweep['floor'][name]:.4f}" for name in distances]
+        floor = [_mean_and_range(sweep["floor"][name]) for name in distances]
         rows.append(["data against data", *[""] * len(measures), "", *floor, *[""] * 7])
     return _table(["method", *titles], rows)
 
@@ -160,7 +161,11 @@ def _scores(method: Mapping[str, Any], measures: list[str]) -> Iterator[str]:
 def _generation(method: Mapping[str, Any], distances: list[str]) -> Iterator[str]:
     for name in distances:
         found = [run[name] for run in method["generation"]]
-        yield f"{sum(found) / len(found):.4f} ({min(found):.4f} to {max(found):.4f})" if found else ""
+        yield _mean_and_range(found) if found else ""
+
+
+def _mean_and_range(found: Sequence[float]) -> str:
+    return f"{sum(found) / len(found):.4f} ({min(found):.4f} to {max(found):.4f})"
 
 
 def _cost(method: Mapping[str, Any]) -> list[str]:

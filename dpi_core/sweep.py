@@ -31,16 +31,20 @@ from dpi_core.equal_time import equal_time
 from dpi_core.evaluation import LEVELS, bootstrap_intervals, compare, denoised, psnr
 from dpi_core.held_out import FILE as HELD_OUT
 from dpi_core.held_out import HeldOutLog, read_held_out
+from dpi_core.images import ImageData
 from dpi_core.interpolation import DPI
 from dpi_core.model import Model
 from dpi_core.parallel import Team
 from dpi_core.reports import about_data, hardware, lambda_scores
 from dpi_core.runs import train_run
 from dpi_core.seeds import seeded_generator
+from dpi_core.verdicts import trained_where_timed
 
 SCORES = "scores.safetensors"
 JUDGING_SEED = 0
 SAMPLES_AT_ONCE = 2500
+FLOOR_DRAWS = 20
+"""Sets of data that are held against the held-out ones."""
 
 
 @dataclass(frozen=True)
@@ -179,7 +183,7 @@ def sweep(
     if only:
         return None
     result = _summary(config, data, metrics, scores, _floor(config, data, judge), device)
-    result["equal_time"] = _equal_times(result["methods"], on_the_way)
+    result["equal_time"] = _equal_times(result, on_the_way)
     checkpoint.write_json(folder / checkpoint.METRICS, result)
     return result
 
@@ -217,12 +221,17 @@ def _held_out_scores(measure: str, values: np.ndarray) -> list[Any]:
     return values.mean(axis=1).tolist() if measure == "mse" else [asdict(each) for each in bootstrap_intervals(values)]
 
 
-def _floor(config: SweepConfig, data: Data, judge: Classifier | None) -> dict[str, float]:
-    """The same distances between data and other data, which no model can be expected to beat."""
+def _floor(config: SweepConfig, data: Data, judge: Classifier | None) -> dict[str, list[float]]:
+    """The same distances between data and other data, drawn several times: no model can be expected to beat their average."""
     if not config.samples:
         return {}
     real = _held_out(data, config.samples)
-    return set_distances(data.batch(len(real), seeded_generator(JUDGING_SEED, 1)), real, judge)
+    # An image that is drawn twice would be at no distance from itself.
+    draw = data.different_batch if isinstance(data, ImageData) else data.batch
+    found = [
+        set_distances(draw(len(real), seeded_generator(JUDGING_SEED, 1, i)), real, judge) for i in range(FLOOR_DRAWS)
+    ]
+    return {distance: [each[distance] for each in found] for distance in found[0]}
 
 
 def _held_out(data: Data, n: int) -> Tensor:
@@ -279,7 +288,7 @@ def _summary(
     data: Data,
     metrics: dict[str, list[dict[str, Any]]],
     scores: dict[str, list[dict[str, np.ndarray]]],
-    floor: dict[str, float],
+    floor: dict[str, list[float]],
     device: str,
 ) -> dict[str, Any]:
     recipes = {name: recipe for name, seed, recipe in config.runs() if seed == config.seeds[0]}
@@ -311,13 +320,14 @@ def _against(first: str, others: list[str], scores: dict[str, list[dict[str, np.
     }
 
 
-def _equal_times(
-    methods: dict[str, dict[str, Any]], on_the_way: dict[str, list[list[HeldOutLog]]]
-) -> dict[str, dict[str, Any]]:
+def _equal_times(summary: dict[str, Any], on_the_way: dict[str, list[list[HeldOutLog]]]) -> dict[str, dict[str, Any]]:
     """The first method against each of the others after the same time; those whose runs kept scores."""
+    methods = summary["methods"]
     first, *others = methods
     found = {}
     for other in others:
+        if not trained_where_timed((first, other), summary):
+            continue
         step_ms = (methods[first]["cost"]["step_ms"], methods[other]["cost"]["step_ms"])
         if (result := equal_time(on_the_way[first], on_the_way[other], step_ms)) is not None:
             found[other] = asdict(result)

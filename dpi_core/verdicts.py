@@ -5,7 +5,7 @@ Nothing here needs torch. In every difference positive is in favour of the first
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
@@ -122,9 +122,17 @@ def steps_in_words(methods: Mapping[str, Any]) -> str:
     return "at unequal steps: " + ", ".join(f"{name} {count:,}" for name, count in steps.items())
 
 
+def trained_where_timed(names: Iterable[str], sweep: Mapping[str, Any]) -> bool:
+    """Whether all runs of these methods were trained on the hardware that a step was timed on."""
+    trained_on = {run["hardware"] for name in names for run in sweep["methods"][name]["training"]}
+    return trained_on == {sweep["hardware"]}
+
+
 def equal_time_in_words(first: str, other: str, sweep: Mapping[str, Any]) -> str:
     """How two methods of a sweep compare when both have trained for the same time, or why that is not known."""
     methods = sweep["methods"]
+    if not trained_where_timed((first, other), sweep):
+        return f"not measured against {other}: a step was timed on other hardware than the runs were trained on"
     ms = [methods[name]["cost"]["step_ms"] for name in (first, other)]
     longer = f"a step of {first} takes {ms[0] / ms[1]:.2f} times as long as one of {other}"
     found = sweep.get("equal_time", {}).get(other)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
+
+import numpy as np
 
 from app.figures.denoise import error_at
 from app.records import StoredModel
@@ -53,10 +55,14 @@ def score(model: StoredModel) -> str:
     if value is None:
         return "not measured"
     if not model.is_image:
-        excess = model.metrics.get("excess_over_optimum")
-        above = "" if excess is None else f", {100 * excess['mean']:.2g} % above the optimum"
-        return f"MSE {value:.3f}{above}"
+        least = model.metrics.get("excess_over_optimum", {}).get("optimum_mse")
+        return f"MSE {value:.3f}" if least is None else f"MSE {value:.3f}, {_above(model, value, least)} the optimum"
     return f"{value:.2f} dB PSNR"
+
+
+def _above(model: StoredModel, value: float, least: Sequence[float]) -> str:
+    excess = 100 * (value / float(np.interp(SCORED_AT, model.metrics["held_out"]["s"], least)) - 1)
+    return f"{excess:.{0 if excess >= 10 else 1}f} % above"
 
 
 def order(model: StoredModel) -> tuple[bool, str, str]:
@@ -102,7 +108,8 @@ def _conditioning(model: StoredModel) -> str:
 def _licence(model: StoredModel) -> str:
     licence = _section(model.metrics, "data").get("licence")
     data = "data not recorded" if licence is None else f"data {licence}"
-    return f"{data}; weights {WEIGHTS_LICENCE}" if model.source.origin == "zoo" else data
+    weights = "the same" if (licence or "").startswith("non-commercial") else WEIGHTS_LICENCE
+    return f"{data}; weights {weights}" if model.source.origin == "zoo" else data
 
 
 def _section(record: dict[str, Any], name: str) -> dict[str, Any]:

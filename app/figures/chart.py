@@ -17,7 +17,7 @@ CURSOR = "#17A08F"  # between the theme's primary on light and on dark
 MIDWAY = "#6A6959"  # the even blend of θ0 and θ1
 GUIDE = "#8C8C8C"
 FAINT = "rgba(140, 140, 140, 0.6)"
-SERIES = ("#009E73", "#E69F00", "#56B4E9", "#8C8C8C", "#B8860B", "#4477AA", "#999933")
+SERIES = ("#009E73", "#E69F00", "#56B4E9", "#8C8C8C", "#7E5BD0", "#4477AA", "#999933")
 DIVERGING = "RdBu_r"
 
 

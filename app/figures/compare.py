@@ -7,22 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from app.figures.chart import SERIES, Chart, Table, band, mark_cursor, plot
-from app.figures.comparisons import measures_of, method_of, sweep_lines
+from app.figures.chart import Chart, Table, band, mark_cursor, plot
+from app.figures.comparisons import colour_of, measures_of, method_of, sweep_lines
 from app.records import Comparison, Measure, Scores, StoredModel
 from dpi_core.verdicts import BETTER, EVEN, UNITS, WORSE, signed, verdict
 
-METHODS = ("dpi", "embedding", "input_map", "none", "blind", "rescaling")
-"""Their order decides the colours: a method has one in every figure."""
-
 S_TITLE = "scalar s: 0 clean, 1 noise"
 BETTER_COLOUR, EVEN_COLOUR, WORSE_COLOUR = "#4393c3", "rgba(140, 140, 140, 0.18)", "#d6604d"
-
-
-def colour_of(method: str, methods: Sequence[str]) -> str:
-    """Of a method, the same on every figure; those beyond the families take the next free ones."""
-    ordered = [*METHODS, *(name for name in methods if name not in METHODS)]
-    return SERIES[ordered.index(method) % len(SERIES)]
 
 
 # Charts -----------------------------------------------------------------------------------------------------------
@@ -45,7 +36,7 @@ def error_chart(comparison: Comparison, s: float) -> Chart:
             line={"color": colour, "width": 3 if method == "dpi" else 1.8},
         )
     if scores.measure == "mse":
-        figure.update_yaxes(type="log", exponentformat="power", minor_showgrid=False)
+        figure.update_yaxes(type="log", tickformat="~g", minor_showgrid=False)
     mark_cursor(figure, s)
     rows = [
         (method, level, *values)
@@ -56,8 +47,8 @@ def error_chart(comparison: Comparison, s: float) -> Chart:
     has_bands = np.isfinite(scores.score).all()
     bands = f"; the bands are 95 % intervals over {comparison.samples}" if has_bands else f" over {comparison.samples}"
     caption = (
-        f"{better} is better{bands}. Samples and noise are the same for every method, so bands that overlap may hide a"
-        " difference: the paired one is beside."
+        f"{better} is better{bands}. Samples and noise are the same for every method"
+        f"{', so bands that overlap may hide a difference: the paired one is beside' * (len(comparison.names) > 1)}."
     )
     header = ("method", "s", name, "low", "high")
     return Chart("compare-error", f"{_capital(name)} against s", figure, caption, header, rows, comparison.lines)
@@ -182,11 +173,13 @@ def sample_table(sweep: Mapping[str, Any]) -> Table:
         found = [[run[distance] for run in method["generation"]] for distance in distances]
         cells = [(sum(each) / len(each), _range(each, 4)) if each else (None, "not measured") for each in found]
         rows.append((name, *(cell for pair in cells for cell in pair)))
-    floor = (cell for distance in distances for cell in (sweep["floor"][distance], "one draw"))
-    rows.append(("data against data", *floor))
+    floors = [sweep["floor"][distance] for distance in distances]
+    cells = [(sum(each) / len(each), _range(each, 4)) for each in floors]
+    rows.append(("data against data", *(cell for pair in cells for cell in pair)))
     caption = (
         f"{sweep['config']['samples']} samples of each run from the same seeds against as many held-out data; lower is closer,"
-        " and recall and precision, where given, better when high. The last row is what data reach."
+        " and recall and precision, where given, better when high. The last row is what"
+        f" {len(floors[0])} other draws of data reach."
     )
     lines = sweep_lines(sweep, measures_of(sweep)[0]).split("\n")[:5]
     lines += [

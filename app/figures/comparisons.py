@@ -7,9 +7,19 @@ from typing import Any
 
 import numpy as np
 
+from app.figures.chart import SERIES
 from app.figures.reproduce import clean_line, data_imports, load_line
 from app.records import Comparison, ComparisonRequest, Inputs, Measure, Scores, StoredModel, SweepResult
 from dpi_core.verdicts import comparison_in_words, equal_time_in_words, goal_in_words, main_measure
+
+METHODS = ("dpi", "embedding", "input_map", "none", "blind", "rescaling")
+"""Their order decides the colours: a method has one in every figure."""
+
+
+def colour_of(method: str, methods: Sequence[str]) -> str:
+    """Of a method, the same on every figure; those beyond the families take the next free ones."""
+    ordered = [*METHODS, *(name for name in methods if name not in METHODS)]
+    return SERIES[ordered.index(method) % len(SERIES)]
 
 
 def method_of(model: StoredModel) -> str:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal
 
 import numpy as np
 
 from app.components.scrubber.payload import Beside, Chart, Curve, Pad, Sweep
+from app.figures.comparisons import colour_of, method_of
 from app.records import PadResult, StoredModel, SweepResult
 
 Second = tuple[StoredModel, SweepResult]
@@ -98,13 +100,13 @@ def error_chart(model: StoredModel, family: Sequence[StoredModel]) -> list[Chart
     if model.name not in [card.name for card in measured]:
         return []
     if model.is_image:
-        curves = [_psnr_curve(card, card.name == model.name) for card in measured]
+        curves = [_psnr_curve(card, *_look(card, model, measured)) for card in measured]
         caption = (
             f"Mean over {model.metrics['held_out']['n']} held-out images, the same images and noise for all models;"
             " the band is a 95 % bootstrap interval over images. Higher is better."
         )
         return [Chart("Held-out PSNR against t", "PSNR (dB)", tuple(curves), caption)]
-    curves = [_mse_curve(card, card.name == model.name) for card in measured]
+    curves = [_mse_curve(card, *_look(card, model, measured)) for card in measured]
     caption = f"Mean squared error of x̂0 per coordinate over {model.metrics['held_out']['n']} fresh points"
     optimum = model.metrics.get("excess_over_optimum", {}).get("optimum_mse")
     if optimum is not None:
@@ -115,15 +117,24 @@ def error_chart(model: StoredModel, family: Sequence[StoredModel]) -> list[Chart
     return [Chart("Error against t", "mean squared error", tuple(curves), caption)]
 
 
-def _psnr_curve(card: StoredModel, is_this: bool) -> Curve:
+Role = Literal["this", "other"]
+
+
+def _look(card: StoredModel, model: StoredModel, family: Sequence[StoredModel]) -> tuple[Role, str]:
+    """Which part a curve has in the chart, and its method's colour."""
+    colour = colour_of(method_of(card), [method_of(each) for each in family])
+    return "this" if card.name == model.name else "other", colour
+
+
+def _psnr_curve(card: StoredModel, role: Role, colour: str) -> Curve:
     held_out = card.metrics["held_out"]
     mean, low, high = (np.array([level[key] for level in held_out["psnr"]]) for key in ("mean", "low", "high"))
-    return Curve(card.name, held_out["s"], mean, low, high, role="this" if is_this else "other")
+    return Curve(card.name, held_out["s"], mean, low, high, role, color=colour)
 
 
-def _mse_curve(card: StoredModel, is_this: bool) -> Curve:
+def _mse_curve(card: StoredModel, role: Role, colour: str) -> Curve:
     held_out = card.metrics["held_out"]
-    return Curve(card.name, held_out["s"], np.array(held_out["mse"]), role="this" if is_this else "other")
+    return Curve(card.name, held_out["s"], np.array(held_out["mse"]), role=role, color=colour)
 
 
 def error_at(card: StoredModel, s: float) -> float | None:
@@ -145,14 +156,14 @@ WITHOUT_LAMBDA = {
 """How t reaches the result where there is no λ, by conditioning."""
 
 
-def sentence(model: StoredModel, result: SweepResult, frame: int, lam: float | None) -> str:
-    """What is seen at one frame, in words.
+def sentence(model: StoredModel, result: SweepResult | PadResult, frame: int, lam: float | None) -> str:
+    """What is seen at one frame, or in one cell, in words.
 
     Args:
         model: on show.
-        result: its frames.
+        result: its frames along the learned curve, or over the plane.
         frame: index of s.
-        lam: the parameters' position, if it is off the learned curve.
+        lam: the parameters' position over the plane.
     """
     alpha, sigma = float(result.alpha[frame]), float(result.sigma[frame])
     what = "image" if model.is_image else "point"
@@ -160,7 +171,8 @@ def sentence(model: StoredModel, result: SweepResult, frame: int, lam: float | N
         f"At **t = {result.s[frame]:.2f}** ({result.native[frame]}) the noised {what} is"
         f" {alpha:.2f} · clean + {sigma:.2f} · noise."
     ]
-    learned = None if result.lam is None else float(result.lam[frame])
+    curve = result.learned if isinstance(result, PadResult) else result.lam
+    learned = None if curve is None else float(curve[frame])
     if learned is None:
         parts.append(WITHOUT_LAMBDA[model.recipe["conditioning"]["kind"]])
     elif lam is None:
@@ -169,7 +181,7 @@ def sentence(model: StoredModel, result: SweepResult, frame: int, lam: float | N
         parts.append(
             f"The parameters are held at λ = {lam:.2f} ({_mixture(lam)}); the learned curve has {learned:.2f} here."
         )
-    if lam is None:
+    if lam is None and isinstance(result, SweepResult):
         parts.append(_error_sentence(model, result, frame))
     return " ".join(parts)
 

@@ -236,7 +236,7 @@ def singular_values_chart(model: StoredModel, weights: WeightsResult, name: str,
             x=rank, y=values[:, column], mode="lines+markers", name=f"λ = {here:.3g}",
             line={"color": blend(here), "width": 2}, marker={"size": 4},
         )  # fmt: skip
-    figure.update_yaxes(type="log", exponentformat="power")
+    figure.update_yaxes(type="log", tickformat="~g")
     shown = [float(weights.spectrum_lam[column]) for column in columns]
     lines = [
         "import dpi_core",

@@ -18,8 +18,7 @@ from app.components.studio import Measured, StudioState, pack_landscape, studio_
 from app.figures.attribution import attribution_chart, completeness_chart
 from app.figures.beside import second_headlines, what_compares
 from app.figures.chart import Chart, Table
-from app.figures.compare import colour_of
-from app.figures.comparisons import frame_values, method_of
+from app.figures.comparisons import colour_of, frame_values, method_of
 from app.figures.denoise import Second, sweep_figure
 from app.figures.distances import histogram_chart, singular_values_chart
 from app.figures.offline_parts import MOST_FRAME_BYTES, ending, thinned, thinned_in_words, thinned_run, with_charts

@@ -66,7 +66,7 @@ def _all_values(model: StoredModel, detail: LayerDetailResult) -> tuple[Figure, 
             x=np.arange(1, values.shape[1] + 1), y=row, name=f"λ {lam:.2g}", mode="lines+markers", marker={"size": 4},
             line={"color": path_colour(lam) if two else THIS, "width": 2}, showlegend=two and lam in (0, 0.5, 1),
         )  # fmt: skip
-    figure.update_yaxes(type="log", exponentformat="power")
+    figure.update_yaxes(type="log", tickformat="~g")
     how = "A curve that falls fast uses few directions"
     return figure, how + ("; where both ends lie above the curve half-way, blending cancels." if two else ".")
 

@@ -74,8 +74,8 @@ def radius_chart(model: StoredModel, result: ReceptiveFieldResult, request: Rece
         "receptive-radius",
         "How far it looks",
         figure,
-        "Root mean square distance of what the pixel depends on: clean inputs need its neighbourhood only, noise asks for"
-        f" the whole image. Completeness residual of the gradients: at most {worst:.2g} %.",
+        "Root mean square distance of what the pixel depends on."
+        f" Completeness residual of the gradients: at most {worst:.2g} %.",
         ("s", "radius_pixels", "completeness"),
         rows_of(result.s, result.radius, result.completeness),
         "\n".join(_lines(model, request)),

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from app.figures.chart import Chart, subplots, tiles
-from app.figures.compare import colour_of
-from app.figures.comparisons import method_of
+from app.figures.comparisons import colour_of, method_of
 from app.figures.trajectories import SAMPLER_NAMES, sampling_lines
 from app.records import StoredModel, TrajectoryRequest
 
@@ -40,7 +39,7 @@ def samples_chart(
     run = requests[0]
     caption = (
         f"{run.inputs.n} samples of each, from the same noise (seed {run.inputs.seed}), by {SAMPLER_NAMES[run.sampler]} in"
-        f" {run.steps} steps; what is at one place in all panels began as the same noise."
+        f" {run.steps} steps{'; what is at one place in all panels began as the same noise' * family[0].is_image}."
     )
     header = ("method", "sample", "mean", "standard_deviation")
     rows = [

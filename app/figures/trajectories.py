@@ -178,7 +178,10 @@ def sentence(runs: Sequence[Found], s: float) -> str:
     k = state_at(result, s)
     native, steps = result.native[k], len(result.s) - 1
     of_all = f"{k} of {steps} steps" if result.ended else f"{k} steps of the {steps} computed so far"
-    text = f"At **t = {s:.2f}** run A has made {of_all} ({native}, {result.nfe[k]} network evaluations)."
+    text = (
+        f"At **t = {s:.2f}** run A has made {of_all} ({result.nfe[k]} network evaluations) and stands at"
+        f" t = {result.s[k]:.2f} ({native})."
+    )
     if result.lam is not None:
         lam = float(result.lam[k])
         text += f" Its parameters stand at λ = {lam:.2f}: {100 * (1 - lam):.0f} % θ0 and {100 * lam:.0f} % θ1."

@@ -15,7 +15,6 @@ from app.components.comparer import Row, comparer
 from app.components.scrubber import store
 from app.figures.chart import Chart, Table
 from app.figures.compare import (
-    colour_of,
     cost_table,
     difference_chart,
     error_chart,
@@ -25,6 +24,7 @@ from app.figures.compare import (
     wins_chart,
 )
 from app.figures.comparisons import (
+    colour_of,
     comparison_of_models,
     comparison_of_request,
     comparison_of_sweep,

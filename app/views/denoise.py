@@ -157,9 +157,10 @@ def _figure(shown: Shown, sweep_hash: str, pad_hash: str | None, blobs: tuple[by
     cursor = state.Cursor(position.s) if position.pad is None else state.Cursor(*position.pad)
     state.write_cursor(cursor)
     seen = _seen(cursor, sweep, shown.pad)
-    frame = int(np.argmin(np.abs(sweep.s - seen.s)))
+    along = sweep if shown.pad is None or seen.lam is None else shown.pad
+    frame = int(np.argmin(np.abs(along.s - seen.s)))
     beside = "" if shown.second is None or seen.lam is not None else second_sentence(model, frame, sweep, shown.second)
-    said = f"{sentence(model, sweep, frame, seen.lam)} {beside}".rstrip()
+    said = f"{sentence(model, along, frame, seen.lam)} {beside}".rstrip()
     st.markdown(said)
     family = cache.models_of_family(model.family)
     scores = _scores(family, seen.s)

@@ -138,7 +138,8 @@ def page(model: StoredModel, seed: int, device: str) -> None:
 def _choose_inputs(row: DeltaGenerator, model: StoredModel, seed: int) -> Inputs | None:
     """The samples to look at, or None for what is stored."""
     has_stored = model.layers is not None
-    kinds = ["Held-out", *(["Digits", "Photos"] if model.is_image else []), "Samples"]
+    kinds = ["Held-out", *(["Digits", "Photos"] if model.is_image else [])]
+    kinds += ["Samples"] if model.is_generative else []
     options = [*([STORED] if has_stored else []), *kinds, *([UPLOAD] if model.is_image else [])]
     chosen = row.segmented_control(
         "Judged on",

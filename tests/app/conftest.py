@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,10 @@ import pytest
 
 from app.services import stored
 from app.services.inference import Engine
+
+# As `streamlit run` has it. Else AppTest puts the folder there for every run of the script and takes it away again, and a
+# thread that imports something meanwhile may miss a folder of the path.
+sys.path.insert(0, str(Path(__file__).parents[2] / "app"))
 
 
 @pytest.fixture

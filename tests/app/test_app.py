@@ -88,6 +88,14 @@ def test_every_shipped_model_opens_on_its_stored_frames(name):
     assert stored.read_model(name).shown in [caption.value for caption in app.caption]
 
 
+def test_a_model_of_a_link_that_is_not_here_is_named():
+    app = open_app(model="somebodys-own")
+    (warning,) = app.sidebar.warning
+    assert "asks for the model somebodys\\-own, which is not here" in warning.value
+    app.sidebar.selectbox[0].set_value("digits-vp-none").run()
+    assert not app.sidebar.warning
+
+
 def test_the_sidebar_offers_models_seed_and_device():
     app = open_app()
     model, device, second = app.sidebar.selectbox

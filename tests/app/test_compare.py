@@ -117,8 +117,8 @@ def test_the_charts_hold_what_the_scores_say():
 
 
 def test_a_method_has_one_colour_whoever_stands_beside_it():
-    assert compare.colour_of("none", ["none"]) == compare.colour_of("none", ["warm", "dpi", "none"])
-    known = [compare.colour_of(name, compare.METHODS) for name in compare.METHODS]
+    assert comparisons.colour_of("none", ["none"]) == comparisons.colour_of("none", ["warm", "dpi", "none"])
+    known = [comparisons.colour_of(name, comparisons.METHODS) for name in comparisons.METHODS]
     assert len(set(known)) == len(known)
 
 
@@ -267,9 +267,8 @@ def test_the_page_and_the_results_say_the_same(here):
     scores, samples, cost = (frame.value for frame in app.dataframe)
     assert list(samples["method"]) == [*TINY.methods, "data against data"]
     energies = [run["energy"] for run in result["methods"]["none"]["generation"]]
-    assert (
-        samples["energy"][2] == pytest.approx(np.mean(energies)) and samples["energy"][3] == result["floor"]["energy"]
-    )
+    assert samples["energy"][2] == pytest.approx(np.mean(energies))
+    assert samples["energy"][3] == pytest.approx(np.mean(result["floor"]["energy"]))
     assert scores["PSNR (dB)"][0] == pytest.approx(result["methods"]["dpi"]["scores"]["psnr"]["average"]["mean"])
     assert list(cost["parameters"]) == [each["cost"]["parameters"] for each in result["methods"].values()]
     assert any("among the rows until inputs are chosen: input_map" in text for text in texts(app))

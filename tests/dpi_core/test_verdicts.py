@@ -92,7 +92,9 @@ def test_the_goal_is_worse_nowhere_and_better_on_average():
 
 def sweep(**more):
     cost = {"dpi": 30.0, "none": 20.0}
-    return {"methods": {name: {"cost": {"step_ms": ms}} for name, ms in cost.items()}, **more}
+    training = [{"hardware": "a GPU"}]
+    methods = {name: {"cost": {"step_ms": ms}, "training": training} for name, ms in cost.items()}
+    return {"methods": methods, "hardware": "a GPU", **more}
 
 
 def test_unequal_steps_are_not_called_equal():
@@ -105,6 +107,12 @@ def test_what_was_not_measured_is_said_to_be_so():
     assert equal_time_in_words("dpi", "none", sweep()) == (
         "not measured against none: a step of dpi takes 1.50 times as long as one of none, and these runs kept no held-out"
         " scores on the way"
+    )
+
+
+def test_times_of_other_hardware_are_not_those_of_the_runs():
+    assert equal_time_in_words("dpi", "none", sweep(hardware="a CPU")) == (
+        "not measured against none: a step was timed on other hardware than the runs were trained on"
     )
 
 

@@ -311,7 +311,8 @@ class PlayerView extends View {
 
   writeTexts() {
     const { k } = momentOf(this.runs[0], this.s);
-    const text = [`s ${this.s.toFixed(2)}`, this.runs[0].native[k], ...this.runs.flatMap((run, i) => this.words(run, i))];
+    const state = `${LETTERS[0]} at s ${this.runs[0].arrays.s.values[k].toFixed(2)} (${this.runs[0].native[k]})`;
+    const text = [`s ${this.s.toFixed(2)}`, state, ...this.runs.flatMap((run, i) => this.words(run, i))];
     write(this.part("readout"), text.join("  ·  "));
     this.slider.setAttribute("aria-valuetext", `s ${this.s.toFixed(2)}`);
     for (const name of ["energy", "distance"]) if (this.shown.includes(name)) this.writeLegend(name);

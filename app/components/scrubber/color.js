@@ -6,7 +6,7 @@ const LAMBDA = [204, 121, 167];
 
 /** Curves of a chart: this model first, then the others in the order of the legend. */
 const THIS_CURVE = "#009e73";
-const OTHER_CURVES = ["#e69f00", "#56b4e9", "#8c8c8c", "#b8860b", "#4477aa", "#999933"];
+const OTHER_CURVES = ["#e69f00", "#56b4e9", "#8c8c8c", "#7e5bd0", "#4477aa", "#999933"];
 
 // Anchors of the colour maps, evenly spaced; the middle of a diverging map is its zero.
 const VIRIDIS = "440154 482475 414487 355f8d 2a788e 21918c 22a884 44bf70 7ad151 bddf26 fde725".split(" ");
