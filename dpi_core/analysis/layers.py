@@ -255,13 +255,14 @@ def _require_positions(lam: Tensor) -> None:
 class _Memory:
     """Outputs of the leaf layers of one run, for the next run up to the first parameter that has moved.
 
-    Until then the next run calls the same modules in the same order, so the n-th call has the n-th output.
+    Until then the next run calls the same modules in the same order, so the n-th call has the n-th output, as long as it
+    is given the same input: a parameter may be used outside its module.
     """
 
     def __init__(self, slots: Sequence[Slot]) -> None:
         self._slots = slots
         self._owners = list({id(slot.module): slot.module for slot in slots}.values())
-        self._outputs: list[Any] = []
+        self._outputs: list[tuple[list[Any], Any]] = []
         self._first: dict[int, int] = {}
         self.placed_at: Tensor | None = None
         self.parameters: list[Tensor] = []
@@ -325,12 +326,22 @@ class _Memory:
 
     def _recall(self, forward: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         call, self._calls = self._calls, self._calls + 1
-        if call < self._known:
-            return _copied(self._outputs[call])  # a later layer may write into it
+        given = [_mark(leaf) for leaf in pytree.tree_leaves((args, kwargs))]
+        if call < self._known and self._outputs[call][0] == given:
+            return _copied(self._outputs[call][1])  # a later layer may write into it
+        self._known = min(self._known, call)
         output = forward(*args, **kwargs)
         if self._recording:
-            self._outputs.append(_copied(output))
+            self._outputs[call:] = [(given, _copied(output))]
         return output
+
+
+def _mark(leaf: Any) -> Any:
+    """What tells a value of a layer's input from others; one with a tangent equals none."""
+    if isinstance(leaf, Tensor):
+        primal, tangent = forward_ad.unpack_dual(leaf)
+        return (leaf.shape, leaf.dtype, torch.hash_tensor(primal).item()) if tangent is None else object()
+    return leaf if isinstance(leaf, bool | int | float | str | None) else object()
 
 
 def _copied(values: Any) -> Any:

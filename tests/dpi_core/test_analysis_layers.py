@@ -107,6 +107,39 @@ def test_remembered_runs_give_the_same_and_call_less(net, x, generator):
     assert 5 <= len(computed) < len(cases) + 2
 
 
+class TiedAutoencoder(nn.Module):
+    """Its decoder's weight is used before its decoder is called."""
+
+    def __init__(self):
+        super().__init__()
+        self.middle, self.decoder = nn.Linear(4, 4), nn.Linear(4, 3)
+
+    def forward(self, x):
+        return self.decoder(torch.tanh(self.middle(x @ self.decoder.weight)))
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated:DeprecationWarning")
+def test_a_weight_that_is_used_before_its_layer_is_called_is_remembered_right():
+    torch.manual_seed(0)
+    net = DPI(TiedAutoencoder()).double()
+    net.separate(0.7, torch.Generator().manual_seed(1))
+    x, by_layer = torch.randn(5, 3, dtype=torch.float64), ByLayer(net)
+    start = by_layer.together(0.3)
+    cases = [start, *(by_layer.hold(start, layer, by_layer.together(1.0)) for layer in range(len(by_layer.layers)))]
+    with torch.no_grad():
+        for lam in cases:
+            by_layer.lam = lam
+            expected = by_layer(x, 0.0)
+            tangents = [by_layer.tangent(layer, lambda: by_layer(x, 0.0)) for layer in range(len(by_layer.layers))]
+            with by_layer.remembering():
+                by_layer.lam = start
+                by_layer(x, 0.0)
+                by_layer.lam = lam
+                torch.testing.assert_close(by_layer(x, 0.0), expected, rtol=0, atol=0)
+                for layer, tangent in enumerate(tangents):
+                    torch.testing.assert_close(by_layer.tangent(layer, lambda: by_layer(x, 0.0)), tangent)
+
+
 def fingerprint(module):
     return [
         (path, sorted(child.__dict__), len(child._forward_hooks), len(child._forward_pre_hooks), child.training)
