@@ -24,6 +24,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from dpi_core import hub
+from dpi_core.backbones import FactoryConfig
 from dpi_core.backbones.foreign import allowing
 from dpi_core.build import Recipe, build_denoiser, recipe_from_dict, recipe_to_dict
 from dpi_core.denoiser import Denoiser
@@ -39,7 +40,12 @@ WEIGHTS, CONFIG, METRICS, ANALYSIS, CARD = (
     "analysis.safetensors",
     "README.md",
 )
-DTYPES = {torch.float32: "F32", torch.float64: "F64", torch.float16: "F16", torch.bfloat16: "BF16", torch.int64: "I64"}
+DTYPES = {
+    **{torch.float16: "F16", torch.bfloat16: "BF16", torch.float32: "F32", torch.float64: "F64", torch.complex64: "C64"},
+    **{torch.int8: "I8", torch.int16: "I16", torch.int32: "I32", torch.int64: "I64"},
+    **{torch.bool: "BOOL", torch.uint8: "U8", torch.uint16: "U16", torch.uint32: "U32", torch.uint64: "U64"},
+}
+"""Types of what a network may hold -> their names in a safetensors header."""
 
 
 HALVES = {"F32": "F16"}
@@ -188,10 +194,12 @@ def _read_weights(weights: Path) -> dict[str, Tensor]:
 
 def _skeleton(recipe: Recipe, config: Path, found: Mapping[str, tuple[str, tuple[int, ...]]]) -> Denoiser:
     """The network on the meta device, which holds no numbers."""
+    # Another's code may read numbers while it builds: drop-path rates, for example.
+    place = "cpu" if isinstance(recipe.backbone, FactoryConfig) else "meta"
     numbers = sum(math.prod(shape) for _, shape in found.values())
     try:
-        with torch.device("meta"), building_within(len(found), numbers):
-            return build_denoiser(recipe)
+        with torch.device(place), building_within(len(found), numbers):
+            return build_denoiser(recipe).to("meta")
     except ValueError as error:
         raise ValueError(f"{config}: {in_one_line(error)}") from error
     except (RuntimeError, TypeError, ArithmeticError, LookupError, AttributeError) as error:
@@ -255,6 +263,9 @@ def _json_writer(data: Any) -> Writer:
 
 
 def _tensor_writer(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> Writer:
+    for name, tensor in tensors.items():
+        if tensor.dtype not in DTYPES:
+            raise ValueError(f"{name} has the type {tensor.dtype}, which a checkpoint cannot hold; convert it.")
     owned = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
     return lambda temporary: save_file(owned, temporary, dict(metadata))
 

@@ -9,13 +9,15 @@ from pathlib import Path
 import pytest
 import torch
 from PIL import Image
+from torch import nn
 from torch.testing import assert_close
 
 import dpi_core
 from dpi_core.backbones import foreign
 from dpi_core.backbones.foreign import FactoryConfig, allowing, build_foreign
-from dpi_core.build import recipe_from_dict, recipe_to_dict
+from dpi_core.build import build_denoiser, recipe_from_dict, recipe_to_dict
 from dpi_core.cli import main
+from dpi_core.conditioning import ConditioningConfig
 from dpi_core.data import load_data
 from dpi_core.runs import train_run
 
@@ -33,6 +35,7 @@ def no_network():
     return 3
 """
 NAME = "nets_of_others:network"
+BLIND = ConditioningConfig("none")
 
 
 @pytest.fixture
@@ -66,6 +69,41 @@ def saved(folder: Path) -> tuple[Path, dpi_core.Model]:
     with allowing([NAME]):
         model = train_run(recipe(), load_data(recipe().data), folder / "run")
     return dpi_core.save(model, folder / "ring-flow-dpi"), model
+
+
+class Keeper(nn.Module):
+    """A network that keeps a tensor besides its weights, and reads a number while it is built."""
+
+    def __init__(self, kind):
+        super().__init__()
+        rate = torch.linspace(0, 0.1, 3)[1].item()
+        self.layers = nn.Sequential(nn.Linear(2, 2), nn.Dropout(rate))
+        self.holder = nn.Module()
+        kept = torch.ones(2, dtype=getattr(torch, kind))
+        if kept.is_floating_point() or kept.is_complex():
+            self.holder.kept = nn.Parameter(kept)
+        else:
+            self.holder.register_buffer("kept", kept)
+
+    def forward(self, x):
+        return self.layers(x) * (self.holder.kept != 0)
+
+
+@pytest.mark.parametrize("kind", ["bool", "uint8", "int8", "int32", "float32", "complex64"])
+def test_what_a_network_keeps_is_saved_and_loaded_whatever_its_type(kind, tmp_path):
+    made = dataclasses.replace(recipe(), backbone=dpi_core.factory(Keeper, kind=kind), conditioning=BLIND)
+    model = dpi_core.Model(build_denoiser(made).eval(), made, {})
+    again = dpi_core.load(dpi_core.save(model, tmp_path / "kept"))
+    x = torch.randn(5, 2)
+    assert_close(again.denoise(x, 0.5), model.denoise(x, 0.5), rtol=0, atol=0)
+    assert again.net.backbone.holder.kept.dtype == getattr(torch, kind)
+
+
+def test_a_type_that_no_file_holds_is_refused_before_anything_is_written(tmp_path):
+    made = dataclasses.replace(recipe(), backbone=dpi_core.factory(Keeper, kind="complex128"), conditioning=BLIND)
+    with pytest.raises(ValueError, match="kept has the type torch.complex128, which a checkpoint cannot hold"):
+        dpi_core.save(dpi_core.Model(build_denoiser(made), made, {}), tmp_path / "kept")
+    assert not (tmp_path / "kept").exists() or not list((tmp_path / "kept").iterdir())
 
 
 def imported(others) -> bool:
