@@ -57,6 +57,14 @@ def _average(metrics: dict[str, Any]) -> str:
     return f"{statistics.fmean(level['mean'] for level in metrics['held_out']['psnr']):.2f}"
 
 
+def _gain(method: str) -> str:
+    """Of DPI over another method, on the digits."""
+    found = json.loads((ROOT / "results" / "digits-vp" / "metrics.json").read_text())["against"][method]["psnr"][
+        "average"
+    ]
+    return f"{found['mean']:.3f} ({found['low']:.3f} to {found['high']:.3f})"
+
+
 def _benchmark(name: str, row: str) -> float:
     """The median of the row that begins so."""
     rows = json.loads((ROOT / "benchmarks" / "results" / f"{name}.json").read_text())["rows"]
@@ -87,6 +95,8 @@ def _step(_: dict[str, Any]) -> str:
 
 
 NUMBERS: dict[str, Callable[[dict[str, Any]], str]] = {
+    "gain_embedding": lambda _: _gain("embedding"),
+    "gain_input_map": lambda _: _gain("input_map"),
     "rise": _rise,
     "average": _average,
     "blend": _blend,
