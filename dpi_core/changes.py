@@ -7,7 +7,6 @@ optimisers are counted here, and on a CPU, where that takes microseconds, some o
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from itertools import count
 from typing import Any
 
 from torch import Tensor
@@ -16,16 +15,16 @@ from torch.optim.optimizer import register_optimizer_step_post_hook
 SAMPLED = 64
 """Numbers that are looked at, of every tensor."""
 
-_steps = count(1)
-_last_step = 0
+_steps = 0
 
 
-def _count_step(*_: Any) -> None:
-    global _last_step
-    _last_step = next(_steps)
+def count_step(*_: Any) -> None:
+    """Says that an optimiser may have written into any tensor; optimisers do by themselves, but not a replayed step."""
+    global _steps
+    _steps += 1
 
 
-register_optimizer_step_post_hook(_count_step)
+register_optimizer_step_post_hook(count_step)
 
 
 class Snapshot:
@@ -49,7 +48,7 @@ class Snapshot:
 
 
 def _state(tensors: Iterable[Tensor]) -> tuple[Any, ...]:
-    return _last_step, *((t._version, t.data_ptr(), t.dtype, _some_numbers(t)) for t in tensors)
+    return _steps, *((t._version, t.data_ptr(), t.dtype, _some_numbers(t)) for t in tensors)
 
 
 def _some_numbers(tensor: Tensor) -> list[Any] | None:

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from dpi_core.changes import count_step
 from dpi_core.interpolation import DPI
 
 LAUNCHED = 3
@@ -59,6 +60,7 @@ class Replay:
         if self.graph is None or self.results is None:
             return self._launch(lengths)
         self.graph.replay()
+        count_step()
         return self.results[0].clone(), self.results[1].clone()
 
     def _room(self, value: Tensor) -> Tensor:
