@@ -121,7 +121,9 @@ def _choose_model(names: list[str]) -> StoredModel | None:
         )
         refused = state.refused(state.MODEL)
         if refused is not None:
-            st.warning(f"The link asks for the model {plain(refused)}, which is not here; choose another, or load it on the page Models.")
+            st.warning(
+                f"The link asks for the model {plain(refused)}, which is not here; choose another, or load it on the page Models."
+            )
         try:
             model = cache.model(name)
         except ValueError as error:
