@@ -15,11 +15,18 @@ from dpi_core.verdicts import comparison_in_words, equal_time_in_words, goal_in_
 METHODS = ("dpi", "embedding", "input_map", "none", "blind", "rescaling")
 """Their order decides the colours: a method has one in every figure."""
 
+MORE_COLOURS = ("#A6761D", "#B3446C", "#5C8A3A", "#3C9AA8")
+"""For sweeps of many other methods."""
+
 
 def colour_of(method: str, methods: Sequence[str]) -> str:
     """Of a method, the same on every figure; those beyond the families take the next free ones."""
-    ordered = [*METHODS, *(name for name in methods if name not in METHODS)]
-    return SERIES[ordered.index(method) % len(SERIES)]
+    known = dict(zip(METHODS, SERIES, strict=False))
+    if method in known:
+        return known[method]
+    taken = [known[name] for name in methods if name in known]
+    free = [colour for colour in (*SERIES, *MORE_COLOURS) if colour not in taken]
+    return free[[name for name in methods if name not in known].index(method) % len(free)]
 
 
 def method_of(model: StoredModel) -> str:

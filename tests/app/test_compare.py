@@ -21,7 +21,7 @@ from dpi_core.conditioning import ConditioningConfig
 from dpi_core.data import load_data
 from dpi_core.results import sweep_section
 from dpi_core.seeds import seeded_generator
-from dpi_core.sweep import Method, SweepConfig, sweep
+from dpi_core.sweep import Method, SweepConfig, load_sweep, sweep
 
 PATIENCE = 60
 FAMILY = [stored.read_model(name) for name in ("digits-vp-dpi", "digits-vp-none")]
@@ -120,6 +120,8 @@ def test_a_method_has_one_colour_whoever_stands_beside_it():
     assert comparisons.colour_of("none", ["none"]) == comparisons.colour_of("none", ["warm", "dpi", "none"])
     known = [comparisons.colour_of(name, comparisons.METHODS) for name in comparisons.METHODS]
     assert len(set(known)) == len(known)
+    recipe = list(load_sweep("digits-vp-recipe").methods)
+    assert len({comparisons.colour_of(name, recipe) for name in recipe}) == len(recipe) == 11
 
 
 def test_paired_scores_of_errors_with_a_known_ratio():
