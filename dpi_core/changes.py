@@ -12,7 +12,7 @@ from typing import Any
 from torch import Tensor
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
-SAMPLED = 64
+SAMPLED = 16
 """Numbers that are looked at, of every tensor."""
 
 _steps = 0

@@ -757,6 +757,7 @@ def test_a_write_through_data_is_noticed():
         assert_close(net(POINTS, 0.5), copy.deepcopy(net)(POINTS, 0.5), **exactly)
 
 
+@pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated:DeprecationWarning")
 def test_forward_derivatives_by_s_neither_use_nor_leave_kept_parameters():
     net = perceptron().requires_grad_(False)
     s, one = torch.tensor(0.5, dtype=torch.float64), torch.tensor(1.0, dtype=torch.float64)
