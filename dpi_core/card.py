@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from dpi_core.backbones import FactoryConfig
+from dpi_core.licences import WEIGHTS, binds_weights
 from dpi_core.model import Model
 
 
@@ -25,10 +26,12 @@ def model_card(model: Model) -> str:
 
 def _licence(model: Model) -> str:
     licence = model.metrics.get("data", {}).get("licence", "")
-    if licence.startswith("non-commercial"):
+    if binds_weights(licence):
         return f"Weights: for {licence}, like the images they were trained on."
     ours = model.recipe.data.kind not in ("image_folder", "patches") and "imported" not in model.metrics
-    return "Weights: MIT licence, like the code." if ours else "Weights: the licence is for their owner to state."
+    return (
+        f"Weights: {WEIGHTS} licence, like the code." if ours else "Weights: the licence is for their owner to state."
+    )
 
 
 def _introduction(model: Model) -> str:

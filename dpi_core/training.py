@@ -261,7 +261,7 @@ def train(
         factor = rate_factor(step, config)
         set_rates(optimiser, [peak * factor for peak in peaks])
         problem = draw_problem(denoiser, data, config, step)
-        with global_seed(config.seed, step, _DRAWN_BY_THE_NETWORK):
+        with global_seed(config.seed, step, _DRAWN_BY_THE_NETWORK, team.rank):
             loss, norm = take_step(problem)
         ema.update(denoiser, step)
         losses.append(loss)
@@ -345,9 +345,8 @@ def _state(step: int, denoiser: Denoiser, ema: EMA, optimiser: torch.optim.Optim
     tensors |= {f"ema.{name}": value for name, value in ema.average.items()}
     for index, moments in optimiser.state_dict()["state"].items():
         tensors |= {f"optimiser.{index}.{key}": torch.as_tensor(value) for key, value in moments.items()}
-    return TrainingState(
-        step, {name: tensor.clone() for name, tensor in tensors.items()}
-    )  # later steps write into them
+    # Copies, for later steps write into them.
+    return TrainingState(step, {name: tensor.clone() for name, tensor in tensors.items()})
 
 
 def _restore(state: TrainingState, denoiser: Denoiser, ema: EMA, optimiser: torch.optim.Optimizer) -> int:

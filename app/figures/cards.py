@@ -9,6 +9,7 @@ import numpy as np
 
 from app.figures.denoise import error_at
 from app.records import StoredModel
+from dpi_core.licences import WEIGHTS, binds_weights
 
 SCORED_AT = 0.35
 """The noise level whose held-out score stands on a card."""
@@ -32,8 +33,6 @@ OWN_TARGETS = {"blind": "x0", "rescaling": "eps"}
 """What a network predicts whatever its process says, by conditioning."""
 
 BACKBONES = {"unet": "U-Net", "mlp": "MLP", "drunet": "DRUNet", "dncnn": "DnCNN"}
-WEIGHTS_LICENCE = "MIT"
-"""Of the weights that come with the app, like the code."""
 
 
 def facts(model: StoredModel) -> list[tuple[str, str]]:
@@ -108,7 +107,7 @@ def _conditioning(model: StoredModel) -> str:
 def _licence(model: StoredModel) -> str:
     licence = _section(model.metrics, "data").get("licence")
     data = "data not recorded" if licence is None else f"data {licence}"
-    weights = "the same" if (licence or "").startswith("non-commercial") else WEIGHTS_LICENCE
+    weights = "the same" if binds_weights(licence or "") else WEIGHTS
     return f"{data}; weights {weights}" if model.source.origin == "zoo" else data
 
 
