@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import numpy as np
 from PIL import Image
 
 from dpi_core.limits import Limits
@@ -55,6 +56,33 @@ def open_image(file: Path | io.BytesIO, what: str, limits: Limits | None = None)
         image.close()
         raise
     return image
+
+
+def plain(image: Image.Image) -> Image.Image:
+    """The image in mode L, RGB, RGBA, or F where it has more than 8 bits; these can be reduced and resized."""
+    if image.mode.startswith(("I", "F")):
+        return image.convert("F")
+    if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
+        return image.convert("RGBA")
+    return image if image.mode in ("L", "RGB") else image.convert("RGB")
+
+
+def in_eight_bits(image: Image.Image, mode: str) -> Image.Image:
+    """A `plain` image in L or RGB: transparent parts show the white page they were drawn for.
+
+    16 bits keep their brightness; wider and float images are stretched from their darkest to their brightest value.
+
+    Args:
+        image: what `plain` made, perhaps resized.
+        mode: of the file.
+    """
+    if image.mode == "RGBA":
+        return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
+    if image.mode != "F":
+        return image
+    values = np.nan_to_num(np.asarray(image, dtype=np.float64))
+    low, high = (0.0, 65535.0) if mode.startswith("I;16") else (values.min(), values.max())
+    return Image.fromarray(((values - low) / ((high - low) or 1.0) * 255).round().clip(0, 255).astype(np.uint8))
 
 
 @contextmanager

@@ -12,7 +12,7 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 from dpi_core.idx_files import FASHION_MNIST_PAGE, idx_path, is_fashion_mnist, read_idx
-from dpi_core.image_files import DAMAGE, open_image
+from dpi_core.image_files import DAMAGE, in_eight_bits, open_image, plain
 from dpi_core.limits import Limits
 from dpi_core.seeds import held_out_generator, seeded_generator
 
@@ -235,6 +235,8 @@ def random_crop(image: Shaped[Tensor, "c h w"], size: int, generator: torch.Gene
 def read_image(path: Path, gray: bool) -> Float[Tensor, "c h w"]:
     """Reads one image as it is, upright, in [-1, 1]; gray is 0.299 R + 0.587 G + 0.114 B, rounded.
 
+    Transparent parts are white; 16 bits keep their brightness.
+
     Raises:
         ValueError: the file is no image, damaged, or too large.
     """
@@ -248,7 +250,7 @@ def _read_image(path: Path, size: int, gray: bool) -> Float[Tensor, "c size size
 def _read(path: Path, gray: bool, size: int | None) -> Float[Tensor, "c h w"]:
     with open_image(path, str(path)) as image:
         try:
-            upright = ImageOps.exif_transpose(image).convert("L" if gray else "RGB")
+            upright = in_eight_bits(plain(ImageOps.exif_transpose(image)), image.mode).convert("L" if gray else "RGB")
         except DAMAGE as error:
             raise ValueError(f"{path} could not be decoded ({error}); save it again as PNG, or remove it.") from error
     return _pixels(upright if size is None else ImageOps.fit(upright, (size, size), Image.Resampling.LANCZOS))

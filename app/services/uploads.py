@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from app.records import Upload
-from dpi_core.image_files import DAMAGE, open_image
+from dpi_core.image_files import DAMAGE, in_eight_bits, open_image, plain
 from dpi_core.limits import Limits
 
 MAX_NAME = 80
@@ -114,28 +114,6 @@ def _decode(packed: Image.Image, width: int, height: int) -> Image.Image:
     """The pixels, upright, in gray or RGB, reduced by whole factors as long as they are larger than this."""
     packed.draft(None, (width, height))  # a JPEG is decoded at the size that is needed
     ImageOps.exif_transpose(packed, in_place=True)
-    image = _plain_mode(packed)
+    image = plain(packed)
     factor = min(image.width // width, image.height // height)
-    reduced = image.reduce(factor) if factor > 1 else image
-    if reduced.mode == "F":
-        return _to_eight_bits(reduced, packed.mode.startswith("I;16"))
-    if reduced.mode == "RGBA":
-        # Transparent parts show the white page they were drawn for.
-        return Image.alpha_composite(Image.new("RGBA", reduced.size, "white"), reduced).convert("RGB")
-    return reduced
-
-
-def _plain_mode(image: Image.Image) -> Image.Image:
-    """As L, RGB, RGBA, or F where it has more than 8 bits."""
-    if image.mode.startswith(("I", "F")):
-        return image.convert("F")
-    if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
-        return image.convert("RGBA")
-    return image if image.mode in ("L", "RGB") else image.convert("RGB")
-
-
-def _to_eight_bits(image: Image.Image, is_sixteen: bool) -> Image.Image:
-    """16 bits keep their brightness; wider and float images are stretched from their darkest to their brightest value."""
-    values = np.nan_to_num(np.asarray(image, dtype=np.float64))
-    low, high = (0.0, 65535.0) if is_sixteen else (values.min(), values.max())
-    return Image.fromarray(((values - low) / ((high - low) or 1.0) * 255).round().clip(0, 255).astype(np.uint8))
+    return in_eight_bits(image.reduce(factor) if factor > 1 else image, packed.mode)

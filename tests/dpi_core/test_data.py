@@ -32,7 +32,7 @@ from dpi_core.data import (
     photos,
     ring_mixture,
 )
-from dpi_core.images import COLOUR_PHOTOS, GRAY_PHOTOS, HELD_OUT_PHOTOS
+from dpi_core.images import COLOUR_PHOTOS, GRAY_PHOTOS, HELD_OUT_PHOTOS, read_image, to_unit_range
 from dpi_core.seeds import held_out_generator, seeded_generator
 
 NOISE_LEVELS = [(1.0, 0.05), (0.8, 0.6), (0.3, 0.95), (0.02, 1.0), (1.0, 4.0)]
@@ -407,6 +407,20 @@ def test_image_folder_crops_the_centre_upright(tmp_path):
     Image.fromarray(wide).save(tmp_path / "wide.png")
     data = image_folder(tmp_path, size=8)
     torch.testing.assert_close(torch.cat([data.train, data.held_out]), torch.ones(2, 1, 8, 8))
+
+
+def test_transparent_and_sixteen_bit_images_are_read_as_they_look(tmp_path):
+    hidden = np.zeros((4, 4, 4), np.uint8)
+    hidden[..., 0] = 200  # red, where nobody sees it
+    hidden[:2, :, 3] = 255
+    Image.fromarray(hidden).save(tmp_path / "clear.png")
+    colours = read_image(tmp_path / "clear.png", gray=False)
+    assert torch.equal(colours[:, 0, 0], to_unit_range(torch.tensor([200, 0, 0], dtype=torch.uint8)))
+    assert (colours[:, 2:] == 1).all(), "transparent parts show a white page"
+    bright = np.array([[0, 257, 32896, 65535]], np.uint16).repeat(2, axis=0)
+    Image.fromarray(bright).save(tmp_path / "deep.png")
+    gray = (read_image(tmp_path / "deep.png", gray=True)[0, 0] + 1) * 127.5
+    assert gray.round().tolist() == [0, 1, 128, 255]
 
 
 def test_image_folder_refuses_bombs_junk_and_too_few(gray_folder, monkeypatch):
