@@ -351,7 +351,7 @@ class DPI(nn.Module):
 
     def _lambdas(self, values: Float[Tensor, " n"]) -> Float[Tensor, "n g"]:
         """λ at n scalars, one column for all groups or one for each, where the parameters are."""
-        looked_up = values.device.type == "cpu" and not derivatives_recorded()
+        looked_up = values.device.type == "cpu" and not self.flat0.is_meta and not derivatives_recorded()
         lam = self.schedule.lookup(values) if looked_up else self.schedule(values)
         return lam.to(device=self.flat0.device, dtype=self.flat0.dtype).reshape(len(values), -1)
 

@@ -120,6 +120,13 @@ def test_what_is_stored_of_other_weights_goes_with_them(tmp_path, monkeypatch):
     assert {file.name for file in tmp_path.iterdir()} == {"model.safetensors", "config.json"}
 
 
+@pytest.mark.parametrize("context", [torch.no_grad, torch.inference_mode])
+def test_a_checkpoint_loads_where_no_gradient_is_recorded(context, tmp_path):
+    folder = dpi_core.save(made(), tmp_path)
+    with context():
+        assert_same(dpi_core.load(folder), made())
+
+
 def test_samples_are_the_same_after_loading_and_whatever_their_number(tmp_path):
     model = made()
     loaded = dpi_core.load(dpi_core.save(model, tmp_path))
