@@ -3,12 +3,10 @@
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
-from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int, Int64
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from dpi_core.precision import bfloat16_where_native
@@ -122,19 +120,6 @@ def train_classifier(
             _step(classifier, optimiser, mirrored.to(device), labels[chosen].to(device))
             cycle.step()
     return classifier.eval().cpu()
-
-
-def save_classifier(classifier: Classifier, file: Path) -> None:
-    """Writes the weights as safetensors; folders are made."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    save_file({name: value.contiguous() for name, value in classifier.state_dict().items()}, file)
-
-
-def load_classifier(file: Path, config: ClassifierConfig | None = None) -> Classifier:
-    """Reads what `save_classifier` wrote for a classifier of the same sizes; on the CPU, in evaluation mode."""
-    classifier = Classifier(config or ClassifierConfig())
-    classifier.load_state_dict(load_file(file))
-    return classifier.eval()
 
 
 @torch.no_grad()

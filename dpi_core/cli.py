@@ -1,4 +1,4 @@
-"""`python -m dpi_core`: train, sweep, evaluate, report, analyse, halve, sample, import, export, info."""
+"""`python -m dpi_core`: train, sweep, judge, evaluate, report, analyse, halve, sample, import, export, info."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from dpi_core.allocator import keep_freed_memory
 from dpi_core.backbones.foreign import VARIABLE, allowing
 from dpi_core.build import Recipe, load_recipe, recipe_to_dict
 from dpi_core.card import model_card
-from dpi_core.classifier import load_classifier
-from dpi_core.data import Data, download_fashion_mnist, load_data
+from dpi_core.data import Data, DataConfig, ImageData, download_fashion_mnist, load_data
 from dpi_core.exchange import add_commands
 from dpi_core.halving import MAX_LOSS_DB, cost_of_halving
 from dpi_core.interpolation import DPI
+from dpi_core.judges import EPOCHS, find_judge, save_judge, train_judge
 from dpi_core.model import Model
 from dpi_core.own_images import denoise_folder, psnr_by_sigma
 from dpi_core.parallel import join
@@ -35,6 +35,7 @@ from dpi_core.sweep import load_sweep, sweep
 
 CHECKPOINTS = Path("checkpoints")
 RUNS = Path("runs")
+JUDGES = RUNS / "judges"
 RESULTS = Path("results")
 
 
@@ -77,7 +78,9 @@ def run_evaluate(options: argparse.Namespace) -> None:
     model = checkpoint.load(folder, options.device)
     if options.images is not None:
         return _evaluate_images(model, folder, options)
-    scores = evaluate(model, _data(model.recipe, options), options.data, RUNS / "judges", _progress)
+    data = _data(model.recipe, options)
+    judge = find_judge(data, model.recipe.data, options.data, JUDGES, options.device)
+    scores = evaluate(model, data, judge, _progress)
     model.metrics.update(scores)
     checkpoint.write_json(folder / checkpoint.METRICS, model.metrics)
     checkpoint.write_text(folder / checkpoint.CARD, model_card(model))
@@ -109,15 +112,25 @@ def run_sweep(options: argparse.Namespace) -> None:
         raise ValueError("give the config of a sweep, or --smoke for the smallest one that comes with the package.")
     config = load_sweep("smoke" if options.smoke else options.config)
     _, _, recipe = config.runs()[0]
-    judge = None if options.judge is None else load_classifier(options.judge).to(options.device)
-    folder = options.runs / config.name
-    result = sweep(config, _data(recipe, options), folder, options.device, judge, only=options.only)
+    data = _data(recipe, options)
+    judge = find_judge(data, recipe.data, options.data, JUDGES, options.device)
+    result = sweep(config, data, options.runs / config.name, options.device, judge, only=options.only)
     if result is None:
         return
     if not options.smoke:
         (options.results / config.name).mkdir(parents=True, exist_ok=True)
         checkpoint.write_json(options.results / config.name / checkpoint.METRICS, result)
     print(sweep_table(result))
+
+
+def run_judge(options: argparse.Namespace) -> None:
+    """Trains a classifier of an image set with labels, to judge samples by."""
+    data = load_data(DataConfig("idx"), options.data)
+    if not isinstance(data, ImageData):
+        raise ValueError("a judge needs images with labels; give the folder of idx files by --data.")
+    judge = train_judge(data, options.data, options.epochs, options.device)
+    save_judge(judge, options.out)
+    print(f"{options.out}: {100 * judge.accuracy:.1f} % of {judge.held_out} held-out images are named rightly")
 
 
 def run_report(options: argparse.Namespace) -> None:
@@ -234,7 +247,6 @@ def _parser() -> argparse.ArgumentParser:
     sweeping = commands.add_parser("sweep", parents=[device, data], help=(run_sweep.__doc__ or "").rstrip("."))
     sweeping.add_argument("config", nargs="?", help="a sweep's name, or a JSON file")
     sweeping.add_argument("--smoke", action="store_true", help="the smallest sweep, to see that everything works")
-    sweeping.add_argument("--judge", type=Path, help="a classifier's file, to judge image samples in its features")
     sweeping.add_argument(
         "--only",
         metavar="METHOD-SEED",
@@ -245,6 +257,12 @@ def _parser() -> argparse.ArgumentParser:
     sweeping.add_argument("--runs", type=Path, default=RUNS / "sweeps", help="where the runs lie")
     sweeping.add_argument("--results", type=Path, default=RESULTS, help="where the scores are kept")
     sweeping.set_defaults(run=run_sweep)
+
+    judging = commands.add_parser("judge", parents=[device], help=(run_judge.__doc__ or "").rstrip("."))
+    judging.add_argument("--data", type=Path, required=True, help="folder of idx files, images and labels")
+    judging.add_argument("--epochs", type=int, default=EPOCHS)
+    judging.add_argument("--out", type=Path, required=True, help="the safetensors file that is written")
+    judging.set_defaults(run=run_judge)
 
     report = commands.add_parser("report", help=(run_report.__doc__ or "").rstrip("."))
     report.add_argument("--check", action="store_true", help="only say whether the page is what the metrics say")

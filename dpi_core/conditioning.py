@@ -23,18 +23,26 @@ class ScheduleConfig:
     """λ of a DPI network.
 
     Attributes:
-        kind: "softmax" is learned; "linear" and "constant" are fixed controls.
+        kind: "softmax" is learned; "linear", "constant" and "table" are fixed controls.
         n_knots: knots of the learned curve.
         rounding: "linear" between knots, or "nearest" for the paper's table.
         init_std: spread of the initial φ; 0 starts at a straight line, the paper uses 1.
         value: λ of the constant curve.
+        values: λ of the table, at equally spaced s from 0 to 1.
     """
 
-    kind: Literal["softmax", "linear", "constant"] = "softmax"
+    kind: Literal["softmax", "linear", "constant", "table"] = "softmax"
     n_knots: int = 1000
     rounding: Literal["linear", "nearest"] = "linear"
     init_std: float = 0.0
     value: float = 0.5
+    values: tuple[float, ...] = ()
+
+    def __post_init__(self) -> None:
+        if (self.kind == "table") != bool(self.values):
+            raise ValueError(
+                f"schedule.kind is {self.kind!r} with {len(self.values)} values; give values for a table, and for it alone."
+            )
 
 
 @dataclass(frozen=True)
@@ -104,6 +112,8 @@ def build_schedule(config: ScheduleConfig, generator: torch.Generator, n_groups:
     """λ from its config, one for each group; `generator` draws the initial φ."""
     if config.kind == "softmax":
         return SoftmaxSchedule(config.n_knots, config.rounding, n_groups, config.init_std, generator)
+    if config.kind == "table":
+        return FixedSchedule(config.values)
     return FixedSchedule("linear" if config.kind == "linear" else config.value)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import platform
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -14,15 +13,7 @@ import torch
 from torch import Tensor
 
 from dpi_core.analysis.denoising import decoupled, sweep
-from dpi_core.classifier import (
-    Classifier,
-    ClassifierConfig,
-    accuracy,
-    load_classifier,
-    recognition,
-    save_classifier,
-    train_classifier,
-)
+from dpi_core.classifier import recognition
 from dpi_core.data import (
     FOLDER_KINDS,
     Data,
@@ -30,9 +21,7 @@ from dpi_core.data import (
     GaussianMixture,
     HeldOutImages,
     ImageData,
-    Labels,
     fit_images,
-    idx_labels,
     photos,
 )
 from dpi_core.distances import ssim
@@ -46,6 +35,7 @@ from dpi_core.evaluation import (
     summarise,
 )
 from dpi_core.interpolation import DPI
+from dpi_core.judges import Judge
 from dpi_core.layer_detail import inspect_layer
 from dpi_core.layer_report import LEVELS as LAYER_LEVELS
 from dpi_core.layer_report import held_out_layers
@@ -55,7 +45,7 @@ from dpi_core.progress import Progress, silent
 from dpi_core.seeds import seeded_generator
 
 JUDGED_IMAGES, JUDGED_POINTS = 1000, 20000
-RECOGNISED_SAMPLES, JUDGE_EPOCHS = 1000, 10
+RECOGNISED_SAMPLES = 1000
 SHOWN_IMAGES, SHOWN_POINTS = 16, 512
 DRAWN_IMAGES, DRAWN_POINTS = 16, 1000
 PAD_JUDGED_IMAGES, PAD_JUDGED_POINTS = 32, 2048
@@ -81,8 +71,7 @@ def hardware(device: str) -> str:
 def evaluate(
     model: Model,
     data: Data,
-    data_path: Path | None = None,
-    judges: Path | None = None,
+    judge: Judge | None = None,
     progress: Progress = silent,
 ) -> dict[str, Any]:
     """Scores on held-out data, as `metrics.json` keeps them.
@@ -90,8 +79,7 @@ def evaluate(
     Args:
         model: what is judged.
         data: its data set; only the held-out part is used.
-        data_path: the folder of idx files, for the labels that the judge of samples is trained on.
-        judges: where trained judges are kept for the next model; None trains one each time.
+        judge: a classifier of such images, which then says how many of the model's samples it recognises.
         progress: shows how far it is.
     """
     images = isinstance(data, HeldOutImages)
@@ -120,8 +108,8 @@ def evaluate(
         }
     if isinstance(model.net, DPI):
         scores["lambda"] = lambda_scores(model.net)
-    if isinstance(data, ImageData) and data_path is not None and model.process.generative:
-        scores["recognition"] = _recognition(model, data, data_path, judges, progress)
+    if isinstance(data, ImageData) and judge is not None and model.process.generative:
+        scores["recognition"] = _recognition(model, data, judge, progress)
     return scores
 
 
@@ -146,12 +134,8 @@ def lambda_scores(net: DPI) -> dict[str, Any]:
     }
 
 
-def _recognition(
-    model: Model, data: ImageData, data_path: Path, judges: Path | None, progress: Progress
-) -> dict[str, Any]:
+def _recognition(model: Model, data: ImageData, judge: Judge, progress: Progress) -> dict[str, Any]:
     """How a classifier trained on the real training images reads the model's samples, and real held-out ones."""
-    labels = idx_labels(data_path)
-    judge = _judge(data, labels, judges, model.denoiser.device)
     chunks = torch.arange(RECOGNISED_SAMPLES).split(100)
     samples = []
     for chunk in progress(chunks, len(chunks), "samples"):
@@ -159,24 +143,13 @@ def _recognition(
         *_, last = model.sample_states(indices, seed=SEED)
         samples.append(last.x.float().cpu().clamp(-1, 1))
     return {
-        "samples": asdict(recognition(judge, torch.cat(samples))),
-        "real_held_out": asdict(recognition(judge, data.held_out[:RECOGNISED_SAMPLES])),
-        "judge_accuracy": accuracy(judge, data.held_out, labels.held_out),
+        "samples": asdict(recognition(judge.classifier, torch.cat(samples))),
+        "real_held_out": asdict(recognition(judge.classifier, data.held_out[:RECOGNISED_SAMPLES])),
+        "judge_accuracy": judge.accuracy,
         "n": RECOGNISED_SAMPLES,
         "seed": SEED,
         "sampler": asdict(model.recipe.sampling),
     }
-
-
-def _judge(data: ImageData, labels: Labels, folder: Path | None, device: torch.device) -> Classifier:
-    """The classifier for these images, trained once and kept in `folder`."""
-    if folder is None:
-        return train_classifier(data.train, labels.train, epochs=JUDGE_EPOCHS, seed=SEED, device=device)
-    digest = hashlib.sha256(labels.train.numpy().tobytes()).hexdigest()[:12]
-    file = folder / f"judge-{digest}-{JUDGE_EPOCHS}-epochs.safetensors"
-    if not file.is_file():
-        save_classifier(_judge(data, labels, None, device), file)
-    return load_classifier(file, ClassifierConfig(in_channels=data.shape[0]))
 
 
 def _held_out(data: Data, n: int) -> Tensor:

@@ -12,6 +12,7 @@ from dpi_core.verdicts import (
     comparison_in_words,
     equal_time_in_words,
     goal_in_words,
+    judge_in_words,
     main_measure,
     paired_seeds,
     steps_in_words,
@@ -119,6 +120,7 @@ def sweep_section(sweep: Mapping[str, Any]) -> str:
         f"{sweep['data']['name']}, {sweep['judged']} held-out samples, {len(seeds)} seed{'s' * (len(seeds) > 1)} for each"
         f" method, on {sweep['hardware']}.",
         sweep_table(sweep),
+        *filter(None, [judge_in_words(sweep)]),
     ]
     if others:
         lines = [line for other in others for line in _verdicts(first, other, sweep)]

@@ -11,7 +11,7 @@ from tqdm import tqdm
 
 from dpi_core import checkpoint
 from dpi_core.backbones import FactoryConfig
-from dpi_core.build import Recipe, build_denoiser, recipe_to_dict, warm_start
+from dpi_core.build import Recipe, build_denoiser, recipe_from_dict, recipe_to_dict, warm_start
 from dpi_core.config import from_dict
 from dpi_core.data import Data
 from dpi_core.held_out import HeldOutScores
@@ -39,14 +39,14 @@ class Run:
             folder / name for name in ("state.safetensors", "log.jsonl", "recipe.json")
         )
         self.steps, self.leads = recipe.training.steps, leads
-        found = json.loads(json.dumps(recipe_to_dict(recipe)))
-        if self.state_file.is_file() and checkpoint.read_json(recipe_file) != found:
+        # As recipes and not as texts: a key that was added since then has its default in both.
+        if self.state_file.is_file() and recipe_from_dict(checkpoint.read_json(recipe_file)) != recipe:
             raise ValueError(f"{folder} holds a run of another recipe; remove it, or give another folder by --runs.")
         self.state = checkpoint.load_training_state(self.state_file) if self.state_file.is_file() else None
         self.logs = _logs_up_to(self.log_file, 0 if self.state is None else self.state.step)
         if leads:
             folder.mkdir(parents=True, exist_ok=True)
-            checkpoint.write_json(recipe_file, found)
+            checkpoint.write_json(recipe_file, recipe_to_dict(recipe))
             for torn in folder.glob(f".{self.state_file.name}.*"):  # a run that was killed while it saved leaves one
                 torn.unlink()
 

@@ -20,8 +20,8 @@ from torch import Tensor
 
 from dpi_core import checkpoint
 from dpi_core.analysis.trajectories import energy_distance
-from dpi_core.build import SWEEPS, Recipe, method_recipe, recipe_from_dict, recipe_to_dict
-from dpi_core.classifier import Classifier, features
+from dpi_core.build import SWEEPS, Recipe, method_recipe, recipe_from_dict
+from dpi_core.classifier import features
 from dpi_core.conditioning import ConditioningConfig
 from dpi_core.config import from_dict
 from dpi_core.cost import measure_costs
@@ -33,8 +33,10 @@ from dpi_core.held_out import FILE as HELD_OUT
 from dpi_core.held_out import HeldOutLog, read_held_out
 from dpi_core.images import ImageData
 from dpi_core.interpolation import DPI
+from dpi_core.judges import Judge
 from dpi_core.model import Model
 from dpi_core.parallel import Team
+from dpi_core.precision import multiplying_in
 from dpi_core.reports import about_data, hardware, lambda_scores
 from dpi_core.runs import train_run
 from dpi_core.seeds import seeded_generator
@@ -136,7 +138,7 @@ def sweep(
     data: Data,
     folder: Path,
     device: str = "cpu",
-    judge: Classifier | None = None,
+    judge: Judge | None = None,
     say: Callable[[str], None] = print,
     only: Collection[str] = (),
 ) -> dict[str, Any] | None:
@@ -147,7 +149,7 @@ def sweep(
         data: the data set of all.
         folder: of the sweep; a stopped one goes on there.
         device: where the models are trained and judged.
-        judge: a classifier of the data, in whose features samples are judged; see `set_distances`.
+        judge: of the data, in whose features samples are judged; see `set_distances`.
         say: told of each run as it is done.
         only: runs, named <method>-<seed>; no other is trained, and nothing is summed up. So several processes or machines
             share a sweep, and a last call without it writes `metrics.json`.
@@ -183,18 +185,18 @@ def sweep(
     if only:
         return None
     result = _summary(config, data, metrics, scores, _floor(config, data, judge), device)
+    result["judge"] = None if judge is None else judge.about()
     result["equal_time"] = _equal_times(result, on_the_way)
     checkpoint.write_json(folder / checkpoint.METRICS, result)
     return result
 
 
 def _check_recipe(place: Path, recipe: Recipe) -> None:
-    wanted = json.loads(json.dumps(recipe_to_dict(recipe)))
-    if checkpoint.read_json(place / checkpoint.CONFIG) != wanted:
+    if recipe_from_dict(checkpoint.read_json(place / checkpoint.CONFIG)) != recipe:
         raise ValueError(f"{place} holds a model of another recipe; remove it, or give another folder by --runs.")
 
 
-def _judge(model: Model, config: SweepConfig, data: Data, place: Path, judge: Classifier | None) -> None:
+def _judge(model: Model, config: SweepConfig, data: Data, place: Path, judge: Judge | None) -> None:
     """Writes the checkpoint with its metrics, and last the scores, whose presence says that the run is done."""
     x0 = _held_out(data, config.judged)
     scores = denoising_scores(model, x0)
@@ -221,16 +223,15 @@ def _held_out_scores(measure: str, values: np.ndarray) -> list[Any]:
     return values.mean(axis=1).tolist() if measure == "mse" else [asdict(each) for each in bootstrap_intervals(values)]
 
 
-def _floor(config: SweepConfig, data: Data, judge: Classifier | None) -> dict[str, list[float]]:
+def _floor(config: SweepConfig, data: Data, judge: Judge | None) -> dict[str, list[float]]:
     """The same distances between data and other data, drawn several times: no model can be expected to beat their average."""
     if not config.samples:
         return {}
-    real = _held_out(data, config.samples)
+    real = _seen_by(judge, _held_out(data, config.samples))
     # An image that is drawn twice would be at no distance from itself.
     draw = data.different_batch if isinstance(data, ImageData) else data.batch
-    found = [
-        set_distances(draw(len(real), seeded_generator(JUDGING_SEED, 1, i)), real, judge) for i in range(FLOOR_DRAWS)
-    ]
+    others = (draw(len(real), seeded_generator(JUDGING_SEED, 1, i)) for i in range(FLOOR_DRAWS))
+    found = [_distances(_seen_by(judge, other), real, judge) for other in others]
     return {distance: [each[distance] for each in found] for distance in found[0]}
 
 
@@ -253,27 +254,35 @@ def denoising_scores(model: Model, x0: Tensor) -> dict[str, np.ndarray]:
 
 
 def draw(model: Model, n: int) -> Tensor:
-    """Samples of a model by its own sampler, (n, ...), float32 on the CPU."""
+    """Samples of a model by its own sampler, (n, ...), float32 on the CPU; it multiplies in the precision of its training."""
     ends = []
-    for first in range(0, n, SAMPLES_AT_ONCE):
-        *_, last = model.sample_states(range(first, min(first + SAMPLES_AT_ONCE, n)), seed=JUDGING_SEED)
-        ends.append(last.x.float().cpu())
+    with multiplying_in(model.recipe.training.precision, model.denoiser.device):
+        for first in range(0, n, SAMPLES_AT_ONCE):
+            *_, last = model.sample_states(range(first, min(first + SAMPLES_AT_ONCE, n)), seed=JUDGING_SEED)
+            ends.append(last.x.float().cpu())
     return torch.cat(ends)
 
 
-def set_distances(x: Tensor, y: Tensor, judge: Classifier | None = None) -> dict[str, float]:
+def set_distances(x: Tensor, y: Tensor, judge: Judge | None = None) -> dict[str, float]:
     """How far two equally large sets of samples are apart.
 
     Args:
         x: samples, (n, ...).
         y: data, (n, ...).
-        judge: a classifier of such images; in its features then the Fréchet distance, precision and recall are taken.
+        judge: of such images; in its features then the Fréchet distance, precision and recall are taken.
             Without one, the energy distance and the sliced Wasserstein distance of the samples themselves.
     """
+    return _distances(_seen_by(judge, x), _seen_by(judge, y), judge)
+
+
+def _seen_by(judge: Judge | None, x: Tensor) -> Tensor:
+    """The judge's features of samples, or the samples themselves, (n, d)."""
+    return x.flatten(1) if judge is None else features(judge.classifier, x)
+
+
+def _distances(x: Tensor, y: Tensor, judge: Judge | None) -> dict[str, float]:
     if judge is not None:
-        found, wanted = features(judge, x), features(judge, y)
-        return {"frechet": frechet_distance(found, wanted), **asdict(precision_recall(found, wanted))}
-    x, y = x.flatten(1), y.flatten(1)
+        return {"frechet": frechet_distance(x, y), **asdict(precision_recall(x, y))}
     return {
         "energy": energy_distance(x, y),
         "sliced_wasserstein": sliced_wasserstein(x, y, seeded_generator(JUDGING_SEED)),

@@ -114,6 +114,17 @@ def _seeds(seeds: Sequence[float], unit: str, digits: int) -> str:
     return f" and {len(seeds)} seeds of training (each alone: {low} to {high}{f' {unit}' * bool(unit)})"
 
 
+def judge_in_words(sweep: Mapping[str, Any]) -> str:
+    """In whose features the samples of a sweep are compared, one sentence; empty where they are compared themselves."""
+    judge = sweep.get("judge")
+    if judge is None:
+        return ""
+    return (
+        "Fréchet distance, precision and recall are those of the last features of a classifier that names"
+        f" {100 * judge['accuracy']:.1f} % of {judge['held_out']:,} held-out images of {judge['data']} rightly."
+    )
+
+
 def steps_in_words(methods: Mapping[str, Any]) -> str:
     """That the methods of a sweep took equally many steps, or how many each took, where a run was stopped early."""
     steps = {name: method["training"][0]["steps"] for name, method in methods.items()}

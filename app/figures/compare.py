@@ -10,7 +10,7 @@ import numpy as np
 from app.figures.chart import Chart, Table, band, mark_cursor, plot
 from app.figures.comparisons import colour_of, measures_of, method_of, sweep_lines
 from app.records import Comparison, Measure, Scores, StoredModel
-from dpi_core.verdicts import BETTER, EVEN, UNITS, WORSE, signed, verdict
+from dpi_core.verdicts import BETTER, EVEN, UNITS, WORSE, judge_in_words, signed, verdict
 
 S_TITLE = "scalar s: 0 clean, 1 noise"
 BETTER_COLOUR, EVEN_COLOUR, WORSE_COLOUR = "#4393c3", "rgba(140, 140, 140, 0.18)", "#d6604d"
@@ -179,7 +179,7 @@ def sample_table(sweep: Mapping[str, Any]) -> Table:
     caption = (
         f"{sweep['config']['samples']} samples of each run from the same seeds against as many held-out data; lower is closer,"
         " and recall and precision, where given, better when high. The last row is what"
-        f" {len(floors[0])} other draws of data reach."
+        f" {len(floors[0])} other draws of data reach. {judge_in_words(sweep)}".rstrip()
     )
     lines = sweep_lines(sweep, measures_of(sweep)[0]).split("\n")[:5]
     lines += [

@@ -36,6 +36,7 @@ ROWS = (
         "layer_detail",
         "layer_report",
         "parameter_report",
+        "judges",
         "reports",
         "card",
         "runs",

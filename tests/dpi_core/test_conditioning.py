@@ -416,6 +416,26 @@ def test_a_key_without_effect_is_refused(kind, options, key):
         ConditioningConfig(kind, **options)
 
 
+def test_a_fixed_curve_is_what_its_config_says():
+    configs = [
+        ScheduleConfig("table", values=(0.2, 0.9, 0.4)),
+        ScheduleConfig("linear"),
+        ScheduleConfig("constant", value=0.3),
+    ]
+    built = [
+        build_denoiser(dataclasses.replace(recipe("dpi"), conditioning=ConditioningConfig(schedule=each))).net
+        for each in configs
+    ]
+    s = torch.tensor([0.0, 0.25, 0.5, 1.0], dtype=torch.float64)
+    expected = ([0.2, 0.55, 0.9, 0.4], s.tolist(), [0.3] * 4)
+    for net, curve in zip(built, expected, strict=True):
+        torch.testing.assert_close(net.lam(s), torch.tensor(curve, dtype=torch.float64))
+        assert not list(net.schedule.parameters())
+    for kind, values in (("table", ()), ("linear", (0.0, 1.0))):
+        with pytest.raises(ValueError, match=f"'{kind}' with {len(values)} values; give values for a table"):
+            ScheduleConfig(kind, values=values)
+
+
 @pytest.mark.parametrize("make", [Blind, InputMap, Embedding])
 def test_what_needs_two_sets_says_so_in_one_sentence(make):
     net: OneSet = make(backbone("mlp"))

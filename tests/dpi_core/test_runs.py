@@ -134,6 +134,15 @@ def test_a_finished_run_is_not_trained_again(tmp_path):
     assert again.metrics["training"] == first.metrics["training"]
 
 
+def test_a_run_of_an_older_version_that_lacked_a_key_goes_on(tmp_path):
+    first = trained(RECIPE, tmp_path)
+    [file] = tmp_path.rglob("recipe.json")
+    written = json.loads(file.read_text())
+    del written["training"]["accumulate"]
+    file.write_text(json.dumps(written))
+    assert trained(RECIPE, tmp_path).metrics["training"] == first.metrics["training"]
+
+
 def test_another_recipe_does_not_go_on_in_the_same_folder(tmp_path):
     trained(RECIPE, tmp_path)
     with pytest.raises(ValueError, match="holds a run of another recipe; remove it, or give another folder"):

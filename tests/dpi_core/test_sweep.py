@@ -24,6 +24,7 @@ from dpi_core.data import load_data
 from dpi_core.distances import frechet_distance
 from dpi_core.evaluation import error_curve
 from dpi_core.held_out import read_held_out, samples_at
+from dpi_core.judges import Judge
 from dpi_core.results import results_page, sweep_section
 from dpi_core.sweep import Method, SweepConfig, _against, load_sweep, set_distances, sweep
 from dpi_core.verdicts import signed, verdict
@@ -52,7 +53,7 @@ TINY = SweepConfig(
 def tiny(tmp_path_factory):
     folder = tmp_path_factory.mktemp("tiny")
     said = []
-    judge = Classifier(ClassifierConfig(channels=(4, 8))).eval()
+    judge = Judge(Classifier(ClassifierConfig(channels=(4, 8))).eval(), "digits", 0.5, 10, 0)
     result = sweep(TINY, load_data(load_recipe_of(TINY).data), folder, judge=judge, say=said.append)
     return folder, result, said, judge
 
@@ -159,13 +160,16 @@ def test_samples_of_images_are_judged_in_the_features_of_the_classifier(tiny):
     folder, result, _, judge = tiny
     model = dpi_core.load(folder / "none-0")
     real = load_data(load_recipe_of(TINY).data).held_out_batch(100, 0)
-    expected = frechet_distance(features(judge, model.sample(100).x), features(judge, real))
+    seen = [features(judge.classifier, x) for x in (model.sample(100).x, real)]
+    expected = frechet_distance(*seen)
     found = result["methods"]["none"]["generation"][0]
     assert found["frechet"] == pytest.approx(expected, rel=1e-3)
     assert set(found) == {"frechet", "precision", "recall"} == set(result["floor"])
     assert len(set(result["floor"]["frechet"])) == 20 and max(result["floor"]["frechet"]) < found["frechet"]
     with torch.no_grad():
-        assert_close(judge.logits(features(judge, real)), judge(real))
+        assert_close(judge.classifier.logits(seen[1]), judge.classifier(real))
+    said = "a classifier that names 50.0 % of 10 held-out images of digits rightly"
+    assert said in sweep_section(result)
 
 
 def test_another_recipe_in_the_same_folder_is_refused(tiny):
