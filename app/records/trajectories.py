@@ -49,14 +49,12 @@ class QualityRequest:
         model: the model that samples.
         inputs: of kind "samples": how many are judged, and the seed of their noise.
         runs: (a name of the library's samplers, how many steps); 0 steps for a sampler that chooses its own.
-        reference: the fine run that errors are measured against.
         device: where to compute.
     """
 
     model: ModelKey
     inputs: Inputs
     runs: tuple[tuple[str, int], ...]
-    reference: tuple[str, int]
     device: str
     dtype: Literal["float32"] = "float32"
 

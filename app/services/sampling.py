@@ -77,7 +77,7 @@ def quality(model: Model, request: QualityRequest, report: Report) -> QualityRes
     inputs, result = request.inputs, None
     runs = [(name, steps or None) for name, steps in request.runs]
     data = load_data(model.recipe.data) if model.recipe.shape == (2,) else None
-    for progress in quality_against_nfe(model, runs, inputs.n, inputs.seed, reference=request.reference, data=data):
+    for progress in quality_against_nfe(model, runs, inputs.n, inputs.seed, data=data):
         is_new = result is None or len(progress.found) > len(result.samplers)
         result = _quality_result(progress) if is_new else result
         report(round(WHOLE * progress.share), WHOLE, result if is_new and progress.found else None)

@@ -18,7 +18,6 @@ from app.figures.trajectories import (
     ABOUT_ROWS,
     ADAPTIVE,
     CURVE_NAMES,
-    FINE_STEPS,
     GRID_NAMES,
     SAMPLER_NAMES,
     Found,
@@ -169,7 +168,7 @@ def _choose(model: StoredModel, seed: int, device: str) -> Chosen:
         "Fine run",
         key=state.REFERENCE,
         bind="query-params",
-        help="Measure distances from RK4 in many steps with the learned λ: what the ODE's samplers approach.",
+        help="Measure distances from RK4 in many steps, even in log-SNR, with the learned λ: what the ODE's samplers approach.",
     )
     with_plane = model.is_image and row.toggle(
         "Plane of paths",
@@ -389,7 +388,7 @@ def _quality(model: StoredModel, chosen: Chosen, is_whole: bool, device: str) ->
         inputs = Inputs("samples", QUALITY_IMAGES if model.is_image else QUALITY_POINTS, chosen.runs[0].inputs.seed)
         # A stochastic sampler has no run to approach, and pixels no distance to the data that means much.
         runs = QUALITY_RUNS if model.is_image else QUALITY_RUNS + STOCHASTIC_RUNS
-        request = QualityRequest(model.key, inputs, runs, ("rk4", FINE_STEPS), device)
+        request = QualityRequest(model.key, inputs, runs, device)
         known = cache.engine().cache.get(request)
         result = known or computed(request, QualityResult, "Samplers with 4 to 32 network evaluations")
         result = result or cache.engine().partials.get(request)
