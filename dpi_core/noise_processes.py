@@ -4,7 +4,7 @@ Five quantities describe the same point of a process, given x_s:
 
     x0        the clean sample (a denoiser's estimate: E[x0 | x_s])
     eps       the noise ε = (x_s − α x0) / σ
-    score     ∇ log p(x_s) = −ε / σ
+    score     −ε / σ: ∇ log p(x_s | x0) for one (x0, ε), ∇ log p(x_s) with E[ε | x_s] for ε
     velocity  dx/ds along the path of one (x0, ε): α' x0 + σ' ε
     v         α ε − σ x0 (Salimans & Ho 2022), for α² + σ² = 1
 

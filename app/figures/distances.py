@@ -39,7 +39,7 @@ STATISTICS = {
     "angle": (
         "angle between θ0 and θ1 (degrees)",
         "Angle",
-        "0° is the same direction; at 90° the two sets have nothing in common.",
+        "0° is the same direction; at 90° neither set has a component along the other.",
     ),
     "dip": (
         "norm dip at λ = 1/2 (share)",

@@ -82,7 +82,8 @@ def statistics(result: LayersResult) -> tuple[Statistic, ...]:
         ),
         Statistic(
             "derivative", "Derivative", "dB per unit of λ",
-            "How fast PSNR rises when the λ of this one layer grows from λ(s); zero for all layers where λ(s) is optimal.",
+            "How fast PSNR rises when the λ of this one layer grows from λ(s). Where one shared λ(s) is optimal inside (0, 1)"
+            " the layers add up to zero; one far from zero would want another λ than the rest.",
             s, result.derivative, diverging=True,
         ),
         Statistic(
@@ -249,7 +250,7 @@ def detail_lines(
 
 
 def enough_in_words(result: LayersResult, named: int) -> str:
-    """Which layers carry 95 % of what two parameter sets gain over one.
+    """Which layers carry 95 % of what the network loses when all are held still.
 
     Args:
         result: with a holding order, or the sentence is empty.
@@ -257,12 +258,15 @@ def enough_in_words(result: LayersResult, named: int) -> str:
     """
     if not np.isfinite(result.kept_loss).any():
         return ""
-    gain, low, high = result.kept_loss[-1]
-    interval = f"{signed(gain, 2)} dB ({signed(low, 2)} to {signed(high, 2)})"
+    loss, low, high = result.kept_loss[-1]
+    interval = f"{signed(loss, 2)} dB ({signed(low, 2)} to {signed(high, 2)})"
     if result.enough is None:
-        return f"A second parameter set gains nothing on these samples: {interval} against one set."
+        return f"Holding all layers still costs nothing on these samples: {interval}."
     kept = result.order[len(result.order) - result.enough :][::-1]
     names = ", ".join(f"`{name}`" for name in kept[:named])
     others = f" and {len(kept) - named} more" if len(kept) > named else ""
     subject = "This layer carries" if len(kept) == 1 else f"These {len(kept)} of {len(result.names)} layers carry"
-    return f"{subject} 95 % of the {interval} that two parameter sets gain over one: {names}{others}."
+    return (
+        f"{subject} 95 % of the {interval} that this network loses when all its layers are held still: {names}{others}."
+        " A network trained with one set would lose less, so only training tells how many a smaller network needs."
+    )

@@ -15,6 +15,9 @@ from app.records.curves import Curves
 JUDGED = (0.05, 0.95)
 """The noise levels that means over s are taken of, as in `dpi_core.analysis.landscape`."""
 
+LITTLE = 0.05
+"""In dB: a regret that is surely below this is called little."""
+
 
 @dataclass(frozen=True)
 class Headline:
@@ -62,11 +65,12 @@ def spent_in_words(weights: WeightsResult) -> str:
 
 
 def _regret_in_words(low: float, high: float) -> str:
-    if low > 0.01:
-        return "another curve would be better"
-    if high < 0.05:
-        return "the learned curve lies in the valley"
-    return "no clear loss"
+    """What the interval says of these two sets, which were trained for this λ; of another training it says nothing."""
+    if high < LITTLE:
+        return f"with these two sets another curve would gain less than {LITTLE:g} dB"
+    if low > 0:
+        return "another curve would serve these two sets better"
+    return "undecided on so few samples"
 
 
 def judged_levels(s: np.ndarray) -> np.ndarray:
@@ -141,7 +145,7 @@ def landscape_chart(model: StoredModel, result: ParametersResult, inputs: Inputs
         "regret",
         "Regret of the learned curve",
         figure,
-        "Above zero another λ would denoise better; λ* is chosen on the other half of the samples, so the"
+        "Above zero another λ would serve these two sets better; λ* is chosen on the other half of the samples, so the"
         " regret may come out below zero where nothing is to be gained. Band: 95 % over samples.",
         ("s", "learned_lambda", "best_lambda", "regret_db", "low", "high", "psnr_learned", "psnr_best"),
         rows_of(

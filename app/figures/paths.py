@@ -118,8 +118,8 @@ def kept_chart(model: StoredModel, result: ParametersResult, inputs: Inputs, dev
         "kept-blends",
         "Keeping only K blends",
         figure,
-        "How much is lost if θ(s) is stored at K equal steps of s and the nearest is used; K = 1 keeps θ(1/2), a network"
-        " without conditioning. Bars: 95 % over samples.",
+        "How much is lost if θ(s) is stored at K equal steps of s and the nearest is used; K = 1 keeps θ(1/2), one"
+        " frozen set that was never trained alone. Bars: 95 % over samples.",
         ("K", "loss_db", "low", "high", "rms_change"),
         rows_of(paths.counts, *paths.kept_loss.T, paths.kept_moved),
         "\n".join(lines),

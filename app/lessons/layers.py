@@ -96,7 +96,7 @@ def setting(material: Material) -> Read:
         "Interpolation doubles every tensor of the network: each layer has a $\\theta_0$ and a $\\theta_1$. Training decides"
         " how far they part. For a layer with weights $\\theta^{(l)}$ the relative change is\n\n"
         "$$\\dfrac{\\lVert\\theta_1^{(l)}-\\theta_0^{(l)}\\rVert}{\\lVert\\theta_0^{(l)}\\rVert}$$\n\n"
-        "It is 0 where one set would do and 1 where the layer moved by its own length.\n\n"
+        "It is 0 where both sets agree and 1 where the layer moved by its own length.\n\n"
         f"This network has {len(names)} parts, from input to output: {_listed(names)}.\n\n"
         "How far a layer moved is one question. Whether the network needs it to move is another; it takes an experiment:"
         " hold the layer still and measure the error."
@@ -187,16 +187,17 @@ def needed(material: Material) -> Predict:
         drawn.add_vline(layers.enough, line={"color": THIS, "width": 2})
         if guess is not None:
             drawn.add_vline(guess, line={"color": GUIDE, "width": 2, "dash": "dash"})
-        caption = "Layers are held one after the other, the most dispensable first; solid: 95 % of the gain, dashed: your guess."
+        caption = "Layers are held one after the other, the most dispensable first; solid: 5 % of the loss, dashed: your guess."
         return Plot(drawn, caption)
 
     text = (
         f"Now the experiment. The {len(layers.names)} layers are held at one position one after the other, those that are missed"
-        " least first. How many of them have to keep two sets, if 95 % of what two sets gain over one is to remain?"
+        " least first. How many of them have to keep two sets, if at most 5 % of what holding all of them costs may be lost?"
     )
     reveal = (
-        f"With {layers.enough} of {len(layers.names)} layers on two sets, at most 5 % of the gain is gone. With none the network"
-        f" loses {loss[int(kept.argmin()), 0]:.2f} dB."
+        f"With {layers.enough} of {len(layers.names)} layers on two sets, at most 5 % of that is lost. With none this network"
+        f" loses {loss[int(kept.argmin()), 0]:.2f} dB; one trained with one set would lose less, so only training tells how"
+        " many layers a smaller network needs."
     )
     count = len(layers.names)
     answer = Estimate("layers", 0, count, 1, layers.enough, near=max(1.0, 0.1 * count))
@@ -265,7 +266,9 @@ def in_short(material: Material) -> Read:
         )
     if has_pinning(material):
         layers = pinning_of(model)
-        lines.append(f"- {layers.enough} of {len(layers.names)} layers are enough to keep 95 % of what two sets gain.")
+        lines.append(
+            f"- {layers.enough} of {len(layers.names)} layers carry 95 % of what this network loses when all are held."
+        )
     else:
         lines.append("- How far a layer moved does not say whether it had to: holding it still would.")
     return Read("\n".join(lines))

@@ -145,7 +145,7 @@ def sizes(sigma: float) -> tuple[float, ...]:
 
 
 def size_of_the_score(material: Material) -> Predict:
-    """The score grows as the noise shrinks."""
+    """The score is at most 1/σ large."""
     views = views_of(material)
     k = nearest(views.s, LITTLE)
     measured = float(rms(views.score[k]))
@@ -171,8 +171,8 @@ def size_of_the_score(material: Material) -> Predict:
         f"Measured: {measured:.3g}. $\\hat\\varepsilon$ is the average of the noises that could have been added, so its size"
         " is at most 1 and that of the score at most $1/\\sigma$. The square of $\\hat\\varepsilon$'s size,"
         f" {100 * float(rms(views.eps[k])) ** 2:.0f} % here, is the share of the noise that an ideal network can tell from the"
-        " data. The score grows as the noise shrinks; that is why losses weight it, and why networks are asked for"
-        " $\\hat x_0$, $\\hat\\varepsilon$ or a velocity instead."
+        " data. The bound grows as the noise shrinks, and so does the score where data fill a thin set; that is why losses"
+        " weight it, and why networks are asked for $\\hat x_0$, $\\hat\\varepsilon$ or a velocity instead."
     )
     return Predict(text, Choice(options, truth), reveal, figure)
 
@@ -262,7 +262,8 @@ def in_short(material: Material) -> Read:
         f" stand between them. In this model they agree to {_power(worst)}.\n"
         f"- Its $\\hat x_0$ is off by {of_x0[k]:.2g} at $t={views.s[k]:g}$ and {of_x0[far]:.2g} at $t={views.s[far]:g}$;"
         f" its $\\hat\\varepsilon$ by {of_eps[k]:.2g} and {of_eps[far]:.2g}.\n"
-        "- The score has at most the size $1/\\sigma$, which grows without bound as the noise goes to zero."
+        "- The score has at most the size $1/\\sigma$, a bound that grows as the noise goes to zero; that of a smooth density"
+        " stays finite."
     )
 
 

@@ -1,8 +1,9 @@
 """Pinning: one layer is held at θ0, at θ1 or at its mean for all s while the others follow λ(s).
 
-What that costs in dB says where the second parameter set is needed. Holding layer after layer, the most dispensable first,
-says how many of them would have been enough. The order is chosen on one half of the samples and judged on the other, or
-the choice would make it look too good.
+What that costs in dB says where this network uses its second parameter set. Holding layer after layer, the most dispensable
+first, says how few of them carry nearly all of it. Layers held are frozen after training: a network trained with fewer sets
+would lose less, so how many a smaller network needs only training tells. The order is chosen on one half of the samples and
+judged on the other, or the choice would make it look too good.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from dpi_core.denoiser import Denoiser
 
 HOLDS = ("theta0", "theta1", "mean")
 SHARE = 0.95
-"""Of what two sets gain over one: layers that carry it are enough."""
+"""Of what the network loses when all layers are held: layers that carry it are enough."""
 
 LEAST_GAIN = 1e-3
 """In dB; less is rounding."""

@@ -1,5 +1,6 @@
 """The Layers page without a browser: what opens, what its numbers are, and that its lines of Python reproduce them."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -71,6 +72,15 @@ def test_the_sentence_names_the_layers_that_were_held_last(model):
     assert all(f"`{name}`" in sentence for name in kept)
     loss = dict(zip(result.kept.tolist(), result.kept_loss[:, 0].tolist(), strict=True))
     assert loss[result.enough] <= 0.05 * loss[0] + 1e-6
+    # The loss is that of this network frozen, which is no network trained with one set.
+    assert f"95 % of the {loss[0]:.2f} dB" in sentence and "A network trained with one set would lose less" in sentence
+
+
+def test_layers_that_cost_nothing_held_carry_nothing(model):
+    nothing = replace(model.layers, enough=None, kept_loss=np.zeros_like(model.layers.kept_loss))
+    assert layers.enough_in_words(nothing, 3) == (
+        "Holding all layers still costs nothing on these samples: 0.00 dB (0.00 to 0.00)."
+    )
 
 
 def in_link(app, key):

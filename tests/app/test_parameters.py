@@ -3,6 +3,7 @@
 import json
 import re
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -221,6 +222,21 @@ def test_the_stored_landscape_holds_the_learned_curve(model):
     assert plane.residual < 0.03
     assert plane.regret_total[1] <= plane.regret_total[0] <= plane.regret_total[2]
     assert plane.regret_total[0] == pytest.approx(plane.regret[judged].mean(), abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "verdict"),
+    [
+        (-0.02, 0.04, "with these two sets another curve would gain less than 0.05 dB"),
+        (0.005, 0.04, "with these two sets another curve would gain less than 0.05 dB"),
+        (0.005, 0.2, "another curve would serve these two sets better"),
+        (-0.02, 0.2, "undecided on so few samples"),
+    ],
+)
+def test_the_verdict_on_the_regret_follows_its_interval(model, low, high, verdict):
+    plane = replace(model.parameters.landscape, regret_total=[(low + high) / 2, low, high])
+    found = figures.headlines(model, replace(model.parameters, landscape=plane), HELD_OUT)
+    assert found[1].remark.endswith(f"; {verdict}.")
 
 
 def test_blends_agree_at_both_ends(model):
