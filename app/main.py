@@ -63,7 +63,7 @@ def main() -> None:
     except ValueError as error:
         st.error(plain(str(error)))
         return
-    cache.uploads().touch(state.session_id())
+    state.touch()
     names = [source.name for source in cache.sources()]
     if not names:
         st.error("There is no model in checkpoints/; train one with `python -m dpi_core train digits-vp-dpi`.")

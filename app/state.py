@@ -70,7 +70,8 @@ _SESSION, _UPLOAD, _CURSOR, _PAGE, _CANCELLED = "_session", "_upload", "_cursor"
 _UPLOAD_LEASE, _REFUSED_IMAGES = "_upload_lease", "_refused_images"
 _REMEMBERED, _REFUSED = "_remembered", "_refused"
 _PLACE, _PAGES = "_place", "_pages"
-_OWN_MODELS, _LEASE, _ROUND, _NEWS, _CHOSEN = "_own_models", "_lease", "_round", "_news", "_chosen"
+_OWN_MODELS, _ROUND, _NEWS, _CHOSEN = "_own_models", "_round", "_news", "_chosen"
+_LEASE, _TOUCH = "_lease", "_touch"
 
 
 @dataclass(frozen=True)
@@ -141,7 +142,8 @@ def cursor_of(query: Mapping[str, str]) -> Cursor | None:
 
 
 def write_cursor(cursor: Cursor) -> None:
-    """Puts the cursor into the URL, and keeps it for the next page."""
+    """Puts the cursor into the URL, and keeps it for the next page; the session is in use."""
+    touch()
     st.session_state[_CURSOR] = cursor
     if cursor.lam is None and LAM in st.query_params:
         del st.query_params[LAM]
@@ -341,19 +343,26 @@ def set_own_models(sources: Iterable[Source]) -> None:
     st.session_state[_OWN_MODELS] = tuple(sources)
 
 
-def keep_lease(lease: object) -> None:
-    """Holds an object until the session ends."""
-    st.session_state[_LEASE] = lease
+def keep_lease(lease_of: Callable[[str], object], touch: Callable[[str], None]) -> None:
+    """Keeps until the session ends what `lease_of` makes, once, for the session of this name.
+
+    Args:
+        lease_of: makes what deletes this session's uploaded models when it is let go, so it is not made anew.
+        touch: is told the session's name whenever it is used.
+    """
+    if _LEASE not in st.session_state:
+        st.session_state[_LEASE], st.session_state[_TOUCH] = lease_of(session_id()), touch
+
+
+def touch() -> None:
+    """The session is in use: a page is drawn, or its cursor has moved, which draws only a part of it."""
+    if _TOUCH in st.session_state:
+        st.session_state[_TOUCH](session_id())
 
 
 def upload_round() -> int:
     """Numbers the forms that take files: a new number makes an empty form, and the browser's copies are let go."""
     return st.session_state.get(_ROUND, 0)
-
-
-def next_upload_round() -> None:
-    """Empties the form that takes files when it is next drawn."""
-    st.session_state[_ROUND] = upload_round() + 1
 
 
 def let_go_of_files(file_ids: Iterable[str]) -> None:
@@ -362,7 +371,7 @@ def let_go_of_files(file_ids: Iterable[str]) -> None:
     if context is not None and isinstance(context.uploaded_file_mgr, MemoryUploadedFileManager):
         for file_id in file_ids:
             context.uploaded_file_mgr.remove_file(context.session_id, file_id)
-    next_upload_round()
+    st.session_state[_ROUND] = upload_round() + 1
 
 
 def set_news(text: str) -> None:

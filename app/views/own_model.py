@@ -46,10 +46,16 @@ def _upload() -> None:
     )
     if not pressed:
         return
+    uploads, session = cache.uploads(), state.session_id()
+    state.keep_lease(uploads.lease, uploads.touch)
     content = {file.name: file.getbuffer() for file in files or []}
-    session = state.session_id()
-    _take(lambda known: cache.uploads().receive(session, content, known))
-    state.keep_lease(cache.uploads().lease(session))
+
+    def receive(known: list[Source]) -> Source:
+        source = uploads.receive(session, content, known)
+        state.let_go_of_files(file.file_id for file in files or [])
+        return source
+
+    _take(receive)
 
 
 def _folder() -> None:
@@ -91,5 +97,4 @@ def _take(load: Callable[[list[Source]], Source]) -> None:
         return
     state.set_own_models([*(own for own in state.own_models() if own.folder != source.folder), source])
     state.set_news(f"{source.name} is loaded, and on every page's list of models.")
-    state.next_upload_round()
     st.rerun()

@@ -322,3 +322,53 @@ def test_a_model_of_ones_own_stands_beside_another(uploads, view):
     else:
         (frames,) = (node.proto for node in app.main if getattr(node, "key", None) == "sweep")
         assert mine.name in str(frames)
+
+
+def press(app, *files):
+    """Hands files over in the form of the Models page."""
+    app.file_uploader[0].set_value([(file.name, file.read_bytes(), "application/octet-stream") for file in files])
+    next(button for button in app.button if button.label == "Check and load").click()
+    app.run()
+    assert not app.exception
+    gc.collect()
+
+
+def test_uploaded_models_stay_through_a_refused_upload_and_end_with_the_session(tiny):
+    def draw():
+        import streamlit as st
+        from streamlit.runtime.scriptrunner import get_script_run_ctx
+
+        from app.views.models import page
+
+        page(None, 0, "cpu")
+        context = get_script_run_ctx()
+        st.session_state["left"] = len(context.uploaded_file_mgr.file_storage.get(context.session_id, {}))
+
+    app = AppTest.from_function(draw, default_timeout=60).run()
+    good = [tiny / name for name in ("model.safetensors", "config.json")]
+    press(app, *good)
+    (mine,) = app.session_state["_own_models"]
+    assert app.session_state["left"] == 0
+    for _ in range(2):
+        press(app, good[0])
+        assert "is missing" in app.error[0].value and (mine.folder / "config.json").is_file()
+    press(app, *good)
+    assert len(app.session_state["_own_models"]) == 2
+    del app.session_state["_lease"]  # as the session's end does
+    gc.collect()
+    started = time.monotonic()
+    while mine.folder.parent.exists():
+        assert time.monotonic() - started < 10
+        time.sleep(0.01)
+
+
+def test_a_cursor_that_comes_to_rest_keeps_what_was_uploaded():
+    def draw():
+        from app import state
+
+        used = []
+        state.keep_lease(lambda session: session, used.append)
+        state.write_cursor(state.Cursor(0.5))
+        assert used == [state.session_id()]
+
+    assert not AppTest.from_function(draw).run().exception
