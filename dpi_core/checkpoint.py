@@ -28,18 +28,16 @@ from dpi_core.backbones import FactoryConfig
 from dpi_core.backbones.foreign import allowing
 from dpi_core.build import Recipe, build_denoiser, recipe_from_dict, recipe_to_dict
 from dpi_core.denoiser import Denoiser
+from dpi_core.hub import ANALYSIS as ANALYSIS
+from dpi_core.hub import CARD as CARD
+from dpi_core.hub import CONFIG as CONFIG
+from dpi_core.hub import METRICS as METRICS
+from dpi_core.hub import WEIGHTS as WEIGHTS
 from dpi_core.limits import Limits, building_within, in_one_line, layers_within, read_header
 from dpi_core.limits import read_json as read_json
 from dpi_core.model import Model
 from dpi_core.training import TrainingState
 
-WEIGHTS, CONFIG, METRICS, ANALYSIS, CARD = (
-    "model.safetensors",
-    "config.json",
-    "metrics.json",
-    "analysis.safetensors",
-    "README.md",
-)
 DTYPES = {
     torch.bool: "BOOL",
     torch.uint8: "U8",
@@ -119,14 +117,32 @@ def load(
         ValueError: the folder or a file is missing, not what it should be, too large, or does not fit the config; the
             message says which and why.
     """
-    folder = hub.folder_of(path)
-    with allowing(allow), _readable(folder):
+    limits = limits or Limits.from_environment()
+    with allowing(allow), opened(path, limits) as folder, _readable(folder):
         recipe = check(folder, limits)
         denoiser = build_denoiser(recipe)
         denoiser.net.load_state_dict(_read_weights(folder / WEIGHTS))
-        metrics = _read_metrics(folder, limits or Limits.from_environment())
+        metrics = _read_metrics(folder, limits)
     denoiser.to(device).eval()
     return Model(denoiser, recipe, metrics)
+
+
+@contextmanager
+def opened(path: str | Path, limits: Limits | None = None) -> Iterator[Path]:
+    """The folder of a checkpoint: itself, or where one on the Hub was downloaded to.
+
+    Args:
+        path: the folder, or `hub:<owner>/<repo>`.
+        limits: see `load`.
+
+    Raises:
+        ValueError: see `hub.downloaded`, which also says what a ValueError in the block does.
+    """
+    if not hub.is_address(path):
+        yield Path(path)
+        return
+    with hub.downloaded(str(path), lambda folder: _read_recipe(folder, limits or Limits.from_environment())) as folder:
+        yield folder
 
 
 @contextmanager

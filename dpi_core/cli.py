@@ -24,7 +24,6 @@ from dpi_core.exchange import add_commands
 from dpi_core.halving import MAX_LOSS_DB, cost_of_halving
 from dpi_core.interpolation import DPI
 from dpi_core.judges import EPOCHS, find_judge, save_judge, train_judge
-from dpi_core.model import Model
 from dpi_core.own_images import denoise_folder, psnr_by_sigma
 from dpi_core.parallel import join
 from dpi_core.reports import PARTS, evaluate
@@ -56,7 +55,7 @@ def main(arguments: list[str] | None = None) -> None:
 def run_train(options: argparse.Namespace) -> None:
     """Trains a recipe, resuming the run if it was interrupted, and saves the checkpoint."""
     recipe = _with_overrides(load_recipe(options.recipe), options)
-    start = None if options.init is None else checkpoint.load(_folder(options.init))
+    start = None if options.init is None else checkpoint.load(_place(options.init))
     with join(options.device) as team:
         model = train_run(recipe, _data(recipe, options), options.runs / recipe.name, team, start)
         if team.leads:
@@ -74,10 +73,10 @@ def _train_command(recipe: Recipe, options: argparse.Namespace) -> str:
 
 def run_evaluate(options: argparse.Namespace) -> None:
     """Measures a checkpoint on held-out data and writes metrics.json and the model card; or on images of one's own."""
-    folder = _folder(options.checkpoint)
-    model = checkpoint.load(folder, options.device)
     if options.images is not None:
-        return _evaluate_images(model, folder, options)
+        return _evaluate_images(options)
+    folder = _own_folder(options.checkpoint)
+    model = checkpoint.load(folder, options.device)
     data = _data(model.recipe, options)
     judge = find_judge(data, model.recipe.data, options.data, JUDGES, options.device)
     scores = evaluate(model, data, judge, _progress)
@@ -87,8 +86,10 @@ def run_evaluate(options: argparse.Namespace) -> None:
     print(json.dumps(scores, indent=1, ensure_ascii=False))
 
 
-def _evaluate_images(model: Model, folder: Path, options: argparse.Namespace) -> None:
+def _evaluate_images(options: argparse.Namespace) -> None:
     """Prints the PSNR of denoised images; keeps the means with the checkpoint where a name for them is given."""
+    place = _own_folder(options.checkpoint) if options.record else _place(options.checkpoint)
+    model = checkpoint.load(place, options.device)
     steps = denoise_folder(model, options.images, options.sigma, options.seed)
     scores = psnr_by_sigma(list(tqdm(steps, desc="images", unit="image and σ")))
     if options.json:
@@ -103,7 +104,7 @@ def _evaluate_images(model: Model, folder: Path, options: argparse.Namespace) ->
             for sigma, found in scores["sigma"].items()
         }
         model.metrics.setdefault("images", {})[options.record] = {"sigma": kept}
-        checkpoint.write_json(folder / checkpoint.METRICS, model.metrics)
+        checkpoint.write_json(Path(place) / checkpoint.METRICS, model.metrics)
 
 
 def run_sweep(options: argparse.Namespace) -> None:
@@ -114,7 +115,9 @@ def run_sweep(options: argparse.Namespace) -> None:
     _, _, recipe = config.runs()[0]
     data = _data(recipe, options)
     judge = find_judge(data, recipe.data, options.data, JUDGES, options.device)
-    result = sweep(config, data, options.runs / config.name, options.device, judge, only=options.only)
+    result = sweep(
+        config, data, options.runs / config.name, options.device, judge, only=options.only, timed=not options.untimed
+    )
     if result is None:
         return
     if not options.smoke:
@@ -144,18 +147,16 @@ def run_report(options: argparse.Namespace) -> None:
 
 
 def run_analyse(options: argparse.Namespace) -> None:
-    """Computes what the app shows first and stores it with the checkpoint."""
-    folder = _folder(options.checkpoint)
+    """Computes what the app shows first and stores it with the checkpoint, in one piece when all is done."""
+    folder = _own_folder(options.checkpoint)
     model = checkpoint.load(folder, options.device)
     file, data = folder / checkpoint.ANALYSIS, _data(model.recipe, options)
-    if set(options.only) == set(PARTS):
-        file.unlink(missing_ok=True)
+    tensors, about = ({}, {}) if set(options.only) == set(PARTS) else _stored_analysis(file)
     for part in (PARTS[name] for name in PARTS if name in options.only):
-        found, about = part.analyse(model, data, _progress)
-        stored, stored_about = _stored_analysis(file)
-        kept = {name: value for name, value in stored.items() if not name.startswith(part.tensors)}
-        about = stored_about | about
-        checkpoint.write_tensors(file, kept | found, {"about": json.dumps(about, ensure_ascii=False)})
+        found, about_found = part.analyse(model, data, _progress)
+        tensors = {name: value for name, value in tensors.items() if not name.startswith(part.tensors)} | found
+        about |= about_found
+    checkpoint.write_tensors(file, tensors, {"about": json.dumps(about, ensure_ascii=False)})
     print(file)
 
 
@@ -169,19 +170,22 @@ def _stored_analysis(file: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
 
 def run_halve(options: argparse.Namespace) -> None:
     """Stores a checkpoint's weights in 16 bits, unless its held-out PSNR changes by 0.01 dB or more."""
-    folder = _folder(options.checkpoint)
+    folder = _own_folder(options.checkpoint)
     model = checkpoint.load(folder, options.device)
     found = cost_of_halving(model, _data(model.recipe, options).held_out_batch(options.n, 0))
     said = f"{found.whole:.4f} dB whole, {found.half:.4f} dB in 16 bits"
     if not found.harmless:
         raise ValueError(f"{folder} keeps its weights: {said}, a change of {MAX_LOSS_DB} dB or more.")
+    analysed = (folder / checkpoint.ANALYSIS).is_file()
     checkpoint.save(model, folder, half=True)
     print(f"{folder}: {said}")
+    if analysed:
+        print(f"{checkpoint.ANALYSIS} was of the whole weights and is gone; run: python -m dpi_core analyse {folder}")
 
 
 def run_sample(options: argparse.Namespace) -> None:
     """Draws samples and writes them as safetensors."""
-    model = checkpoint.load(_folder(options.checkpoint), options.device)
+    model = checkpoint.load(_place(options.checkpoint), options.device)
     result = model.sample(options.n, _sampler(options), options.steps, options.seed)
     checkpoint.write_tensors(options.out, {"x": result.x}, {"seed": str(options.seed), "nfe": str(result.nfe)})
     print(f"{options.out}: x of shape {tuple(result.x.shape)}, {result.nfe} network evaluations each")
@@ -189,7 +193,7 @@ def run_sample(options: argparse.Namespace) -> None:
 
 def run_info(options: argparse.Namespace) -> None:
     """Prints what a checkpoint is."""
-    model = checkpoint.load(_folder(options.checkpoint))
+    model = checkpoint.load(_place(options.checkpoint))
     print(json.dumps(recipe_to_dict(model.recipe), indent=1))
     print(f"parameters: {sum(p.numel() for p in model.net.parameters()):,}")
     if isinstance(model.net, DPI):
@@ -254,6 +258,9 @@ def _parser() -> argparse.ArgumentParser:
         default=(),
         help="train these runs alone and sum nothing up: for several processes that share a sweep",
     )
+    sweeping.add_argument(
+        "--untimed", action="store_true", help="take each method's cost from the last summary instead of measuring it"
+    )
     sweeping.add_argument("--runs", type=Path, default=RUNS / "sweeps", help="where the runs lie")
     sweeping.add_argument("--results", type=Path, default=RESULTS, help="where the scores are kept")
     sweeping.set_defaults(run=run_sweep)
@@ -281,7 +288,7 @@ def _parser() -> argparse.ArgumentParser:
     sample.add_argument("--out", type=Path, default=Path("samples.safetensors"))
     sample.set_defaults(run=run_sample)
 
-    add_commands(commands, foreign, CHECKPOINTS, _folder)
+    add_commands(commands, foreign, CHECKPOINTS, _place)
 
     info = commands.add_parser("info", parents=[foreign], help="say what a checkpoint is")
     info.add_argument("checkpoint", help="a folder, or a name in checkpoints/")
@@ -311,8 +318,20 @@ def _data(recipe: Recipe, options: argparse.Namespace) -> Data:
     return load_data(recipe.data, options.data)
 
 
-def _folder(name: str) -> Path:
-    return hub.folder_of(name) if hub.is_address(name) or Path(name).is_dir() else CHECKPOINTS / name
+def _place(name: str) -> str | Path:
+    """A checkpoint by its folder, by its name in checkpoints/, or on the Hub."""
+    return name if hub.is_address(name) or Path(name).is_dir() else CHECKPOINTS / name
+
+
+def _own_folder(name: str) -> Path:
+    """The folder of a checkpoint that is to be written to."""
+    if hub.is_address(name):
+        repo, _ = hub.parse(name)
+        raise ValueError(
+            f"{name} lies in the Hub's cache, where other programs find it too and nothing is changed; fetch it by"
+            f" `hf download {repo} --local-dir FOLDER`, and give that folder."
+        )
+    return Path(_place(name))
 
 
 def _progress(steps: Iterable, total: int, label: str) -> Iterable:

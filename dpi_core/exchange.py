@@ -42,9 +42,9 @@ def run_import(options: argparse.Namespace) -> None:
     print(checkpoint.save(model, place))
 
 
-def run_export(options: argparse.Namespace, folder: Callable[[str], Path]) -> None:
+def run_export(options: argparse.Namespace, place: Callable[[str], str | Path]) -> None:
     """Writes a checkpoint for other programs: in the reference's convention, or the plain network θ(s)."""
-    model = checkpoint.load(folder(options.checkpoint))
+    model = checkpoint.load(place(options.checkpoint))
     file = options.out if options.out is not None else _default_file(model, options)
     if options.to == REFERENCE:
         return _export_reference(model, file, options)
@@ -85,7 +85,10 @@ def _default_file(model: Model, options: argparse.Namespace) -> Path:
 
 
 def add_commands(
-    commands: argparse._SubParsersAction, foreign: argparse.ArgumentParser, out: Path, folder: Callable[[str], Path]
+    commands: argparse._SubParsersAction,
+    foreign: argparse.ArgumentParser,
+    out: Path,
+    place: Callable[[str], str | Path],
 ) -> None:
     """Adds both commands to the parser of `python -m dpi_core`.
 
@@ -93,7 +96,7 @@ def add_commands(
         commands: where.
         foreign: the options that allow backbones of others.
         out: the folder checkpoints are made in.
-        folder: finds a checkpoint's folder by its name.
+        place: finds a checkpoint by its name.
     """
     reading = commands.add_parser("import", parents=[foreign], help=(run_import.__doc__ or "").rstrip("."))
     reading.add_argument("file", type=Path, help="a state dict: .safetensors, or .pt, of which nothing is executed")
@@ -113,4 +116,4 @@ def add_commands(
     writing.add_argument("--s", type=float, help="which network θ(s), in [0, 1]")
     writing.add_argument("--table", choices=TABLES, default=TABLES[0], help="what the reference calls the table of λ")
     writing.add_argument("--out", type=Path, help="the file; by default named after the model, here")
-    writing.set_defaults(run=lambda options: run_export(options, folder))
+    writing.set_defaults(run=lambda options: run_export(options, place))

@@ -9,14 +9,25 @@ from __future__ import annotations
 import os
 import re
 import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from dpi_core.limits import Limits
 
 SCHEME = "hub:"
-FILES = ("model.safetensors", "config.json", "metrics.json", "analysis.safetensors", "README.md")
-NEEDED = ("model.safetensors", "config.json")
+
+WEIGHTS, CONFIG, METRICS, ANALYSIS, CARD = FILES = (
+    "model.safetensors",
+    "config.json",
+    "metrics.json",
+    "analysis.safetensors",
+    "README.md",
+)
+"""What a checkpoint's folder holds, here and on the Hub; see `checkpoint`."""
+
+NEEDED = (WEIGHTS, CONFIG)
 
 _NAME = r"[A-Za-z0-9][\w.-]{0,95}"
 _ADDRESS = re.compile(rf"{SCHEME}(?P<repo>{_NAME}/{_NAME})(@(?P<revision>[\w./-]+))?")
@@ -71,11 +82,6 @@ def is_address(path: str | Path) -> bool:
     return str(path).startswith(SCHEME)
 
 
-def folder_of(path: str | Path) -> Path:
-    """The folder that holds a checkpoint: itself, or, for `hub:<owner>/<repo>[@revision]`, where it was downloaded to."""
-    return download(str(path)) if is_address(path) else Path(path)
-
-
 def parse(address: str) -> tuple[str, str | None]:
     """Owner/repo and revision of an address.
 
@@ -90,8 +96,16 @@ def parse(address: str) -> tuple[str, str | None]:
     return found["repo"], found["revision"]
 
 
-def download(address: str) -> Path:
-    """Fetches the files of a checkpoint, and no others, into huggingface_hub's cache.
+@contextmanager
+def downloaded(address: str, check_config: Callable[[Path], object]) -> Iterator[Path]:
+    """The folder in huggingface_hub's cache with the files of a checkpoint, and no others.
+
+    The config is fetched and checked before the rest. A revision that was not in the cache before leaves it again where it
+    is refused: by the check, or by a ValueError in the block.
+
+    Args:
+        address: `hub:<owner>/<repo>`, with @<revision> if need be.
+        check_config: raises a ValueError where the config in a folder is not that of a checkpoint.
 
     Raises:
         ValueError: the address is none, the Hub cannot be reached or refuses, or the repository holds no checkpoint or one
@@ -99,14 +113,22 @@ def download(address: str) -> Path:
     """
     repo, revision = parse(address)
     api = _api()
-    try:
+    with _said_of(address):
         info = api.model_info(repo, revision=revision, files_metadata=True)
         sizes = {file.rfilename: file.size or 0 for file in info.siblings or () if file.rfilename in FILES}
         _check_files(address, sizes)
-        places = [api.hf_hub_download(repo, name, revision=info.sha) for name in sizes]
-    except _hub_errors() as error:
-        raise ValueError(f"{address} could not be loaded: {_reason(error)}") from error
-    return Path(places[0]).parent
+        was_here = _is_here(repo, info.sha)
+        folder = Path(api.hf_hub_download(repo, CONFIG, revision=info.sha)).parent
+    try:
+        check_config(folder)
+        with _said_of(address):
+            for name in sizes:
+                api.hf_hub_download(repo, name, revision=info.sha)
+        yield folder
+    except ValueError as error:
+        if not was_here:
+            _discard(folder)
+        raise ValueError(str(error).replace(str(folder), address)) from error
 
 
 def upload(folder: Path, repo: str, private: bool, message: str) -> str:
@@ -129,7 +151,24 @@ def _check_files(address: str, sizes: dict[str, int]) -> None:
     lacking = [name for name in NEEDED if name not in sizes]
     if lacking:
         raise ValueError(f"{address} has no {lacking[0]}; a checkpoint has {' and '.join(NEEDED)}.")
-    Limits.from_environment().check("download_bytes", sum(sizes.values()), address, "choose a smaller model")
+    limits, smaller = Limits.from_environment(), "choose a smaller model"
+    limits.check("download_bytes", sum(sizes.values()), address, smaller)
+    limits.check("file_bytes", sizes[WEIGHTS], f"{WEIGHTS} of {address}", smaller)
+    limits.check("json_bytes", sizes[CONFIG], f"{CONFIG} of {address}", smaller)
+
+
+def _is_here(repo: str, sha: str) -> bool:
+    """Whether a revision is in the cache; other programs may have put it there."""
+    from huggingface_hub import try_to_load_from_cache
+
+    return isinstance(try_to_load_from_cache(repo, CONFIG, revision=sha), str)
+
+
+def _discard(folder: Path) -> None:
+    """Takes a revision out of the cache, with the files that no other revision has."""
+    from huggingface_hub import scan_cache_dir
+
+    scan_cache_dir(folder.parents[2]).delete_revisions(folder.name).execute()
 
 
 def _api() -> Any:
@@ -137,6 +176,15 @@ def _api() -> Any:
     from huggingface_hub import HfApi  # takes a second
 
     return HfApi(endpoint=os.environ.get("HF_ENDPOINT"), library_name="dpi_core")
+
+
+@contextmanager
+def _said_of(address: str) -> Iterator[None]:
+    """Says in a sentence what the Hub refuses."""
+    try:
+        yield
+    except _hub_errors() as error:
+        raise ValueError(f"{address} could not be loaded: {_reason(error)}") from error
 
 
 def _hub_errors() -> tuple[type[Exception], ...]:

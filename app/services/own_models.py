@@ -16,11 +16,15 @@ import time
 import weakref
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
+from queue import SimpleQueue
+from typing import ClassVar
 
 from app.figures.denoise import pad_figure, sweep_figure
 from app.records import Origin, Source, StoredModel
 from app.services import stored
+from app.services.logs import event, stack_of
 from dpi_core import hub
 from dpi_core.limits import Limits
 
@@ -34,10 +38,32 @@ OFFERED = 200
 
 
 class Lease:
-    """Held by a session as long as it needs what it has uploaded; its end deletes that."""
+    """Held by a session as long as it needs something; after it is let go a thread of its own calls `end`.
+
+    Not at once: the session's objects lie in cycles, so Python lets go of them in the middle of anything that any thread
+    does, which may hold the very lock that `end` needs, or change the dictionary that it goes through.
+    """
+
+    _ended: ClassVar[SimpleQueue[Callable[[], None]]] = SimpleQueue()
 
     def __init__(self, end: Callable[[], None]) -> None:
-        weakref.finalize(self, end)
+        _start_ending()
+        weakref.finalize(self, self._ended.put, end).atexit = False  # whoever needs it then has said so to `atexit`
+
+    @classmethod
+    def _end_all(cls) -> None:
+        while True:
+            end = cls._ended.get()
+            try:
+                end()
+            except Exception as error:  # the next ones have to end all the same
+                event("lease not ended", error=type(error).__name__, where=stack_of(error))
+            del end
+
+
+@cache
+def _start_ending() -> None:
+    threading.Thread(target=Lease._end_all, name="leases-end", daemon=True).start()
 
 
 @dataclass
@@ -68,11 +94,13 @@ class Uploads:
         limits: what one session, and all together, may keep.
         idle_seconds: how long a session's files stay while nothing of it runs.
         clock: seconds, monotonic.
+        deleted: hears of each folder that has been deleted, with the models below it.
     """
 
     limits: Limits = field(default_factory=Limits.from_environment)
     idle_seconds: float = IDLE_SECONDS
     clock: Callable[[], float] = time.monotonic
+    deleted: Callable[[Path], None] = lambda folder: None
     _shelves: dict[str, Shelf] = field(default_factory=dict)
     _lock: threading.RLock = field(default_factory=threading.RLock)
     _closed: threading.Event = field(default_factory=threading.Event)
@@ -120,14 +148,14 @@ class Uploads:
         """Deletes one uploaded model."""
         with self._lock:
             if any(source.folder.is_relative_to(shelf.folder) for shelf in self._shelves.values()):
-                shutil.rmtree(source.folder, ignore_errors=True)
+                self._delete(source.folder)
 
     def drop(self, session: str) -> None:
         """Deletes all that a session has uploaded."""
         with self._lock:
             shelf = self._shelves.pop(session, None)
         if shelf is not None:
-            shutil.rmtree(shelf.folder, ignore_errors=True)
+            self._delete(shelf.folder)
 
     def expire(self) -> None:
         """Deletes what belongs to sessions that have long been idle."""
@@ -142,6 +170,10 @@ class Uploads:
         self._closed.set()
         for session in list(self._shelves):
             self.drop(session)
+
+    def _delete(self, folder: Path) -> None:
+        shutil.rmtree(folder, ignore_errors=True)
+        self.deleted(folder)
 
     def _place(self, session: str, size: int) -> Path:
         """A new folder for a checkpoint of that size."""
@@ -237,8 +269,12 @@ def from_hub(text: str, known: Sequence[Source]) -> Source:
     """
     if not hub_is_open():
         raise ValueError("The operator of this server has closed the Hub (DPI_HUB=0); upload the files instead.")
+    # Here, because importing torch takes seconds.
+    from dpi_core import checkpoint
+
     address = f"{hub.SCHEME}{text.strip().removeprefix(hub.SCHEME)}"
-    return _checked(hub.download(address), "hub", known, address.removeprefix(hub.SCHEME), address)
+    with checkpoint.opened(address) as folder:
+        return _checked(folder, "hub", known, address.removeprefix(hub.SCHEME), address)
 
 
 def _checked(

@@ -43,8 +43,11 @@ def test_a_shorter_type_of_another_kind_is_refused(tmp_path):
 
 def test_the_command_halves_what_loses_nothing_and_leaves_the_rest(tmp_path, capsys):
     folder = checkpoint.save(model(), tmp_path / "digits")
+    checkpoint.write_tensors(folder / checkpoint.ANALYSIS, {"sweep.s": torch.zeros(1)})
     main(["halve", str(folder), "--n", "8"])
-    assert "in 16 bits" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "in 16 bits" in said and f"python -m dpi_core analyse {folder}" in said
+    assert not (folder / checkpoint.ANALYSIS).exists()
     assert load_file(folder / checkpoint.WEIGHTS)["theta1.head.weight"].dtype == torch.float16
 
     subject = model()

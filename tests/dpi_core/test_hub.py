@@ -213,6 +213,45 @@ def test_the_commands_take_an_address(fake, capsys):
     assert '"name": "ring-flow-dpi"' in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(
+    "command", [["halve"], ["analyse"], ["evaluate"], ["evaluate", "--images", "x", "--record", "n"]]
+)
+def test_the_commands_that_write_leave_the_cache_alone(fake, capsys, command):
+    made().push_to_hub("ada/ring")
+    fake.requests.clear()
+    with pytest.raises(SystemExit):
+        main([command[0], "hub:ada/ring", *command[1:]])
+    assert "nothing is changed; fetch it by `hf download ada/ring --local-dir FOLDER`" in capsys.readouterr().err
+    assert fake.requests == []
+
+
+def test_a_config_that_is_none_is_refused_before_weights_are_fetched_and_leaves_nothing(fake, tmp_path):
+    fake.repositories["ada/bert"] = [{"model.safetensors": b"x" * 99, "config.json": b'{"architectures": ["Bert"]}'}]
+    for load in (dpi_core.load, lambda address: from_hub(address, [])):
+        with pytest.raises(ValueError, match="^hub:ada/bert/config.json: a recipe has the keys"):
+            load("hub:ada/bert")
+    assert fake.fetched == {"config.json"}
+    assert not list((tmp_path / "cache").glob("models--*"))
+
+
+def test_weights_that_are_refused_leave_the_cache_unless_they_were_there_before(fake, tmp_path):
+    made().push_to_hub("ada/ring")
+    dpi_core.load("hub:ada/ring")
+    files = fake.repositories["ada/ring"][0]
+    fake.repositories["ada/ring"].append(files | {"model.safetensors": b"spoilt " * 100})
+    for load in (dpi_core.load, lambda address: from_hub(address, [])):
+        with pytest.raises(ValueError, match="is not a readable safetensors file"):
+            load("hub:ada/ring")
+    [snapshot] = (tmp_path / "cache").glob("*/snapshots/*")
+    assert snapshot.name == fake.sha("ada/ring", 0)
+    assert_same(dpi_core.load(f"hub:ada/ring@{snapshot.name}"), made())
+    (snapshot / "model.safetensors").unlink()
+    (snapshot / "model.safetensors").write_bytes(b"of another program")
+    with pytest.raises(ValueError, match="is not a readable safetensors file"):
+        dpi_core.load(f"hub:ada/ring@{snapshot.name}")
+    assert (snapshot / "model.safetensors").is_file()
+
+
 def test_what_the_hub_does_not_have_is_said_in_a_sentence(fake, monkeypatch):
     fake.repositories["ada/empty"] = [{"README.md": b"x"}]
     for address, message in (
@@ -223,12 +262,14 @@ def test_what_the_hub_does_not_have_is_said_in_a_sentence(fake, monkeypatch):
             dpi_core.load(address)
         assert "\n" not in str(caught.value)
     made().push_to_hub("ada/ring")
-    monkeypatch.setenv("DPI_MAX_DOWNLOAD_BYTES", "1000")
     fake.requests.clear()
-    with pytest.raises(
-        ValueError, match=r"has [\d,]+ bytes, more than the 1,000 allowed; choose .*DPI_MAX_DOWNLOAD_BYTES"
-    ):
-        dpi_core.load("hub:ada/ring")
+    for variable in ("DPI_MAX_DOWNLOAD_BYTES", "DPI_MAX_FILE_BYTES", "DPI_MAX_JSON_BYTES"):
+        with monkeypatch.context() as patch:
+            patch.setenv(variable, "500")
+            with pytest.raises(
+                ValueError, match=rf"has [\d,]+ bytes, more than the 500 allowed; choose a smaller model, .*{variable}"
+            ):
+                dpi_core.load("hub:ada/ring")
     assert fake.fetched == set()
 
 
