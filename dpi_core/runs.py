@@ -31,7 +31,7 @@ class Run:
         leads: whether this process writes; the others of a team only read.
 
     Raises:
-        ValueError: the folder holds a run of another recipe.
+        ValueError: the folder holds a run of another recipe, or a finished one whose log is gone.
     """
 
     def __init__(self, folder: Path, recipe: Recipe, leads: bool = True) -> None:
@@ -43,7 +43,13 @@ class Run:
         if self.state_file.is_file() and recipe_from_dict(checkpoint.read_json(recipe_file)) != recipe:
             raise ValueError(f"{folder} holds a run of another recipe; remove it, or give another folder by --runs.")
         self.state = checkpoint.load_training_state(self.state_file) if self.state_file.is_file() else None
-        self.logs = _logs_up_to(self.log_file, 0 if self.state is None else self.state.step)
+        done = 0 if self.state is None else self.state.step
+        self.logs = _logs_up_to(self.log_file, done)
+        if done == self.steps and [log.step for log in self.logs][-1:] != [done]:
+            raise ValueError(
+                f"{folder} holds a finished run, but {self.log_file.name} lacks its last line; restore it, or remove the"
+                " folder to train again."
+            )
         if leads:
             folder.mkdir(parents=True, exist_ok=True)
             checkpoint.write_json(recipe_file, recipe_to_dict(recipe))
@@ -87,7 +93,7 @@ def train_run(recipe: Recipe, data: Data, folder: Path, team: Team | None = None
         The trained model; its metrics say how it was trained.
 
     Raises:
-        ValueError: the data do not fit the recipe, the folder holds another run, or `start` does not fit.
+        ValueError: the data do not fit the recipe, or `start` does not; or as `Run`.
         FloatingPointError: the loss is no longer finite.
     """
     team = team if team is not None else Team()

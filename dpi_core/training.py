@@ -102,7 +102,7 @@ class StepLog:
 
 @dataclass(frozen=True)
 class TrainingState:
-    """All that a run needs to go on: weights, their average, and the optimiser's moments."""
+    """All that a run needs to go on: weights, their average, the optimiser's moments, and the losses since the last log."""
 
     step: int
     tensors: dict[str, Tensor]
@@ -233,7 +233,7 @@ def train(
         denoiser: network and process; trained where it lives.
         data: gives batches of clean samples.
         config: the recipe.
-        save: called with the state every `save_every` steps and at the end, in the process that leads.
+        save: called with the state every `save_every` steps and at the end, in the process that leads; given in all alike.
         resume: a state that `save` once received.
         team: the processes that train together; this one alone by default.
         replays: whether the network does the same work whatever its input and step, so that one process on a CUDA device
@@ -255,8 +255,8 @@ def train(
     ema = EMA(denoiser, config.ema_decay)
     first = 0 if resume is None else _restore(resume, denoiser, ema, optimiser)
     take_step = step_taker(denoiser, config, optimiser, team, replays)
-    losses: list[Tensor] = []
-    began = time.perf_counter()
+    losses, spent = ([], 0.0) if resume is None else _not_logged(resume, team.device)
+    began = time.perf_counter() - spent
     for step in range(first, config.steps):
         factor = rate_factor(step, config)
         set_rates(optimiser, [peak * factor for peak in peaks])
@@ -272,8 +272,10 @@ def train(
                 raise FloatingPointError(f"the loss is {mean} at step {done}; lower training.learning_rate.")
             yield _log(denoiser, done, mean, peaks[0] * factor, norm.item(), time.perf_counter() - began)
             losses, began = [], time.perf_counter()
-        if save is not None and team.leads and (done % config.save_every == 0 or done == config.steps):
-            save(_state(done, denoiser, ema, optimiser))
+        if save is not None and (done % config.save_every == 0 or done == config.steps):
+            losses = list(team.mean(torch.stack(losses))) if losses else []
+            if team.leads:
+                save(_state(done, denoiser, ema, optimiser, losses, time.perf_counter() - began))
     ema.copy_to(denoiser)
     denoiser.eval()
 
@@ -339,12 +341,21 @@ def _log(denoiser: Denoiser, step: int, loss: float, rate: float, norm: float, s
     return StepLog(step, loss, rate, norm, seconds, tuple(curve.flatten().tolist()), min(widths))
 
 
-def _state(step: int, denoiser: Denoiser, ema: EMA, optimiser: torch.optim.Optimizer) -> TrainingState:
+def _state(
+    step: int,
+    denoiser: Denoiser,
+    ema: EMA,
+    optimiser: torch.optim.Optimizer,
+    losses: Sequence[Tensor],
+    seconds: float,
+) -> TrainingState:
     tensors = {f"model.{name}": value.detach() for name, value in denoiser.named_parameters()}
     tensors |= {f"buffer.{name}": value for name, value in denoiser.named_buffers()}
     tensors |= {f"ema.{name}": value for name, value in ema.average.items()}
     for index, moments in optimiser.state_dict()["state"].items():
         tensors |= {f"optimiser.{index}.{key}": torch.as_tensor(value) for key, value in moments.items()}
+    if losses:
+        tensors |= {"log.losses": torch.stack(list(losses)), "log.seconds": torch.tensor(seconds)}
     # Copies, for later steps write into them.
     return TrainingState(step, {name: tensor.clone() for name, tensor in tensors.items()})
 
@@ -369,6 +380,13 @@ def _restore(state: TrainingState, denoiser: Denoiser, ema: EMA, optimiser: torc
         moments.setdefault(int(index), {})[name] = value
     optimiser.load_state_dict({"state": moments, "param_groups": optimiser.state_dict()["param_groups"]})
     return state.step
+
+
+def _not_logged(state: TrainingState, device: torch.device) -> tuple[list[Tensor], float]:
+    """Losses and seconds since the last log before a state."""
+    if "log.losses" not in state.tensors:
+        return [], 0.0
+    return list(state.tensors["log.losses"].to(device)), state.tensors["log.seconds"].item()
 
 
 def _with_prefix(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:

@@ -134,6 +134,16 @@ def test_a_finished_run_is_not_trained_again(tmp_path):
     assert again.metrics["training"] == first.metrics["training"]
 
 
+def test_a_finished_run_whose_log_is_gone_says_so(tmp_path):
+    trained(RECIPE, tmp_path)
+    log, *_ = tmp_path.rglob("log.jsonl")
+    for left in (log.read_text()[:-9], ""):
+        log.write_text(left)
+        with pytest.raises(ValueError, match="finished run, but log.jsonl lacks its last line; restore it, or remove"):
+            trained(RECIPE, tmp_path)
+        assert log.read_text() == left
+
+
 def test_a_run_of_an_older_version_that_lacked_a_key_goes_on(tmp_path):
     first = trained(RECIPE, tmp_path)
     [file] = tmp_path.rglob("recipe.json")

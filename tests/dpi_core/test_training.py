@@ -70,6 +70,14 @@ def test_a_run_that_was_killed_goes_on_to_the_same_losses_and_weights(kind, tmp_
     assert_close(dict(resumed.state_dict()), dict(whole.state_dict()), **exactly)
 
 
+def test_a_run_that_was_stopped_between_two_logs_logs_what_it_would_have():
+    config, states = changed(log_every=4, save_every=3), []
+    expected = losses(denoiser(), RING, config, save=states.append)
+    for state in states[:-1]:
+        assert losses(denoiser(), RING, config, resume=state) == expected[state.step // 4 :]
+    assert "log.losses" in states[0].tensors and "log.losses" not in states[3].tensors  # after 3 and after 12 steps
+
+
 def test_a_state_stays_what_it_was_while_training_goes_on():
     whole, resumed, states = denoiser(), denoiser(), []
     expected = losses(whole, RING, SHORT, save=states.append)
