@@ -57,12 +57,22 @@ def _average(metrics: dict[str, Any]) -> str:
     return f"{statistics.fmean(level['mean'] for level in metrics['held_out']['psnr']):.2f}"
 
 
+def _digits() -> dict[str, Any]:
+    return json.loads((ROOT / "results" / "digits-vp" / "metrics.json").read_text())
+
+
 def _gain(method: str) -> str:
     """Of DPI over another method, on the digits."""
-    found = json.loads((ROOT / "results" / "digits-vp" / "metrics.json").read_text())["against"][method]["psnr"][
-        "average"
-    ]
-    return f"{found['mean']:.3f} ({found['low']:.3f} to {found['high']:.3f})"
+    return _interval(_digits()["against"][method]["psnr"]["average"])
+
+
+def _gain_at_equal_time(method: str) -> str:
+    return _interval(_digits()["equal_time"][method]["difference"])
+
+
+def _interval(found: dict[str, float]) -> str:
+    mean, low, high = (f"{found[key]:.3f}".replace("-", "−") for key in ("mean", "low", "high"))
+    return f"{mean} ({low} to {high})"
 
 
 def _benchmark(name: str, row: str) -> float:
@@ -97,6 +107,8 @@ def _step(_: dict[str, Any]) -> str:
 NUMBERS: dict[str, Callable[[dict[str, Any]], str]] = {
     "gain_embedding": lambda _: _gain("embedding"),
     "gain_input_map": lambda _: _gain("input_map"),
+    "same_time_embedding": lambda _: _gain_at_equal_time("embedding"),
+    "same_time_input_map": lambda _: _gain_at_equal_time("input_map"),
     "rise": _rise,
     "average": _average,
     "blend": _blend,

@@ -18,7 +18,7 @@ from dpi_core import checkpoint, hub
 from dpi_core.allocator import keep_freed_memory
 from dpi_core.backbones.foreign import VARIABLE, allowing
 from dpi_core.build import Recipe, load_recipe, recipe_to_dict
-from dpi_core.card import model_card
+from dpi_core.card import command_line, model_card
 from dpi_core.data import Data, DataConfig, ImageData, download_fashion_mnist, load_data
 from dpi_core.exchange import add_commands
 from dpi_core.halving import MAX_LOSS_DB, cost_of_halving
@@ -59,16 +59,16 @@ def run_train(options: argparse.Namespace) -> None:
     with join(options.device) as team:
         model = train_run(recipe, _data(recipe, options), options.runs / recipe.name, team, start)
         if team.leads:
-            model.metrics["training"] |= {"command": _train_command(recipe, options), "note": options.note}
+            command = command_line(
+                *("train", options.recipe),
+                data="PATH" if options.data else None,
+                init=options.init,
+                steps=options.steps,
+                seed=options.seed,
+                allow=options.allow,
+            )
+            model.metrics["training"] |= {"command": command, "note": options.note}
             print(checkpoint.save(model, options.out / recipe.name))
-
-
-def _train_command(recipe: Recipe, options: argparse.Namespace) -> str:
-    data = " --data PATH" if options.data else ""
-    given = [
-        f" --{key} {getattr(options, key)}" for key in ("init", "steps", "seed") if getattr(options, key) is not None
-    ]
-    return f"python -m dpi_core train {recipe.name}{data}{''.join(given)}"
 
 
 def run_evaluate(options: argparse.Namespace) -> None:

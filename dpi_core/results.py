@@ -10,12 +10,14 @@ from dpi_core.checkpoint import CONFIG, METRICS, read_json
 from dpi_core.verdicts import (
     UNITS,
     comparison_in_words,
+    equal_steps_in_words,
     equal_time_in_words,
     goal_in_words,
     judge_in_words,
     main_measure,
     paired_seeds,
     steps_in_words,
+    stopped_in_words,
 )
 
 HEADER = """# Results
@@ -23,9 +25,18 @@ HEADER = """# Results
 Written by `python -m dpi_core report` from the `metrics.json` files in `checkpoints/` and `results/`; no number is typed
 by hand. Intervals hold 95 % of bootstrap draws over samples. Every method of a comparison is judged on identical samples
 under identical noise, at 17 noise levels s from 0.05 to 0.95. In paired differences positive is in favour of the first
-method; "better" and "worse" mean that the interval leaves out zero, which of 17 levels about one does by chance. These
-intervals do not hold what another seed of training changes; it stands beside them. "Data against data" is what other draws
-of data reach against the held-out ones: their average, and the lowest and highest of them."""
+method; "better" and "worse" mean that the interval leaves out zero, "no clear difference" that it holds it. Of 17 levels about
+one leaves it out by chance alone, so that two equal methods pass "worse at no level" only two times in three. These intervals do
+not hold what another seed of training changes; it stands beside them.
+
+Distances of samples (energy, sliced Wasserstein, Fréchet) and precision and recall are averages over the seeds, each with noise
+of its own, with the lowest and highest of them. "Data against data" is what other draws of data reach against the held-out ones:
+their average, the lowest and the highest. A value below that average is luck of the draw.
+
+Methods differ in how s enters the network. `blind` and `rescaling` also differ in what it predicts (x̂0 and ε), and so in
+how the loss weighs the levels; the mean squared error of `rescaling` is mostly that of the levels near s = 1, where x̂0 is made of
+ε̂ by dividing by a small α. At equal time of training a score between two that a run kept lies on the straight line
+between them."""
 
 
 PUBLISHED = "published"
@@ -65,12 +76,11 @@ def models_table(models: list[tuple[Mapping[str, Any], Mapping[str, Any]]]) -> s
             config["conditioning"]["kind"],
             _count(metrics.get("parameters")),
             _average(metrics.get("held_out")),
-            _minutes(metrics.get("training")),
             _judged(metrics),
         ]
         for config, metrics in models
     ]
-    return _table(["model", "conditioning", "parameters", "held-out average", "trained (minutes)", "beyond"], rows)
+    return _table(["model", "conditioning", "parameters", "held-out average", "beyond"], rows)
 
 
 def photos_section(name: str, models: list[tuple[Mapping[str, Any], Mapping[str, Any]]], published: Path) -> str:
@@ -126,7 +136,10 @@ def sweep_section(sweep: Mapping[str, Any]) -> str:
         lines = [line for other in others for line in _verdicts(first, other, sweep)]
         measure = main_measure(sweep)
         goal = goal_in_words(first, measure, {other: sweep["against"][other][measure] for other in others})
-        parts += [f"### {first} against the others, {steps_in_words(sweep['methods'])}", goal, "\n".join(lines)]
+        parts += [f"### {first} against the others, {steps_in_words(sweep['methods'])}", *stopped_in_words(sweep), goal]
+        parts += ["\n".join(lines)]
+        same = [f"- {line}." for other in others if (line := equal_steps_in_words(first, other, sweep))]
+        parts += [f"### {first} against the others, at equal steps", "\n".join(same)] if same else []
         times = [f"- {equal_time_in_words(first, other, sweep)}." for other in others]
         parts += [f"### {first} against the others, at equal time of training", "\n".join(times)]
     curves = [line for name, method in sweep["methods"].items() for line in _curves(name, method)]
@@ -157,7 +170,7 @@ def _scores(method: Mapping[str, Any], measures: list[str]) -> Iterator[str]:
         yield _interval(method["scores"][measure]["average"], UNITS[measure][2])
     seeds = method["scores"][measures[-1] if "psnr" not in measures else "psnr"]["seeds"]
     digits = UNITS["psnr" if "psnr" in measures else measures[-1]][2]
-    yield f"{min(seeds):.{digits}f} to {max(seeds):.{digits}f}"
+    yield f"{min(seeds):.{digits}f} to {max(seeds):.{digits}f}" if len(seeds) > 1 else "one seed"
 
 
 def _generation(method: Mapping[str, Any], distances: list[str]) -> Iterator[str]:
@@ -229,14 +242,16 @@ def _average(held_out: Mapping[str, Any] | None) -> str:
     return f"mean squared error {sum(held_out['mse']) / len(held_out['mse']):.5f}"
 
 
-def _minutes(training: Mapping[str, Any] | None) -> str:
-    return "" if training is None else f"{training['wall_seconds'] / 60:.0f}"
+def _pooled(excess: Mapping[str, Any]) -> float:
+    """Error beyond the optimum's, over all levels together: at each alone, those where the optimum hardly errs would rule."""
+    optimum = excess["optimum_mse"]
+    return sum(each * least for each, least in zip(excess["each"], optimum, strict=True)) / sum(optimum)
 
 
 def _judged(metrics: Mapping[str, Any]) -> str:
     parts = []
     if "excess_over_optimum" in metrics:
-        parts.append(f"{100 * metrics['excess_over_optimum']['mean']:.2f} % above the closed-form optimum's error")
+        parts.append(f"{100 * _pooled(metrics['excess_over_optimum']):.3g} % above the closed-form optimum's error")
     if "recognition" in metrics:
         scores = metrics["recognition"]
         parts.append(

@@ -40,6 +40,7 @@ from dpi_core.precision import multiplying_in
 from dpi_core.reports import about_data, hardware, lambda_scores
 from dpi_core.runs import train_run
 from dpi_core.seeds import seeded_generator
+from dpi_core.training import rate_factor
 from dpi_core.verdicts import trained_where_timed
 
 SCORES = "scores.safetensors"
@@ -141,6 +142,7 @@ def sweep(
     judge: Judge | None = None,
     say: Callable[[str], None] = print,
     only: Collection[str] = (),
+    timed: bool = True,
 ) -> dict[str, Any] | None:
     """Trains and judges what is missing, and writes all scores into `metrics.json` of the folder.
 
@@ -153,12 +155,14 @@ def sweep(
         say: told of each run as it is done.
         only: runs, named <method>-<seed>; no other is trained, and nothing is summed up. So several processes or machines
             share a sweep, and a last call without it writes `metrics.json`.
+        timed: whether the cost of each method is measured, which wants a quiet machine; if not, it is taken from the last
+            `metrics.json`.
 
     Returns:
         What `metrics.json` holds, or None with `only`.
 
     Raises:
-        ValueError: the folder holds another sweep, or there is no such run.
+        ValueError: the folder holds another sweep, there is no such run, or no cost of each method to take.
     """
     if unknown := set(only) - {f"{name}-{seed}" for name, seed, _ in config.runs()}:
         raise ValueError(
@@ -184,9 +188,10 @@ def sweep(
         say(f"{name}, seed {seed}: final loss {metrics[name][-1]['training']['final_loss']:.4f}")
     if only:
         return None
-    result = _summary(config, data, metrics, scores, _floor(config, data, judge), device)
+    costs = _measured_costs(config, device) if timed else _known_costs(config, folder / checkpoint.METRICS)
+    result = _summary(config, data, metrics, scores, _floor(config, data, judge), costs)
     result["judge"] = None if judge is None else judge.about()
-    result["equal_time"] = _equal_times(result, on_the_way)
+    result |= _at_other_steps(result, config, on_the_way)
     checkpoint.write_json(folder / checkpoint.METRICS, result)
     return result
 
@@ -212,7 +217,7 @@ def _judge(model: Model, config: SweepConfig, data: Data, place: Path, judge: Ju
         model.metrics["lambda"] = lambda_scores(model.net)
     if config.samples and model.process.generative:
         real = _held_out(data, config.samples)
-        model.metrics["generation"] = set_distances(draw(model, len(real)), real, judge)
+        model.metrics["generation"] = set_distances(draw(model, len(real), model.recipe.training.seed), real, judge)
     checkpoint.save(model, place)
     tensors = {measure: torch.from_numpy(values.astype(np.float32)) for measure, values in scores.items()}
     checkpoint.write_tensors(place / SCORES, tensors)
@@ -253,12 +258,12 @@ def denoising_scores(model: Model, x0: Tensor) -> dict[str, np.ndarray]:
     return {"mse": mse, "psnr": psnr(mse), "ssim": np.stack([ssim(x0_hat, x0).numpy() for _, x0_hat in found])}
 
 
-def draw(model: Model, n: int) -> Tensor:
+def draw(model: Model, n: int, seed: int) -> Tensor:
     """Samples of a model by its own sampler, (n, ...), float32 on the CPU; it multiplies in the precision of its training."""
     ends = []
     with multiplying_in(model.recipe.training.precision, model.denoiser.device):
         for first in range(0, n, SAMPLES_AT_ONCE):
-            *_, last = model.sample_states(range(first, min(first + SAMPLES_AT_ONCE, n)), seed=JUDGING_SEED)
+            *_, last = model.sample_states(range(first, min(first + SAMPLES_AT_ONCE, n)), seed=seed)
             ends.append(last.x.float().cpu())
     return torch.cat(ends)
 
@@ -292,27 +297,52 @@ def _distances(x: Tensor, y: Tensor, judge: Judge | None) -> dict[str, float]:
 # All runs together -----------------------------------------------------------------------------------------------
 
 
+@dataclass(frozen=True)
+class Costs:
+    """What each method costs, as JSON, and the hardware that it was measured on."""
+
+    hardware: str
+    methods: dict[str, dict[str, Any]]
+
+
+def _measured_costs(config: SweepConfig, device: str) -> Costs:
+    found = measure_costs(_recipes(config), device)
+    return Costs(hardware(device), {name: asdict(cost) for name, cost in found.items()})
+
+
+def _known_costs(config: SweepConfig, file: Path) -> Costs:
+    known = checkpoint.read_json(file) if file.is_file() else {"methods": {}}
+    if missing := [name for name in config.methods if name not in known["methods"]]:
+        raise ValueError(
+            f"{file} holds no cost of {', '.join(missing)}; leave out --untimed once, so that it is measured."
+        )
+    return Costs(known["hardware"], {name: known["methods"][name]["cost"] for name in config.methods})
+
+
+def _recipes(config: SweepConfig) -> dict[str, Recipe]:
+    """Each method's, with the first seed."""
+    return {name: recipe for name, seed, recipe in config.runs() if seed == config.seeds[0]}
+
+
 def _summary(
     config: SweepConfig,
     data: Data,
     metrics: dict[str, list[dict[str, Any]]],
     scores: dict[str, list[dict[str, np.ndarray]]],
     floor: dict[str, list[float]],
-    device: str,
+    costs: Costs,
 ) -> dict[str, Any]:
-    recipes = {name: recipe for name, seed, recipe in config.runs() if seed == config.seeds[0]}
-    costs = measure_costs(recipes, device)
     first, *others = config.methods
     measures = list(scores[first][0])
     return {
         "name": config.name,
         "config": json.loads(json.dumps(asdict(config))),
-        "hardware": hardware(device),
+        "hardware": costs.hardware,
         "data": about_data(data, config.recipe["data"]["kind"]),
         "judged": scores[first][0][measures[0]].shape[1],
         "s": list(LEVELS),
         "floor": floor,
-        "methods": {name: _method_summary(metrics[name], scores[name], asdict(costs[name])) for name in config.methods},
+        "methods": {name: _method_summary(metrics[name], scores[name], costs.methods[name]) for name in config.methods},
         "against": _against(first, others, scores),
         "between": {name: _against(name, others[i:], scores) for i, name in enumerate(others[:-1], start=1)},
     }
@@ -329,18 +359,39 @@ def _against(first: str, others: list[str], scores: dict[str, list[dict[str, np.
     }
 
 
-def _equal_times(summary: dict[str, Any], on_the_way: dict[str, list[list[HeldOutLog]]]) -> dict[str, dict[str, Any]]:
-    """The first method against each of the others after the same time; those whose runs kept scores."""
-    methods = summary["methods"]
-    first, *others = methods
-    found = {}
+def _at_other_steps(
+    summary: dict[str, Any], config: SweepConfig, on_the_way: dict[str, list[list[HeldOutLog]]]
+) -> dict[str, dict[str, Any]]:
+    """The first method against each of the others where they are not read at their last step; those whose runs kept scores.
+
+    Returns:
+        "equal_time": after the same time; "equal_steps": after equally many steps, where a run was stopped; "stopped": such
+        runs.
+    """
+    plans = {name: recipe.training for name, recipe in _recipes(config).items()}
+    done = {name: method["training"][0]["steps"] for name, method in summary["methods"].items()}
+    first, *others = done
+
+    def read(other: str, step_costs: tuple[float, float]) -> dict[str, Any]:
+        found = equal_time(on_the_way[first], on_the_way[other], step_costs)
+        if found is None:
+            return {}
+        rates = [rate_factor(step, plans[name]) for name, step in zip((first, other), found.steps, strict=True)]
+        return {other: {**asdict(found), "rates": rates}}
+
+    equal_times: dict[str, Any] = {}
+    equal_steps: dict[str, Any] = {}
     for other in others:
-        if not trained_where_timed((first, other), summary):
-            continue
-        step_ms = (methods[first]["cost"]["step_ms"], methods[other]["cost"]["step_ms"])
-        if (result := equal_time(on_the_way[first], on_the_way[other], step_ms)) is not None:
-            found[other] = asdict(result)
-    return found
+        if trained_where_timed((first, other), summary):
+            equal_times |= read(other, tuple(summary["methods"][name]["cost"]["step_ms"] for name in (first, other)))
+        if done[other] != done[first]:
+            equal_steps |= read(other, (1.0, 1.0))
+    stopped = {
+        name: {"step": step, "planned": plans[name].steps, "rate": rate_factor(step, plans[name])}
+        for name, step in done.items()
+        if step < plans[name].steps
+    }
+    return {"equal_time": equal_times, "equal_steps": equal_steps, "stopped": stopped}
 
 
 def _method_summary(

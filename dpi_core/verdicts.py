@@ -13,7 +13,10 @@ from typing import Any
 SATURATION_WARNING = 0.35
 """λ saturates where 90 % of its rise lies in a shorter interval of s; a straight line needs 0.9."""
 
-BETTER, WORSE, EVEN = "better", "worse", "no difference"
+DECAYED = 0.01
+"""Share of the peak learning rate below which a run has come to its end."""
+
+BETTER, WORSE, EVEN = "better", "worse", "no clear difference"
 
 UNITS = {"psnr": ("PSNR", "dB", 2), "ssim": ("SSIM", "", 4), "mse": ("mean squared error", "", 5)}
 """Measure -> its name, its unit, and the decimals that mean something."""
@@ -45,7 +48,7 @@ def stretches(s: Sequence[float], verdicts: Sequence[str]) -> list[Stretch]:
 
 
 def where_in_words(first: str, other: str, s: Sequence[float], verdicts: Sequence[str]) -> str:
-    """Where one method beats another, e.g. "dpi is better than none at s = 0.44 to 0.95 (10 of 17 levels); no difference …".
+    """Where one method beats another, e.g. "dpi is better than none at s = 0.44 to 0.95 (10 of 17 levels), …".
 
     Args:
         first: the method whose differences are meant.
@@ -56,7 +59,7 @@ def where_in_words(first: str, other: str, s: Sequence[float], verdicts: Sequenc
     found = stretches(s, verdicts)
     if len(found) == 1:
         return {
-            EVEN: f"no difference between {first} and {other} at any of {len(s)} levels",
+            EVEN: f"no clear difference between {first} and {other} at any of {len(s)} levels",
             BETTER: f"{first} is better than {other} at all {len(s)} levels",
             WORSE: f"{first} is worse than {other} at all {len(s)} levels",
         }[found[0].verdict]
@@ -133,6 +136,23 @@ def steps_in_words(methods: Mapping[str, Any]) -> str:
     return "at unequal steps: " + ", ".join(f"{name} {count:,}" for name, count in steps.items())
 
 
+def stopped_in_words(sweep: Mapping[str, Any]) -> list[str]:
+    """One sentence for each method whose training was stopped before its end."""
+    return [
+        f"{name} was stopped at step {run['step']:,} of {run['planned']:,}, where its learning rate stood at"
+        f" {100 * run['rate']:.0f} % of its peak, which counts against it."
+        for name, run in sweep.get("stopped", {}).items()
+    ]
+
+
+def equal_steps_in_words(first: str, other: str, sweep: Mapping[str, Any]) -> str:
+    """How two methods compare after equally many steps, where one was stopped; empty where that is all there is anyway."""
+    found = sweep.get("equal_steps", {}).get(other)
+    if found is None:
+        return ""
+    return f"{_read_early(first, other, found)}; both are read at step {found['steps'][0]:,}"
+
+
 def trained_where_timed(names: Iterable[str], sweep: Mapping[str, Any]) -> bool:
     """Whether all runs of these methods were trained on the hardware that a step was timed on."""
     trained_on = {run["hardware"] for name in names for run in sweep["methods"][name]["training"]}
@@ -149,15 +169,21 @@ def equal_time_in_words(first: str, other: str, sweep: Mapping[str, Any]) -> str
     found = sweep.get("equal_time", {}).get(other)
     if found is None:
         return f"not measured against {other}: {longer}, and these runs kept no held-out scores on the way"
+    steps = f"{first} is read at step {found['steps'][0]:,} and {other} at step {found['steps'][1]:,}"
+    still = [
+        f" The learning rate of {name} still stood at {100 * rate:.0f} % of its peak there, which counts against it"
+        for name, rate in zip((first, other), found["rates"], strict=True)
+        if rate >= DECAYED
+    ]
+    return ".".join([f"{_read_early(first, other, found)}; {longer}, so {steps}", *still])
+
+
+def _read_early(first: str, other: str, found: Mapping[str, Any]) -> str:
     name, unit, digits = UNITS[found["measure"]]
     word = verdict(found["difference"]["low"], found["difference"]["high"])
     opening = word if word == EVEN else f"{first} is {word}"
     gained = _with_interval(found["difference"], unit, digits)
-    return (
-        f"{opening} against {other}: {gained} in {name}, on {found['samples']} samples at {found['levels']} levels; {longer}, so"
-        f" {first} is read at step {found['steps'][0]:,} and {other} at step {found['steps'][1]:,}. The learning rate of the one"
-        " read early had not decayed there, which counts against it"
-    )
+    return f"{opening} against {other}: {gained} in {name}, on {found['samples']} samples at {found['levels']} levels"
 
 
 def goal_in_words(first: str, measure: str, against: Mapping[str, Mapping[str, Any]]) -> str:

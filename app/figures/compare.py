@@ -112,7 +112,8 @@ def wins_chart(comparison: Comparison, reference: str) -> Chart:
     ]
     caption = (
         f"Blue with a plus: {reference} is better there, the whole 95 % interval lies above zero; red with a minus: worse;"
-        f" empty: the interval holds zero. Of {len(scores.s)} levels about one in twenty leaves out zero by chance."
+        f" empty: the interval holds zero. Of {len(scores.s)} levels about one in twenty leaves out zero by chance,"
+        " and another seed of training moves more."
     )
     title = f"Where {reference} wins and loses"
     return Chart("compare-wins", title, figure, caption, ("method", "against", "s", "verdict"), rows, comparison.lines)
@@ -177,7 +178,8 @@ def sample_table(sweep: Mapping[str, Any]) -> Table:
     cells = [(sum(each) / len(each), _range(each, 4)) for each in floors]
     rows.append(("data against data", *(cell for pair in cells for cell in pair)))
     caption = (
-        f"{sweep['config']['samples']} samples of each run from the same seeds against as many held-out data; lower is closer,"
+        f"{sweep['config']['samples']} samples of each run, from the same noise for the same seed of training, against as many"
+        " held-out data; lower is closer,"
         " and recall and precision, where given, better when high. The last row is what"
         f" {len(floors[0])} other draws of data reach. {judge_in_words(sweep)}".rstrip()
     )

@@ -95,7 +95,7 @@ class LayersResult:
         order_holds: how each of them is held.
         kept: (k,) how many layers keep two sets, falling from m to 0.
         kept_loss: (k, 3) dB lost then: mean over s, low, high; judged on samples the order was not chosen on.
-        enough: the fewest layers that keep 95 % of what two sets gain over one; None where they gain nothing.
+        enough: the fewest layers that keep 95 % of what is lost when all are held; None where nothing is.
         gain: (t,) dB between all layers at λ = 0 and all at λ(s), which the attributions share out.
         attribution: (m, t) dB of each layer, by integrated gradients from λ = 0 to λ(s).
         completeness: (t,) |Σ attribution − gain| / max(|gain|, floor).

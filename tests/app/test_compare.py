@@ -104,7 +104,7 @@ def test_the_charts_hold_what_the_scores_say():
         ("dpi", "none", 0.2, "better"),
         ("dpi", "none", 0.8, "worse"),
         ("dpi", "blind", 0.2, "better"),
-        ("dpi", "blind", 0.8, "no difference"),
+        ("dpi", "blind", 0.8, "no clear difference"),
     ]
     assert np.array(wins.figure.data[0].z).tolist() == [[1, -1], [1, 0]]
     difference = compare.difference_chart(found, "dpi", 0.5)

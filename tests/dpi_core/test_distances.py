@@ -77,7 +77,7 @@ def test_a_comparison_finds_the_levels_where_a_method_gains():
     theirs = image + rng.normal(0, 0.5, (2, 3, 400))
     ours = image + gain + rng.normal(0, 0.5, (2, 3, 400))
     found = compare(ours, theirs)
-    assert [verdict(each.low, each.high) for each in found.difference] == ["better", "no difference", "worse"]
+    assert [verdict(each.low, each.high) for each in found.difference] == ["better", "no clear difference", "worse"]
     assert [interval.mean for interval in found.difference] == pytest.approx([0.5, 0.0, -0.5], abs=0.1)
     assert all(interval.high - interval.low < 0.2 for interval in found.difference)
     assert found.average.low < 0 < found.average.high

@@ -164,12 +164,26 @@ def test_samples_of_images_are_judged_in_the_features_of_the_classifier(tiny):
     expected = frechet_distance(*seen)
     found = result["methods"]["none"]["generation"][0]
     assert found["frechet"] == pytest.approx(expected, rel=1e-3)
+    again = dpi_core.load(folder / "none-1").sample(100, seed=1).x
+    other = frechet_distance(features(judge.classifier, again), seen[1])
+    assert result["methods"]["none"]["generation"][1]["frechet"] == pytest.approx(other, rel=1e-3), "noise of its own"
     assert set(found) == {"frechet", "precision", "recall"} == set(result["floor"])
     assert len(set(result["floor"]["frechet"])) == 20 and max(result["floor"]["frechet"]) < found["frechet"]
     with torch.no_grad():
         assert_close(judge.classifier.logits(seen[1]), judge.classifier(real))
     said = "a classifier that names 50.0 % of 10 held-out images of digits rightly"
     assert said in sweep_section(result)
+
+
+def test_a_sweep_is_summed_up_again_without_timing_it(tiny, tmp_path, monkeypatch):
+    folder, result, _, judge = tiny
+    monkeypatch.setattr("dpi_core.sweep.measure_costs", None)  # it would be missed
+    again = sweep(TINY, load_data(load_recipe_of(TINY).data), folder, judge=judge, timed=False)
+    assert json.loads(json.dumps(again)) == json.loads(json.dumps(result))
+    (folder / "metrics.json").rename(tmp_path / "metrics.json")
+    with pytest.raises(ValueError, match="holds no cost of dpi, none; leave out --untimed once"):
+        sweep(TINY, load_data(load_recipe_of(TINY).data), folder, judge=judge, timed=False)
+    (tmp_path / "metrics.json").rename(folder / "metrics.json")
 
 
 def test_another_recipe_in_the_same_folder_is_refused(tiny):

@@ -8,10 +8,12 @@ from dpi_core.verdicts import (
     WORSE,
     Stretch,
     comparison_in_words,
+    equal_steps_in_words,
     equal_time_in_words,
     goal_in_words,
     paired_seeds,
     steps_in_words,
+    stopped_in_words,
     stretches,
     verdict,
     where_in_words,
@@ -43,14 +45,15 @@ def test_neighbours_with_one_verdict_are_one_stretch():
     [
         ([BETTER] * 4, "dpi is better than none at all 4 levels"),
         ([WORSE] * 4, "dpi is worse than none at all 4 levels"),
-        ([EVEN] * 4, "no difference between dpi and none at any of 4 levels"),
+        ([EVEN] * 4, "no clear difference between dpi and none at any of 4 levels"),
         (
             [WORSE, EVEN, BETTER, BETTER],
-            "dpi is better than none at s = 0.30 to 0.40 (2 of 4 levels), worse at s = 0.10 (1), no difference at s = 0.20 (1)",
+            "dpi is better than none at s = 0.30 to 0.40 (2 of 4 levels), worse at s = 0.10 (1),"
+            " no clear difference at s = 0.20 (1)",
         ),
         (
             [WORSE, EVEN, WORSE, EVEN],
-            "dpi is worse than none at s = 0.10 and 0.30 (2 of 4 levels), no difference at s = 0.20 and 0.40 (2)",
+            "dpi is worse than none at s = 0.10 and 0.30 (2 of 4 levels), no clear difference at s = 0.20 and 0.40 (2)",
         ),
     ],
 )
@@ -62,7 +65,8 @@ def test_the_sentence_holds_the_average_and_what_it_rests_on():
     comparison = {"difference": [interval(each) for each in (-0.1, 0.0, 0.1, 0.2)], "average": interval(0.05, 0.02)}
     found = comparison_in_words("dpi", "none", "psnr", LEVELS, comparison, "36 held-out samples", [0.1, -0.02])
     assert found == (
-        "PSNR: dpi is better than none at s = 0.30 to 0.40 (2 of 4 levels), worse at s = 0.10 (1), no difference at s = 0.20 (1)."
+        "PSNR: dpi is better than none at s = 0.30 to 0.40 (2 of 4 levels), worse at s = 0.10 (1),"
+        " no clear difference at s = 0.20 (1)."
         " On average over the levels +0.05 dB (+0.03 to +0.07), from 36 held-out samples and 2 seeds of training (each alone:"
         " −0.02 to +0.10 dB)."
     )
@@ -118,11 +122,29 @@ def test_times_of_other_hardware_are_not_those_of_the_runs():
 
 def test_equal_time_names_the_steps_that_are_compared():
     found = {"measure": "psnr", "steps": [2667, 4000], "difference": interval(-0.1), "samples": 64, "levels": 5}
+    found["rates"] = [0.27, 0.0]
     sentence = equal_time_in_words("dpi", "none", sweep(equal_time={"none": found}))
     assert sentence.startswith(
         "dpi is worse against none: −0.10 dB (−0.15 to −0.05) in PSNR, on 64 samples at 5 levels;"
     )
     assert "1.50 times as long" in sentence and "dpi is read at step 2,667 and none at step 4,000" in sentence
+    assert sentence.endswith(
+        ". The learning rate of dpi still stood at 27 % of its peak there, which counts against it"
+    )
+    found["rates"] = [0.009, 0.0]
+    assert equal_time_in_words("dpi", "none", sweep(equal_time={"none": found})).endswith("none at step 4,000")
+
+
+def test_a_run_that_was_stopped_is_also_read_where_the_others_were_then():
+    run = {"step": 12000, "planned": 16000, "rate": 0.148}
+    assert stopped_in_words({"stopped": {"dpi": run}}) == [
+        "dpi was stopped at step 12,000 of 16,000, where its learning rate stood at 15 % of its peak, which counts against it."
+    ]
+    found = {"measure": "psnr", "steps": [12000, 12000], "difference": interval(0.1), "samples": 64, "levels": 5}
+    assert equal_steps_in_words("dpi", "none", {"equal_steps": {"none": found}}) == (
+        "dpi is better against none: +0.10 dB (+0.05 to +0.15) in PSNR, on 64 samples at 5 levels; both are read at step 12,000"
+    )
+    assert not stopped_in_words({}) and not equal_steps_in_words("dpi", "none", {})
 
 
 def test_differences_of_errors_are_turned_so_that_less_is_better():
