@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import Any
 
 from dpi_core.backbones import FactoryConfig
@@ -22,6 +23,22 @@ def model_card(model: Model) -> str:
         _licence(model),
     ]
     return "\n\n".join(sections) + "\n"
+
+
+def command_line(*words: str, **flags: Any) -> str:
+    """A command of this package as it is typed.
+
+    Args:
+        words: the command, and what it is given by place.
+        flags: by their names with _ for -; a list is a flag for each entry. Those that are None or False are left out.
+    """
+    given = list(words)
+    for name, value in flags.items():
+        flag = f"--{name.replace('_', '-')}"
+        for each in value if isinstance(value, list | tuple) else [value]:
+            if each is not None and each is not False:
+                given += [flag] if each is True else [flag, str(each)]
+    return shlex.join(["python", "-m", "dpi_core", *given])
 
 
 def _licence(model: Model) -> str:

@@ -11,6 +11,7 @@ import torch
 
 from dpi_core import checkpoint
 from dpi_core.build import load_recipe
+from dpi_core.card import command_line
 from dpi_core.exporting import FORMATS, about, plain_network
 from dpi_core.interpolation import DPI
 from dpi_core.model import Model
@@ -37,7 +38,15 @@ def run_import(options: argparse.Namespace) -> None:
             " was written; mend the recipe, or write what matched by --partial."
         )
     parameters = sum(p.numel() for p in model.net.parameters())
-    command = f"python -m dpi_core import {options.file.name} --onto {options.onto}"
+    command = command_line(
+        *("import", options.file.name),
+        onto=options.onto,
+        name=options.name,
+        key=options.key,
+        noise_first=options.noise_first,
+        partial=options.partial,
+        allow=options.allow,
+    )
     model.metrics |= {"parameters": parameters, "imported": {"command": command, "complete": report.complete}}
     print(checkpoint.save(model, place))
 

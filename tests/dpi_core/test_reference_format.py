@@ -284,8 +284,11 @@ def test_nothing_is_written_for_a_file_that_does_not_match_unless_asked(tmp_path
     printed = capsys.readouterr()
     assert "extra.weight: the network has no such parameter" in printed.out and "--partial" in printed.err
     assert not (tmp_path / RECIPE.name).exists()
-    main([*arguments, "--partial"])
-    assert dpi_core.load(tmp_path / RECIPE.name).metrics["imported"]["complete"] is False
+    main([*arguments, "--partial", "--noise-first", "--name", "part"])
+    imported = dpi_core.load(tmp_path / "part").metrics["imported"]
+    assert imported["complete"] is False
+    flags = f"--onto {tmp_path / 'recipe.json'} --name part --noise-first --partial"
+    assert imported["command"] == f"python -m dpi_core import reference.safetensors {flags}"
 
 
 def test_no_checkpoint_is_replaced_by_an_import(tmp_path, capsys):
