@@ -91,6 +91,25 @@ class Chosen:
 
 
 @dataclass(frozen=True)
+class Shown:
+    """What the page shows.
+
+    Attributes:
+        model: on show.
+        chosen: what was asked for.
+        found: the runs that are there, from left to right.
+        reference: the fine run, if it is there.
+        plane: of the paths, if it is there.
+    """
+
+    model: StoredModel
+    chosen: Chosen
+    found: list[Found]
+    reference: Found | None
+    plane: PlaneResult | None
+
+
+@dataclass(frozen=True)
 class Start:
     """Where all runs start.
 
@@ -132,15 +151,17 @@ def page(model: StoredModel, seed: int, device: str) -> None:
     if is_whole:
         slot.caption(_status(found))
     try:
-        hashes = [store(f"run {i}", cache.packed_run(chosen.names[i], *run)) for i, run in enumerate(found)]
-        fine_hash = None if reference is None else store("reference run", _packed_reference(reference))
-        plane_hash = None if plane is None else store("plane of paths", cache.packed_plane(plane, _results(found)))
+        packed = [cache.packed_run(chosen.names[i], *run) for i, run in enumerate(found)]
+        sent: dict[str, Any] = {"run_hashes": [store(f"run {i}", run) for i, run in enumerate(packed)]}
+        if reference is not None:
+            sent["reference_hash"] = store("reference run", _packed_reference(reference))
+        if plane is not None:
+            sent["plane_hash"] = store("plane of paths", cache.packed_plane(plane, _results(found)))
     except ValueError as error:
         st.error(f"These runs cannot be drawn: {error}.")
         return
-    _figure(found, hashes, reference, fine_hash, plane_hash)
+    _figure(Shown(model, chosen, found, reference, plane), sent)
     _quality(model, chosen, is_whole, device)
-    _files(model, chosen, found, plane)
 
 
 # What is asked for ------------------------------------------------------------------------------------------------
@@ -362,16 +383,15 @@ def _results(found: Sequence[Found]) -> list[TrajectoryResult]:
 
 
 @st.fragment
-def _figure(
-    found: list[Found], hashes: list[str], reference: Found | None, reference_hash: str | None, plane_hash: str | None
-) -> None:
-    """The player and what is seen; only this part runs when t comes to rest."""
-    start = state.read_cursor().s
-    s = player("player", run_hashes=hashes, reference_hash=reference_hash, plane_hash=plane_hash, s=start)
-    state.write_cursor(state.Cursor(s))
-    st.markdown(sentence(found, s))
-    st.dataframe(summary_rows(found, reference), hide_index=True)
+def _figure(shown: Shown, sent: dict[str, Any]) -> None:
+    """The player, what is seen, and files of it; only this part runs when t comes to rest."""
+    start = state.read_cursor()
+    s = player("player", **sent, s=start.s)
+    state.write_cursor(state.Cursor(s, start.lam))
+    st.markdown(sentence(shown.found, s))
+    st.dataframe(summary_rows(shown.found, shown.reference), hide_index=True)
     st.caption(ABOUT_ROWS)
+    _files(shown, s)
 
 
 def _quality(model: StoredModel, chosen: Chosen, is_whole: bool, device: str) -> None:
@@ -397,10 +417,10 @@ def _quality(model: StoredModel, chosen: Chosen, is_whole: bool, device: str) ->
                 show(chart)
 
 
-def _files(model: StoredModel, chosen: Chosen, found: list[Found], plane: PlaneResult | None) -> None:
-    """Downloads; a file is made when it is asked for."""
-    about = settings([run for run, _ in found])
-    results = _results(found)
+def _files(shown: Shown, s: float) -> None:
+    """Downloads; a file is made when it is asked for, outside the page's run."""
+    chosen, results = shown.chosen, _results(shown.found)
+    about = settings([run for run, _ in shown.found])
     each_run = [sampling_lines(run_model, run) for run_model, run in zip(chosen.models, chosen.runs, strict=True)]
     lines = "\n\n".join(each_run)
     makers: dict[str, tuple[Callable[[], bytes | str], str]] = {
@@ -409,13 +429,13 @@ def _files(model: StoredModel, chosen: Chosen, found: list[Found], plane: PlaneR
         "MP4": (partial(exports.mp4, results, about), "video/mp4"),
         "PNG sheet": (partial(exports.sheet, results, about), "image/png"),
         "NPZ": (partial(exports.npz, results, about), "application/octet-stream"),
-        "HTML": (partial(_standalone, model, chosen, found, plane, about, lines), "text/html"),
+        "HTML": (partial(_standalone, shown, s, about, lines), "text/html"),
     }
     row = st.container(horizontal=True, vertical_alignment="center")
     row.caption("Save the runs shown:")
     for name, (make, mime) in makers.items():
         suffix = name.split()[0].lower()
-        file = f"{model.source.recipe_name}-seed{about['seed']}.{suffix}"
+        file = f"{shown.model.source.recipe_name}-seed{about['seed']}.{suffix}"
         row.download_button(name, make, file, mime, key=f"save {name}", on_click="ignore")
     left, right = st.columns(2)
     models = list({each.name: each for each in chosen.models}.values())
@@ -424,14 +444,7 @@ def _files(model: StoredModel, chosen: Chosen, found: list[Found], plane: PlaneR
     folded_link(right)
 
 
-def _standalone(
-    model: StoredModel,
-    chosen: Chosen,
-    found: list[Found],
-    plane: PlaneResult | None,
-    about: dict[str, Any],
-    lines: str,
-) -> str:
-    """A page that plays offline."""
-    origin = Origin(model, about | versions(), {"Python that reproduces this": lines})
-    return trajectories_page(origin, chosen.names[: len(found)], found, plane, state.read_cursor().s)
+def _standalone(shown: Shown, s: float, about: dict[str, Any], lines: str) -> str:
+    """A page that plays offline and opens at s; made without a session."""
+    origin, found = Origin(shown.model, about | versions(), {"Python that reproduces this": lines}), shown.found
+    return trajectories_page(origin, shown.chosen.names[: len(found)], found, shown.plane, s)

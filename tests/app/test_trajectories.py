@@ -407,6 +407,11 @@ def test_the_page_opens_with_two_runs_for_every_model(name):
     assert [button.label for button in app.get("download_button")] == ["GIF", "WebP", "MP4", "PNG sheet", "NPZ", "HTML"]
 
 
+def test_a_link_off_the_learned_curve_stays_off_it():
+    app = open_page("digits-vp-dpi", steps_a="3", steps_b="2", t="0.4", lam="0.7")
+    assert {key: app.query_params[key] for key in ("t", "lam")} == {"t": "0.4", "lam": "0.7"}
+
+
 def test_a_link_shows_the_runs_it_names():
     app = open_page(
         "mixture2d-flow-dpi",

@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 import subprocess
 from collections.abc import Callable
 
@@ -190,6 +191,8 @@ def test_columns_share_the_first_frame_and_part(model, open_runs):
 
 def test_every_file_opens(open_runs, tmp_path):
     page = open_runs("digits-vp-dpi", "steps_a=6&steps_b=3&seed=5")
+    page.get_by_role("slider", name="t, from noise to sample").press("End")
+    expect(page).to_have_url(re.compile(r"[?&]t=0(&|$)"), timeout=PATIENCE)
     content = {}
     for name in ("GIF", "WebP", "MP4", "PNG sheet", "NPZ", "HTML"):
         with page.expect_download(timeout=PATIENCE) as waiting:
@@ -232,6 +235,7 @@ def test_every_file_opens(open_runs, tmp_path):
     alone.on("pageerror", lambda error: errors.append(str(error)))
     alone.goto(file.as_uri())
     expect(alone.locator(".column")).to_have_count(2)
+    expect(alone.locator(".player")).to_have_attribute("data-s", "0.000000")
     alone.get_by_role("slider", name="t, from noise to sample").press("Home")
     expect(alone.locator(".player")).to_have_attribute("data-s", "1.000000")
     alone.get_by_role("slider", name="t, from noise to sample").press("ArrowRight")
