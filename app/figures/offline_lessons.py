@@ -29,6 +29,7 @@ from app.lessons.lesson import (
     Scrubber,
     Shown,
     Step,
+    fitting,
     verdict,
 )
 from app.lessons.pictures import as_html
@@ -126,7 +127,7 @@ def _question(content: Predict, before: str) -> list[str]:
 
 
 def _answer(content: Predict, told: Told, number: int) -> str:
-    guess = told.guesses.get(number)
+    guess = fitting(content, told.guesses, number).get(number)
     shown = [text(verdict(content.answer, guess)), text(content.reveal), _drawn(told.material, content.figure(guess))]
     return f'<div class="answer">{folded("The answer", shown)}</div>'
 

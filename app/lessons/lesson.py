@@ -120,6 +120,10 @@ class Choice:
     options: tuple[str, ...]
     truth: int
 
+    def takes(self, guess: float) -> bool:
+        """Whether it is the index of an option."""
+        return guess in range(len(self.options))
+
 
 @dataclass(frozen=True)
 class Estimate:
@@ -147,6 +151,10 @@ class Estimate:
     def digits(self) -> int:
         """After the point, as the slider's step has them."""
         return max(0, -int(np.floor(np.log10(self.step) + 1e-9)))
+
+    def takes(self, guess: float) -> bool:
+        """Whether the slider reaches it; a link has six digits of it."""
+        return self.low - self.step / 2 <= guess <= self.high + self.step / 2
 
     def text(self, value: float) -> str:
         """A value with its unit."""
@@ -201,6 +209,14 @@ class Look:
 
 
 Content: TypeAlias = Read | Predict | Look
+
+
+def fitting(content: Content | None, answers: Mapping[int, float | None], step: int) -> Mapping[int, float | None]:
+    """The answers without that to a step's question if it cannot be given there: a link may hold anything."""
+    guess = answers.get(step)
+    if guess is None or not isinstance(content, Predict) or content.answer.takes(guess):
+        return answers
+    return {number: answer for number, answer in answers.items() if number != step}
 
 
 def _always(material: Material) -> bool:

@@ -31,6 +31,7 @@ from app.lessons.lesson import (
     Scrubber,
     Shown,
     Step,
+    fitting,
     verdict,
 )
 from app.lessons.pictures import as_html
@@ -165,7 +166,9 @@ def _screen(model: StoredModel, device: str, lesson: Lesson, place: state.Place)
     place = replace(place, step=min(place.step, max(len(steps), 1)))
     if place.step == len(steps) and lesson.key not in place.done:
         place = replace(place, done=(*place.done, lesson.key))
-    return Screen(material, lesson, steps, place, _built(steps[place.step - 1], material) if steps else None)
+    content = _built(steps[place.step - 1], material) if steps else None
+    place = replace(place, answers=fitting(content, place.answers, place.step))
+    return Screen(material, lesson, steps, place, content)
 
 
 def _built(step: Step, material: Material) -> Content | None:
@@ -392,8 +395,9 @@ def _show_frames(model: StoredModel) -> None:
 @st.fragment
 def _frames(sweep_hash: str) -> None:
     """The scrubber; its cursor is that of all pages."""
-    position = scrubber("lesson scrubber", sweep_hash=sweep_hash, s=state.read_cursor().s)
-    state.write_cursor(state.Cursor(position.s))
+    start = state.read_cursor()
+    position = scrubber("lesson scrubber", sweep_hash=sweep_hash, s=start.s)
+    state.write_cursor(state.Cursor(position.s, start.lam))
 
 
 # Moving ------------------------------------------------------------------------------------------------------------

@@ -13,6 +13,7 @@ from PIL import Image
 from streamlit.testing.v1 import AppTest
 
 from app.components.keys import presses
+from app.figures.offline_lessons import Told, lessons_page
 from app.lessons import LESSONS, curve, layers, one_set, sampling, score, seeing
 from app.lessons.lesson import (
     Choice,
@@ -385,6 +386,23 @@ def test_presses_are_read_with_their_numbers():
     sent = [{"number": 3, "pressed": "next"}, {"number": 4, "pressed": "2"}, {"number": "x", "pressed": "next"}, 7]
     assert presses({"presses": sent}) == [(3, "next"), (4, "2")]
     assert presses(None) == presses({"presses": "next"}) == presses({}) == []
+
+
+@pytest.mark.parametrize(("step", "guess"), [("2", "99"), ("2", "-1"), ("2", "0.5"), ("3", "1e300"), ("3", "-0.1")])
+def test_an_answer_that_cannot_be_given_leaves_the_question_open(step, guess):
+    app = open_page("digits-vp-dpi", lesson="seeing", step=step, answer=f"{step}:{guess}")
+    assert any(button.key == "commit" for button in app.button) and "answer" not in query(app)
+
+
+def test_a_lesson_is_saved_without_answers_that_cannot_be_given(material):
+    made = material("digits-vp-dpi", seeing.LESSON)
+    page, empty = (lessons_page({}, [Told(seeing.LESSON, 1, made, guesses)]) for guesses in ({2: 99.0, 3: 7.0}, {}))
+    assert page == empty
+
+
+def test_a_cursor_off_the_learned_curve_stays_off_it():
+    app = open_page("digits-vp-dpi", lesson="seeing", step="4", t="0.4", lam="0.7")
+    assert "the difference." in app.caption[-1].value and query(app)["lam"] == "0.7"
 
 
 @pytest.mark.parametrize("bad", [{"step": "abc"}, {"step": "-1"}, {"answer": "x:y,9,2:nan"}, {"present": "yes"}])
