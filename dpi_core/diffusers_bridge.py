@@ -131,9 +131,7 @@ def make_scheduler(process: NoiseProcess, scheduler: type[Any]) -> Any:
 
 
 @torch.no_grad()
-def sample_with(
-    model: Model, scheduler: Any, n: int, steps: int, seed: int = 0, start: Tensor | None = None
-) -> Float[Tensor, "n ..."]:
+def sample_with(model: Model, scheduler: Any, n: int, steps: int, seed: int = 0) -> Float[Tensor, "n ..."]:
     """Draws samples by a scheduler of diffusers.
 
     Args:
@@ -142,11 +140,10 @@ def sample_with(
         n: how many.
         steps: of the scheduler.
         seed: of the noise to start from; sample i has its own, as in `Model.sample`.
-        start: that noise instead, shape (n, ...).
     """
     _set_steps(scheduler, model.process, steps)
     denoiser = model.denoiser
-    x = (model.noise(range(n), seed) if start is None else start).to(denoiser.device, denoiser.dtype)
+    x = model.noise(range(n), seed).to(denoiser.device, denoiser.dtype)
     for timestep in scheduler.timesteps:
         scaled = scheduler.scale_model_input(x, timestep) if hasattr(scheduler, "scale_model_input") else x
         x = scheduler.step(prediction(denoiser, scaled, timestep), timestep, x).prev_sample

@@ -11,18 +11,19 @@ from torch import Tensor
 
 SSIM_WINDOW, SSIM_SIGMA = 11, 1.5
 SSIM_K1, SSIM_K2 = 0.01, 0.03
+DATA_RANGE = 2.0
+"""Images lie in [-1, 1]."""
 
 
-def ssim(x: Float[Tensor, "n c h w"], y: Float[Tensor, "n c h w"], data_range: float = 2.0) -> Float[Tensor, " n"]:
+def ssim(x: Float[Tensor, "n c h w"], y: Float[Tensor, "n c h w"]) -> Float[Tensor, " n"]:
     """Structural similarity of each pair of images, averaged over channels; 1 for equal images.
 
     Wang et al. 2004 with their Gaussian window of 11 pixels and σ = 1.5, where it fits into the image; in smaller
     images the window is the largest odd one that does.
 
     Args:
-        x: images, (n, c, h, w).
+        x: images in [-1, 1], (n, c, h, w).
         y: images of the same shape.
-        data_range: of the pixels; 2 for images in [-1, 1].
     """
     window = min(SSIM_WINDOW, *(side - (side + 1) % 2 for side in x.shape[-2:]))
     offsets = torch.arange(window, dtype=torch.float64) - window // 2
@@ -36,7 +37,7 @@ def ssim(x: Float[Tensor, "n c h w"], y: Float[Tensor, "n c h w"], data_range: f
     mean_x, mean_y = local_mean(x), local_mean(y)
     var_x, var_y = local_mean(x * x) - mean_x**2, local_mean(y * y) - mean_y**2
     covariance = local_mean(x * y) - mean_x * mean_y
-    c1, c2 = (SSIM_K1 * data_range) ** 2, (SSIM_K2 * data_range) ** 2
+    c1, c2 = (SSIM_K1 * DATA_RANGE) ** 2, (SSIM_K2 * DATA_RANGE) ** 2
     similarity = (2 * mean_x * mean_y + c1) * (2 * covariance + c2)
     similarity = similarity / ((mean_x**2 + mean_y**2 + c1) * (var_x + var_y + c2))
     return similarity.unflatten(0, x.shape[:2]).flatten(1).mean(1)

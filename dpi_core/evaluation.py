@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -30,26 +30,8 @@ class Interval:
     high: float
 
 
-@dataclass(frozen=True)
-class ErrorCurve:
-    """Mean squared error of x̂0 per sample.
-
-    Attributes:
-        s: the noise levels, (l,).
-        mse: error of each sample at each level, (l, n), averaged over the sample's entries.
-    """
-
-    s: np.ndarray
-    mse: np.ndarray
-
-    @property
-    def psnr(self) -> np.ndarray:
-        """Peak signal-to-noise ratio in dB, (l, n), for data in [-1, 1]."""
-        return psnr(self.mse)
-
-
 def psnr(mse: np.ndarray) -> np.ndarray:
-    """dB, for data in [-1, 1]; an exact match (below 1e-10) counts as 106 dB."""
+    """Peak signal-to-noise ratio in dB, for data in [-1, 1]; an exact match (below 1e-10) counts as 106 dB."""
     return 10 * np.log10(PEAK_TO_PEAK**2 / np.maximum(mse, 1e-10))
 
 
@@ -96,32 +78,24 @@ def denoising_errors(
         yield s, (x0_hat - x0).square().flatten(1).mean(1).double().numpy()
 
 
-def error_curve(denoiser: Denoiser, x0: Float[Tensor, "n ..."], **options: object) -> ErrorCurve:
-    """`denoising_errors` in one piece."""
-    levels, errors = zip(*denoising_errors(denoiser, x0, **options), strict=True)  # type: ignore[arg-type]
-    return ErrorCurve(np.array(levels), np.stack(errors))
+def bootstrap_interval(values: np.ndarray, seed: int = 0) -> Interval:
+    """The mean of (n,) values with a 95 % percentile bootstrap interval; for paired methods pass their differences."""
+    return bootstrap_intervals(values[None], seed)[0]
 
 
-def bootstrap_interval(values: np.ndarray, seed: int = 0, draws: int = 2000, confidence: float = 0.95) -> Interval:
-    """The mean of (n,) values with a percentile bootstrap interval; for paired methods pass their differences."""
-    return bootstrap_intervals(values[None], seed, draws, confidence)[0]
-
-
-def bootstrap_intervals(
-    values: Float[np.ndarray, "l n"], seed: int = 0, draws: int = 2000, confidence: float = 0.95
-) -> list[Interval]:
+def bootstrap_intervals(values: Float[np.ndarray, "l n"], seed: int = 0) -> list[Interval]:
     """`bootstrap_interval` of each row; all rows see the same draws of samples."""
     rng, n = np.random.default_rng(seed), values.shape[1]
     at_once = max(1, DRAWN_AT_ONCE // n)
     means = np.concatenate(
-        [_resampled_means(values, rng.integers(0, n, (min(at_once, draws - k), n))) for k in range(0, draws, at_once)]
+        [_resampled_means(values, rng.integers(0, n, (min(at_once, DRAWS - k), n))) for k in range(0, DRAWS, at_once)]
     )
-    tail = 50 * (1 - confidence)
-    lows, highs = np.percentile(means, [tail, 100 - tail], axis=0)
+    lows, highs = np.percentile(means, [2.5, 97.5], axis=0)
     centres = values.mean(axis=1)
     return [Interval(float(c), float(low), float(high)) for c, low, high in zip(centres, lows, highs, strict=True)]
 
 
+DRAWS = 2000
 DRAWN_AT_ONCE = 4_000_000
 
 
@@ -189,8 +163,3 @@ def excess_over_optimum(
         optimum.append((best - x0.double()).square().mean().item())
         excess.append((found - best).square().mean().item() / optimum[-1])
     return np.array(excess), np.array(optimum)
-
-
-def summarise(curve: ErrorCurve, measure: Callable[[np.ndarray], np.ndarray] = psnr) -> list[Interval]:
-    """One interval per level of a per-sample measure of the error."""
-    return bootstrap_intervals(measure(curve.mse))

@@ -150,7 +150,7 @@ def image_folder(
     """Reads all images below a folder, scaled and cropped to squares.
 
     Args:
-        folder: searched with its subfolders for PNG, JPEG, WebP and BMP files.
+        folder: searched with its subfolders for the image files of `IMAGE_SUFFIXES`.
         size: side in pixels.
         gray: whether images are read as one channel instead of three.
         held_out_fraction: share of images held out, at least one image.

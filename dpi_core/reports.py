@@ -27,12 +27,10 @@ from dpi_core.data import (
 from dpi_core.distances import ssim
 from dpi_core.evaluation import (
     LEVELS,
-    ErrorCurve,
     bootstrap_intervals,
     denoised,
     excess_over_optimum,
     psnr,
-    summarise,
 )
 from dpi_core.interpolation import DPI
 from dpi_core.judges import Judge
@@ -89,14 +87,14 @@ def evaluate(
     for _, x0_hat in levels:
         errors.append((x0_hat - x0).square().flatten(1).mean(1).double().numpy())
         similarities += [ssim(x0_hat, x0).numpy()] if images else []
-    curve = ErrorCurve(np.array(LEVELS), np.stack(errors))
+    mse = np.stack(errors)
     scores: dict[str, Any] = {
         "data": about_data(data, model.recipe.data.kind),
-        "held_out": {"s": list(LEVELS), "n": len(x0), "seed": SEED, "mse": [row.mean() for row in curve.mse]},
+        "held_out": {"s": list(LEVELS), "n": len(x0), "seed": SEED, "mse": mse.mean(axis=1).tolist()},
         "parameters": sum(p.numel() for p in model.net.parameters()),
     }
     if images:
-        scores["held_out"]["psnr"] = [asdict(interval) for interval in summarise(curve)]
+        scores["held_out"]["psnr"] = [asdict(each) for each in bootstrap_intervals(psnr(mse))]
         scores["held_out"]["ssim"] = [asdict(each) for each in bootstrap_intervals(np.stack(similarities))]
     if isinstance(data, DistributionData) and isinstance(data.distribution, GaussianMixture):
         excess, optimum = excess_over_optimum(model.denoiser, data.distribution, x0, LEVELS, SEED)

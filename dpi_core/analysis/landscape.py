@@ -271,13 +271,13 @@ def quality_db(errors: np.ndarray, measure: Measure) -> np.ndarray:
     return (10 * np.log10(PEAK_TO_PEAK**2 / bounded)).mean(axis=-1)
 
 
-def quality_of_parts(errors: np.ndarray, measure: Measure, count: int = PARTS) -> np.ndarray:
-    """Quality in dB of at most `count` equal parts of the samples, (b, ...), from errors (..., n).
+def quality_of_parts(errors: np.ndarray, measure: Measure) -> np.ndarray:
+    """Quality in dB of at most `PARTS` equal parts of the samples, (b, ...), from errors (..., n).
 
     A bootstrap over the parts judges what is looked up in a landscape nearly as one over the samples would: parts are
     independent of each other, as samples are.
     """
-    parts = np.array_split(errors, min(count, errors.shape[-1]), axis=-1)
+    parts = np.array_split(errors, min(PARTS, errors.shape[-1]), axis=-1)
     return np.stack([quality_db(part, measure) for part in parts])
 
 

@@ -5,7 +5,6 @@ Paths are tensors of shape (k, n, ...): k states of n samples, from noise to sam
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -57,37 +56,6 @@ def distance(x: Float[Tensor, "*k n ..."], y: Float[Tensor, "*k n ..."], sample_
         sample_ndim: axes of one sample.
     """
     return (x.double() - y.double()).square().flatten(-sample_ndim).mean(-1).sqrt()
-
-
-def at_levels(s: Sequence[float], x: Float[Tensor, "k ..."], levels: Sequence[float]) -> Float[Tensor, "l ..."]:
-    """States of a run at other levels, by straight lines between its own.
-
-    Args:
-        s: (k,) falling.
-        x: the states, (k, ...).
-        levels: asked for, within the range of `s`.
-    """
-    rising, wanted = (torch.tensor(list(v), dtype=torch.float64) for v in (s[::-1], levels))
-    right = torch.searchsorted(rising, wanted).clamp(1, len(rising) - 1)
-    weight = ((wanted - rising[right - 1]) / (rising[right] - rising[right - 1])).clamp(0, 1)
-    backwards = x.flip(0)
-    return torch.lerp(
-        backwards[right - 1].double(), backwards[right].double(), weight.reshape(-1, *([1] * (x.ndim - 1)))
-    )
-
-
-def error_against(
-    s: Sequence[float], x: Float[Tensor, "k n ..."], fine_s: Sequence[float], fine: Float[Tensor, "l n ..."]
-) -> Float[Tensor, " k"]:
-    """Root mean square distance to a finer run from the same noise, at each state.
-
-    Args:
-        s: (k,) the levels of the run.
-        x: (k, n, ...) its states.
-        fine_s: (l,) the levels of the reference.
-        fine: (l, n, ...) its states; a grid that holds all of `s` is compared without interpolation.
-    """
-    return (x.double() - at_levels(fine_s, fine, s)).square().flatten(1).mean(1).sqrt()
 
 
 @dataclass(frozen=True)

@@ -2,16 +2,13 @@
 
 import math
 
-import numpy as np
 import pytest
 import torch
 from torch.testing import assert_close
 
 from dpi_core.analysis.trajectories import (
-    at_levels,
     distance,
     energy_distance,
-    error_against,
     path_statistics,
     principal_plane,
 )
@@ -55,23 +52,6 @@ def test_distance_is_the_root_mean_square_per_sample():
     found = distance(x, y, sample_ndim=3)
     assert found.shape == (5, 3)
     assert (found[2, 1].item(), found[4, 0].item(), found.sum().item()) == (3.0, 1.0, 4.0)
-
-
-def test_states_between_are_on_straight_lines():
-    s = [1.0, 0.6, 0.5, 0.0]
-    x = torch.tensor([[10.0], [6.0], [0.0], [5.0]])
-    found = at_levels(s, x, [1.0, 0.8, 0.55, 0.25, 0.0])
-    assert_close(found[:, 0], torch.tensor([10.0, 8.0, 3.0, 2.5, 5.0], dtype=torch.float64))
-
-
-def test_the_error_against_a_finer_run_is_that_of_euler():
-    """dx/ds = x from 1 down to 0: Euler multiplies by (1 − h) a step, the exact factor is e^−h."""
-    k = 11
-    s, fine_s = (np.linspace(1, 0, n).tolist() for n in (k, 10 * (k - 1) + 1))
-    x = torch.tensor([(1 - 0.1) ** i for i in range(k)], dtype=torch.float64)[:, None, None]
-    fine = torch.tensor([math.exp(at - 1) for at in fine_s], dtype=torch.float64)[:, None, None]
-    expected = [abs(0.9**i - math.exp(-0.1 * i)) for i in range(k)]
-    assert_close(error_against(s, x, fine_s, fine), torch.tensor(expected, dtype=torch.float64))
 
 
 def test_energy_distance_of_two_gaussians_on_a_line_is_known():
