@@ -64,7 +64,8 @@ HALVES = {"F32": "F16"}
 def save(model: Model, path: str | Path, half: bool = False) -> Path:
     """Writes weights, config and metrics into the folder `path`: all of them, or, where that fails, none.
 
-    What is stored there of other weights goes: `analysis.safetensors`, and scores where the model has none.
+    What is stored there of other weights goes: `analysis.safetensors`, and scores. All is written beside its place and then
+    moved there, file by file: a process killed in these moves can leave new weights with the old config.
 
     Args:
         model: what is saved.
@@ -79,13 +80,14 @@ def save(model: Model, path: str | Path, half: bool = False) -> Path:
     """
     folder = Path(path)
     folder.mkdir(parents=True, exist_ok=True)
-    metrics = {folder / METRICS: _json_writer(model.metrics)} if model.metrics else {}
-    of_others = [folder / name for name in (ANALYSIS, METRICS) if folder / name not in metrics]
     state = model.net.state_dict()
-    weights = _tensor_writer(shortened(state) if half else state, {})
-    _write_atomically(
-        {folder / WEIGHTS: weights, folder / CONFIG: _json_writer(recipe_to_dict(model.recipe)), **metrics}, of_others
-    )
+    writers = {
+        folder / WEIGHTS: _tensor_writer(shortened(state) if half else state, {}),
+        folder / CONFIG: _json_writer(recipe_to_dict(model.recipe)),
+    }
+    if model.metrics:
+        writers[folder / METRICS] = _json_writer(model.metrics)
+    _write_all(writers, removed=(folder / ANALYSIS, folder / METRICS))
     return folder
 
 
@@ -268,17 +270,17 @@ def _check_shape(config: Path, skeleton: Denoiser, shape: tuple[int, ...], limit
 
 def write_json(file: Path, data: Any) -> None:
     """Writes JSON atomically."""
-    _write_atomically({file: _json_writer(data)})
+    _write_all({file: _json_writer(data)})
 
 
 def write_text(file: Path, text: str) -> None:
     """Writes text atomically."""
-    _write_atomically({file: lambda temporary: temporary.write_text(text)})
+    _write_all({file: lambda temporary: temporary.write_text(text)})
 
 
 def write_tensors(file: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> None:
     """Writes tensors atomically as safetensors."""
-    _write_atomically({file: _tensor_writer(tensors, metadata or {})})
+    _write_all({file: _tensor_writer(tensors, metadata or {})})
 
 
 Writer = Callable[[Path], Any]
@@ -317,12 +319,14 @@ def load_training_state(file: Path) -> TrainingState:
         raise ValueError(f"{file} is not a training state ({error}); remove it to start again.") from error
 
 
-def _write_atomically(writers: Mapping[Path, Writer], removed: Iterable[Path] = ()) -> None:
-    """Writes files of one folder beside their places and then moves them there: all are written, or none is touched.
+def _write_all(writers: Mapping[Path, Writer], removed: Iterable[Path] = ()) -> None:
+    """Writes files of one folder beside their places, and moves them there once all are written: one file atomically.
+
+    A kill among the moves of several leaves the first ones new and the others old.
 
     Args:
         writers: what writes each file.
-        removed: files that are not true of the new ones; they go once these are written.
+        removed: files that are not true of the new ones; they go before the moves.
     """
     temporaries: dict[Path, Path] = {}
     try:

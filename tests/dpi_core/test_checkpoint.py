@@ -318,6 +318,23 @@ def test_tensors_that_fail_half_way_leave_the_old_file(tmp_path, unchecked):
     assert list(tmp_path.iterdir()) == [file]
 
 
+def test_a_kill_between_two_moves_leaves_no_scores_of_other_weights(tmp_path, monkeypatch):
+    old, new = made(), made()
+    old.metrics, new.metrics = {"psnr": 30}, {"psnr": 31}
+    dpi_core.save(old, tmp_path)
+    move = Path.replace
+
+    def killed(self, target):
+        if target.name != "model.safetensors":
+            raise KeyboardInterrupt
+        return move(self, target)
+
+    monkeypatch.setattr(Path, "replace", killed)
+    with pytest.raises(KeyboardInterrupt):
+        dpi_core.save(new, tmp_path)
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["config.json", "model.safetensors"]
+
+
 def test_a_training_state_goes_round_to_the_bit(tmp_path):
     tensors = {"model.a": torch.randn(2, 3), "buffer.n": torch.tensor(7), "optimiser.0.step": torch.tensor(5.0)}
     tensors["model.view"] = torch.randn(4, 4).T[:2]
