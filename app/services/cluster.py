@@ -18,6 +18,7 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import closing
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -63,25 +64,25 @@ class Cluster:
         self.at_once = 1
 
     def devices(self) -> tuple[str, ...]:
-        """The device of the replicas; waits until one of them answers."""
+        """The device of the replicas; waits until one of them answers, whatever answers in its place while it starts."""
         is_said = False
         while True:
             try:
                 about = self._about()
-            except LOST as error:
+                self.at_once, device = int(about["replicas"]), str(about["device"])
+            except (*LOST, ValueError, LookupError, TypeError) as error:
                 if not is_said:
                     event("cluster does not answer yet", error=type(error).__name__)
                 is_said = True
                 time.sleep(1)
             else:
-                self.at_once = about["replicas"]
-                return (about["device"],)
+                return (device,)
 
     def on(self, device: str) -> Computer:
         """The cluster: each replica computes on the device that it has."""
         return self
 
-    def forget(self) -> None:
+    def forget(self, folder: Path | None = None) -> None:
         """The replicas keep their models."""
 
     def joined(self, first: Request, waiting: Sequence[Request]) -> list[Request]:

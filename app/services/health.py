@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import asdict
 from typing import Any
 
-from app.records import Inputs, SweepRequest
+from app.records import Inputs, ModelKey, SweepRequest
 from app.services import stored
 from app.services.inference import Engine
 
@@ -27,12 +28,26 @@ def readiness(engine: Engine) -> tuple[dict[str, Any], int]:
 
 
 def _has_answered(engine: Engine) -> bool:
-    """Whether a model has answered; asks the smallest one, on the last device, when nobody has asked yet."""
+    """Whether a model has answered; asks the smallest one, on the last device, when nobody has asked yet.
+
+    One that has failed is asked again the next time: a cluster that was lost comes back.
+    """
     if engine.observe().outcomes.get("done", 0):
         return True
-    weights = {name: (stored.CHECKPOINTS / name / "model.safetensors").stat().st_size for name in stored.model_names()}
-    if not weights:
+    key = _smallest()
+    if key is None:
         return False
-    key = stored.read_model(min(weights, key=lambda name: weights[name])).key
     device = (engine.devices() or ("cpu",))[-1]
-    return engine.submit(PROBE, SweepRequest(key, Inputs("samples", 1, 0), (0.5,), device)).status == "done"
+    job = engine.submit(PROBE, SweepRequest(key, Inputs("samples", 1, 0), (0.5,), device))
+    if job.status == "failed":
+        engine.cancel(PROBE, job)
+    return job.status == "done"
+
+
+def _smallest() -> ModelKey | None:
+    """The checkpoint with the smallest weights; a folder that is no checkpoint, or not yet, is passed over."""
+    weights = (stored.CHECKPOINTS / name / "model.safetensors" for name in stored.model_names())
+    for file in sorted((file for file in weights if file.is_file()), key=lambda file: file.stat().st_size):
+        with suppress(ValueError, OSError):
+            return stored.read_model(file.parent.name).key
+    return None

@@ -16,6 +16,7 @@ import threading
 import time
 from contextlib import closing, contextmanager, suppress
 from dataclasses import fields, is_dataclass
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import numpy as np
@@ -313,6 +314,28 @@ def test_a_cluster_that_is_not_there_gives_a_sentence(monkeypatch):
         job = engine.submit("me", REQUESTS["sweep"])
         assert job.wait(PATIENCE) and job.status == "failed"
     assert job.error.startswith("the cluster at ray://127.0.0.1:") and job.error.endswith(".")
+
+
+@pytest.mark.parametrize("early", [b"<html>starting</html>", b'{"status": "starting"}', b"[]"])
+def test_what_answers_while_a_cluster_starts_is_waited_out(early):
+    answers = [early, b'{"device": "cuda:0", "replicas": 2}']
+
+    class Starting(BaseHTTPRequestHandler):
+        def do_GET(self):
+            body = answers.pop(0)
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_):
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Starting) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        address = Cluster(f"ray://127.0.0.1:{server.server_port}")
+        assert (address.devices(), address.at_once) == (("cuda:0",), 2)
+        server.shutdown()
 
 
 @pytest.mark.parametrize(

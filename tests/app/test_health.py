@@ -39,13 +39,24 @@ def test_a_server_without_models_is_not_ready(engine, tmp_path, monkeypatch):
     assert readiness(engine)[1] == 503
 
 
-def test_a_damaged_model_is_not_ready_and_is_not_asked_again_and_again(engine, copy_checkpoint):
+def test_what_is_no_whole_checkpoint_is_passed_over(engine, copy_checkpoint):
+    folder = copy_checkpoint("mixture2d-flow-dpi")
+    for name, config in (("copied", (folder / "config.json").read_text()), ("damaged", "{}")):
+        (folder.parent / name).mkdir()
+        (folder.parent / name / "config.json").write_text(config)
+    (folder.parent / "damaged" / "model.safetensors").write_bytes(b"")
+    assert until_ready(engine)[-1] == 200
+
+
+def test_a_damaged_model_is_not_ready_until_it_is_mended(engine, copy_checkpoint):
     folder = copy_checkpoint("mixture2d-flow-dpi")
     engine.best_device()
     weights = folder / "model.safetensors"
-    weights.write_bytes(weights.read_bytes()[:1000])
+    whole = weights.read_bytes()
+    weights.write_bytes(whole[:1000])
     for _ in range(3):
         assert readiness(engine)[1] == 503
         for job in [job for (session, _), job in engine._latest.items() if session == PROBE]:
             assert job.wait(60)
-    assert engine.observe().outcomes == {"failed": 1}
+    weights.write_bytes(whole)
+    assert until_ready(engine)[-1] == 200
