@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol
 
 from app.records import ModelKey, Request, Result
@@ -60,8 +62,8 @@ class Computer(Protocol):
     def outcomes(self, tasks: Sequence[Task]) -> Iterator[tuple[Task, Outcome]]:
         """Computes what was joined, each task's outcome as soon as it is there; what goes wrong is part of it."""
 
-    def forget(self) -> None:
-        """Drops the models it holds."""
+    def forget(self, folder: Path | None = None) -> None:
+        """Drops the models that it holds, all or those below a folder."""
 
 
 class Computers(Protocol):
@@ -135,9 +137,10 @@ class DeviceComputer:
             event("request failed", kind=type(request).__name__, error=type(error).__name__, where=stack_of(error))
             return Outcome("failed", error=f"the computation stopped ({error!r}); choose other inputs.")
 
-    def forget(self) -> None:
-        """Drops all models."""
-        self.models.clear()
+    def forget(self, folder: Path | None = None) -> None:
+        """Drops all models, or those below a folder."""
+        for key in [key for key in self.models if folder is None or Path(key.folder).is_relative_to(folder)]:
+            del self.models[key]
 
     def _together(self, tasks: Sequence[Task]) -> Iterator[tuple[Task, Outcome]]:
         """Some levels of each sweep per pass; one that is complete, or that nobody waits for, leaves the others."""
@@ -163,12 +166,16 @@ class DeviceComputer:
         from app.services import compute, memory
 
         def answer(device: str, limit: memory.Limit) -> Result:
-            def load(key: ModelKey) -> Any:
-                return self._model(key) if device == self.device else compute.load_model(key, device)
+            with ExitStack() as limits:
 
-            model = load(request.model)
-            with limit(model), memory.interruptible(check):
-                return compute.answer(model, request, report, load)
+                def load(key: ModelKey) -> Any:
+                    model = self._model(key) if device == self.device else compute.load_model(key, device)
+                    limits.enter_context(limit(model))
+                    return model
+
+                model = load(request.model)
+                with memory.interruptible(check):
+                    return compute.answer(model, request, report, load)
 
         return memory.within_memory(self.device, answer, self.forget)
 

@@ -90,8 +90,8 @@ def release(device: str) -> None:
 
 @contextmanager
 def at_most(net: nn.Module, rows: int | None) -> Iterator[None]:
-    """The network answers larger batches in parts of `rows` samples; None leaves it as it is."""
-    if rows is None:
+    """The network answers larger batches in parts of `rows` samples; None, or a limit that it has, leaves it as it is."""
+    if rows is None or "forward" in vars(net):
         yield
         return
     whole = net.forward
