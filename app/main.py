@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
+from functools import partial
 from importlib import import_module
 
 import streamlit as st
@@ -13,6 +14,7 @@ from app import state
 from app.figures.cards import CONDITIONINGS
 from app.records import StoredModel
 from app.services import cache
+from app.services.own_models import Lease
 from app.views.numbers import whole_number
 from app.views.plain import plain
 from dpi_core.limits import Limits
@@ -64,6 +66,7 @@ def main() -> None:
         st.error(plain(str(error)))
         return
     state.touch()
+    state.hold_work(lambda session: Lease(partial(cache.engine().leave, session)))
     names = [source.name for source in cache.sources()]
     if not names:
         st.error("There is no model in checkpoints/; train one with `python -m dpi_core train digits-vp-dpi`.")
@@ -78,7 +81,8 @@ def main() -> None:
     choices.device = _choose_device()
     if choices.model is not None and page is not pages["learn"]:
         _way_back_to_the_lesson(choices.model)
-    page.run()
+    with cache.engine().draw(state.session_id()):
+        page.run()
     # After the page, so that the first picture does not wait for torch to be imported.
     cache.engine().warm_up()
 

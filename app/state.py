@@ -71,7 +71,7 @@ _UPLOAD_LEASE, _REFUSED_IMAGES = "_upload_lease", "_refused_images"
 _REMEMBERED, _REFUSED = "_remembered", "_refused"
 _PLACE, _PAGES = "_place", "_pages"
 _OWN_MODELS, _ROUND, _NEWS, _CHOSEN = "_own_models", "_round", "_news", "_chosen"
-_LEASE, _TOUCH = "_lease", "_touch"
+_LEASE, _TOUCH, _WORK = "_lease", "_touch", "_work"
 
 
 @dataclass(frozen=True)
@@ -384,14 +384,21 @@ def take_news() -> str:
     return str(st.session_state.pop(_NEWS, ""))
 
 
-def cancelled() -> Request | None:
-    """What this session has cancelled last."""
-    return st.session_state.get(_CANCELLED)
+def hold_work(lease_of: Callable[[str], object]) -> None:
+    """Keeps until the session ends what `lease_of` makes, once, for the session of this name: the end of its work."""
+    if _WORK not in st.session_state:
+        st.session_state[_WORK] = lease_of(session_id())
 
 
-def set_cancelled(request: Request | None) -> None:
-    """Keeps what was cancelled, so that it is not computed again unasked; None forgets it."""
-    st.session_state[_CANCELLED] = request
+def was_cancelled(request: Request) -> bool:
+    """Whether this session has cancelled a request, and not asked for it since."""
+    return request in st.session_state.get(_CANCELLED, frozenset())
+
+
+def set_cancelled(request: Request, is_cancelled: bool) -> None:
+    """Keeps that a request was cancelled, so that it is not computed again unasked, or that it is asked for again."""
+    others = st.session_state.get(_CANCELLED, frozenset()) - {request}
+    st.session_state[_CANCELLED] = others | {request} if is_cancelled else others
 
 
 def _step(text: str) -> int:

@@ -2,19 +2,22 @@
 
 Parameters of a DPI network are exchanged while it runs, so a model must never run in two threads; Streamlit runs every
 session in a thread of its own. Sessions therefore hand in frozen requests and look at the job they get back; one worker
-thread per device touches models. A session's newer request replaces its older one. Results are NumPy arrays in a cache
-bounded in bytes. Nothing here imports torch before the first request or `warm_up`.
+thread per device touches models. A session's newer request replaces its older one of the same kind; what its page no longer
+asks for is dropped once the page is drawn. Results are NumPy arrays in a cache bounded in bytes. Nothing here imports torch
+before the first request or `warm_up`.
 """
 
 from __future__ import annotations
 
 import gc
 import threading
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable, Iterator
 from concurrent.futures import Future
+from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
-from app.records import Inputs, ModelKey, ParametersRequest, Request, Result, SweepRequest, Upload
+from app.records import ComparisonRequest, ModelKey, ParametersRequest, Request, Result, SweepRequest, Upload
 from app.services.computer import Computers, ThisMachine
 from app.services.jobs import Job as Job
 from app.services.jobs import Outcome
@@ -82,6 +85,7 @@ class Engine:
         self._outcomes: dict[str, int] = {}
         self._jobs: dict[Request, Job] = {}
         self._latest: dict[tuple[str, Hashable], Job] = {}
+        self._asked: dict[str, set[Request]] = {}
         self._workers: dict[str, Worker] = {}
         self._devices: Future[tuple[str, ...]] = Future()
         self._warming = False
@@ -89,18 +93,20 @@ class Engine:
     def submit(self, session: str, request: Request) -> Job:
         """Asks for a result; returns at once.
 
-        The session's older request of the same kind, or about another model or other inputs, is dropped, unless another
-        session waits for it too. A request that somebody already waits for is computed once. One that failed is tried
-        again after `cancel` or another request: a page that is drawn again finds its error. Where too many wait already, the
-        job that is returned has failed with a sentence that says so, and the next attempt counts anew.
+        The session's older request of the same kind is dropped, unless another session waits for it too. A request that
+        somebody already waits for is computed once. One that failed is tried again after `cancel` or another request of its
+        kind: a page that is drawn again finds its error. Where too many wait already, the job that is returned has failed
+        with a sentence that says so, and the next attempt counts anew.
 
         Args:
             session: who asks.
             request: what for.
         """
         with self.lock:
-            self._drop_superseded(session, request)
-            latest = self._latest.get((session, _kind(request)))
+            self._asked.get(session, set()).add(request)
+            kind = _kind(request)
+            self._drop(lambda who, older: who == session and older != request and _kind(older) == kind)
+            latest = self._latest.get((session, kind))
             known, note = self.cache.get_with_note(request)
             if known is not None:
                 job = Job(request)
@@ -117,8 +123,24 @@ class Engine:
                 worker.enqueue(self._jobs[request])
             job = self._jobs[request]
             job.waiting.add(session)
-            self._latest[session, _kind(request)] = job
+            self._latest[session, kind] = job
             return job
+
+    @contextmanager
+    def draw(self, session: str) -> Iterator[None]:
+        """While a session's page is drawn: afterwards what it waits for and the page did not ask for is dropped.
+
+        A page shows one picture at a time, of several requests; those of the last picture are of no use to anybody. A page
+        that asks for nothing drops nothing: who looks something up on another page finds the work going on. Nor does one whose
+        drawing was interrupted, for nobody knows what it would have asked for.
+        """
+        asked = self._asked[session] = set()
+        try:
+            yield
+            with self.lock:
+                self._drop(lambda who, request: who == session and bool(asked) and request not in asked)
+        finally:
+            self._asked.pop(session, None)
 
     def cancel(self, session: str, job: Job) -> None:
         """This session no longer waits; the computation stops within one step if nobody else does."""
@@ -127,10 +149,30 @@ class Engine:
                 del self._latest[session, _kind(job.request)]
             self._leave(session, job)
 
-    def forget(self, upload: Upload) -> None:
-        """Lets go of all that was computed of a reader's own images."""
+    def leave(self, session: str) -> None:
+        """The session has ended: it waits for nothing, and what only it waited for stops."""
+        with self.lock:
+            self._drop(lambda who, request: who == session)
+
+    def forget(self, session: str, upload: Upload) -> None:
+        """Lets go of all that was computed, or is, of this session's own images."""
+        with self.lock:
+            self._drop(lambda who, request: who == session and request.inputs.upload == upload)
         for kept in (self.cache, self.partials):
             kept.drop(lambda request: request.inputs.upload == upload)
+
+    def forget_models(self, folder: Path) -> None:
+        """Lets go of the models below a folder whose files are gone, and of all that was computed, or is, by them."""
+
+        def names_one(request: Request) -> bool:
+            return any(Path(key.folder).is_relative_to(folder) for key in _models(request))
+
+        with self.lock:
+            self._drop(lambda who, request: names_one(request))
+            for worker in self._workers.values():
+                worker.forget(folder)
+        for kept in (self.cache, self.partials):
+            kept.drop(names_one)
 
     def ahead_of(self, job: Job) -> int:
         """How many jobs are computed or wait for the same device, apart from this one."""
@@ -202,12 +244,11 @@ class Engine:
             self._workers[device] = Worker(self, device, self._computers.on(device))
         return self._workers[device]
 
-    def _drop_superseded(self, session: str, request: Request) -> None:
-        """The session shows one picture at a time: its sweep, the pad of the same model and inputs, a second model's sweep."""
-        for key, job in list(self._latest.items()):
-            same_picture = _kind(job.request) != _kind(request) and _picture(job.request) == _picture(request)
-            if key[0] == session and job.request != request and not same_picture:
-                del self._latest[key]
+    def _drop(self, is_unwanted: Callable[[str, Request], bool]) -> None:
+        """Sessions no longer wait for some of their requests; the caller holds the lock."""
+        for (session, kind), job in list(self._latest.items()):
+            if is_unwanted(session, job.request):
+                del self._latest[session, kind]
                 self._leave(session, job)
 
     def _leave(self, session: str, job: Job) -> None:
@@ -233,16 +274,18 @@ class Engine:
         return bool(job.waiting)  # without the lock: it is asked before every layer
 
     def found(self, job: Job, partial: Result) -> None:
-        """Keeps what a computation has found so far; for the workers."""
-        self.partials.put(job.request, partial)
+        """Keeps what a computation has found so far, while somebody waits for it; for the workers."""
+        with self.lock:
+            if job.waiting:
+                self.partials.put(job.request, partial)
 
     def complete(self, job: Job, outcome: Outcome) -> None:
-        """Takes the outcome of a job; for the workers."""
-        if job.finished:
-            return
-        if outcome.result is not None:
-            self.cache.put(job.request, outcome.result, outcome.note)
+        """Takes the outcome of a job, which is kept if somebody waits for it; for the workers."""
         with self.lock:
+            if job.finished:
+                return
+            if outcome.result is not None and job.waiting:
+                self.cache.put(job.request, outcome.result, outcome.note)
             self._count(outcome.status)
             if self._jobs.get(job.request) is job:
                 del self._jobs[job.request]
@@ -257,11 +300,13 @@ def _kind(request: Request) -> Hashable:
     return type(request), _whose_inputs(request) is not None
 
 
-def _picture(request: Request) -> tuple[ModelKey, Inputs]:
-    """The picture that an answer is part of: the model on show, and its inputs."""
-    return _whose_inputs(request) or request.model, request.inputs
-
-
 def _whose_inputs(request: Request) -> ModelKey | None:
     """The model that stands on show beside the request's own, if there is one."""
     return request.inputs_of if isinstance(request, SweepRequest | ParametersRequest) else None
+
+
+def _models(request: Request) -> tuple[ModelKey, ...]:
+    """All models that a request names."""
+    others = request.others if isinstance(request, ComparisonRequest) else ()
+    beside = _whose_inputs(request)
+    return (request.model, *others, *(() if beside is None else (beside,)))

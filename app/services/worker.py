@@ -7,6 +7,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from functools import partial
+from pathlib import Path
 from typing import Protocol
 
 from app.records import Request, Result
@@ -83,6 +84,7 @@ class Worker:
         self.turns = Turns()
         self.running: set[Job] = set()
         self._closed = False
+        self._gone: list[Path] = []
         self._changed = threading.Condition(engine.lock)
         self._threads: list[threading.Thread] = []
         self._start()
@@ -102,6 +104,11 @@ class Worker:
         """Forgets a job that has not started; the caller holds the engine's lock."""
         if job in self.turns.waiting:
             self.turns.waiting.remove(job)
+
+    def forget(self, folder: Path) -> None:
+        """Has the models below a folder dropped after the jobs at hand; the caller holds the engine's lock."""
+        self._gone.append(folder)
+        self._changed.notify()
 
     def close(self) -> None:
         """Ends after the jobs at hand; waits for a few seconds."""
@@ -139,7 +146,10 @@ class Worker:
     def _next(self) -> list[Job]:
         """The jobs that are computed together; none once the worker is closed."""
         with self._changed:
-            self._changed.wait_for(lambda: self.turns.waiting or self._closed)
+            while not (self.turns.waiting or self._closed):
+                self._forget_models()
+                self._changed.wait()
+            self._forget_models()
             if not self.turns.waiting:
                 return []
             jobs = self.turns.take(self.computer.joined)
@@ -147,6 +157,12 @@ class Worker:
             for job in jobs:
                 job.status = "running"
             return jobs
+
+    def _forget_models(self) -> None:
+        """By the thread that uses them: a model is in nobody's hands then."""
+        for folder in self._gone:
+            self.computer.forget(folder)
+        self._gone.clear()
 
     def _answer(self, jobs: Sequence[Job]) -> None:
         began = time.perf_counter()

@@ -205,7 +205,8 @@ def _layers(shown: Shown, table: str, packed: bytes) -> None:
     with view:
         now = layers(VIEW, table, start=start, detail_hash=detail_hash)
     _remember(now)
-    if abs(now.s - start.s) > SAME_CURSOR and st.session_state.get(TABS) in (ATTRIBUTION_TAB, FIELD_TAB):
+    moved, tab = abs(now.s - start.s) > SAME_CURSOR, st.session_state.get(TABS)
+    if moved and tab in (ATTRIBUTION_TAB, FIELD_TAB) or now.sample != start.sample and tab == FIELD_TAB:
         st.rerun()
     with below:
         lines = _lines(shown, detail, now)

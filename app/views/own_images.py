@@ -42,4 +42,4 @@ def choose_upload(model: StoredModel) -> Upload | None:
 def _take(received: Received) -> None:
     state.set_refused_images(received.refused)
     if received.upload is not None and received.upload != state.upload():
-        state.set_upload(received.upload, Lease(partial(cache.engine().forget, received.upload)))
+        state.set_upload(received.upload, Lease(partial(cache.engine().forget, state.session_id(), received.upload)))

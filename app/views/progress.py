@@ -31,8 +31,8 @@ def computed(request: Request, answer: type[T], label: str, back: Callable[[], N
         back: called on "Cancel", to choose something that is there already; without it the page says that the work was
             cancelled and offers it again.
     """
-    if back is None and state.cancelled() == request:
-        _offer(label)
+    if back is None and state.was_cancelled(request):
+        _offer(label, request)
         return None
     job = cache.engine().submit(state.session_id(), request)
     job.wait(SOON)
@@ -76,15 +76,15 @@ def _explain(label: str, job: Job) -> None:
     st.button("Try again", key=f"again {label}", on_click=cache.engine().cancel, args=(state.session_id(), job))
 
 
-def _offer(label: str) -> None:
+def _offer(label: str, request: Request) -> None:
     row = st.container(horizontal=True, vertical_alignment="center")
     row.caption(f"{label}: cancelled.")
-    row.button("Compute", key=f"compute {label}", on_click=state.set_cancelled, args=(None,))
+    row.button("Compute", key=f"compute {label}", on_click=state.set_cancelled, args=(request, False))
 
 
 def _cancel(job: Job, back: Callable[[], None] | None) -> None:
     cache.engine().cancel(state.session_id(), job)
     if back is None:
-        state.set_cancelled(job.request)
+        state.set_cancelled(job.request, True)
     else:
         back()

@@ -142,7 +142,9 @@ def page(model: StoredModel, seed: int, device: str) -> None:
     if not found:
         awaited(chosen.names, 3 if model.is_image else 2)
         return
-    is_whole = len(found) == len(chosen.runs) and all(result.ended and not _was_cancelled(run) for run, result in found)
+    is_whole = len(found) == len(chosen.runs) and all(
+        result.ended and not state.was_cancelled(run) for run, result in found
+    )
     with slot:
         reference = _computed_reference(chosen) if is_whole else None
         is_whole = is_whole and (reference is not None or not chosen.with_reference)
@@ -336,13 +338,9 @@ def _known(run: TrajectoryRequest) -> TrajectoryResult | None:
 
 def _explained(run: TrajectoryRequest, so_far: TrajectoryResult) -> TrajectoryResult:
     """The states so far; those of a run that was cancelled say so."""
-    if not _was_cancelled(run):
+    if not state.was_cancelled(run):
         return so_far
     return replace(so_far, ended=True, error=f"Cancelled after {len(so_far.s) - 1} steps; they are kept.")
-
-
-def _was_cancelled(run: TrajectoryRequest) -> bool:
-    return state.cancelled() == run
 
 
 def _computed_reference(chosen: Chosen) -> Found | None:

@@ -4,14 +4,18 @@ import json
 import re
 import shutil
 import sys
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from app.services import stored
+from app.records import Request
+from app.services import cache, stored
+from app.services.computer import Task
 from app.services.inference import Engine
+from app.services.jobs import Outcome
 
 # As `streamlit run` has it. Else AppTest puts the folder there for every run of the script and takes it away again, and a
 # thread that imports something meanwhile may miss a folder of the path.
@@ -23,6 +27,50 @@ def engine() -> Iterator[Engine]:
     """An engine of the test's own: nothing is cached, nobody waits."""
     engine = Engine()
     yield engine
+    engine.close()
+
+
+class Patient:
+    """Computes nothing, and takes its time for it: a second for each request, unless nobody waits for it any more.
+
+    Attributes:
+        seen: kind of each request that has ended, and how.
+    """
+
+    at_once = 1
+
+    def __init__(self) -> None:
+        self.seen: list[tuple[str, str]] = []
+
+    def devices(self) -> tuple[str, ...]:
+        return ("cpu",)
+
+    def on(self, device: str) -> "Patient":
+        return self
+
+    def forget(self, folder: Path | None = None) -> None:
+        pass
+
+    def joined(self, first: Request, waiting: Sequence[Request]) -> list[Request]:
+        return []
+
+    def outcomes(self, tasks: Sequence[Task]) -> Iterator[tuple[Task, Outcome]]:
+        for task in tasks:
+            over = time.monotonic() + 1
+            while time.monotonic() < over and task.is_wanted:
+                time.sleep(0.01)
+            outcome = Outcome("failed", error="nothing was computed.") if task.is_wanted else Outcome("cancelled")
+            self.seen.append((type(task.request).__name__, outcome.status))
+            yield task, outcome
+
+
+@pytest.fixture
+def patient(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Engine, list[tuple[str, str]]]]:
+    """An engine that the pages ask, whose every computation takes a second and fails; and how those so far have ended."""
+    computer = Patient()
+    engine = Engine(computers=computer)
+    monkeypatch.setattr(cache, "engine", lambda: engine)
+    yield engine, computer.seen
     engine.close()
 
 

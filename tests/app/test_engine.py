@@ -17,7 +17,7 @@ from safetensors.torch import load_file, save_file
 
 import app.figures
 import dpi_core
-from app.records import Inputs, ModelKey, PadRequest, SweepRequest, SweepResult, size_in_bytes
+from app.records import ComparisonRequest, Inputs, ModelKey, PadRequest, SweepRequest, SweepResult, size_in_bytes
 from app.services import stored
 from app.services.inference import Engine, ResultCache
 from dpi_core.analysis import denoising
@@ -128,7 +128,8 @@ def test_a_second_models_sweep_waits_beside_the_first_and_goes_with_it(engine):
     second = replace(sweep_request(0.1, model=BLIND), inputs_of=DIGITS)
     jobs = [engine.submit("me", request) for request in (first, pad, second, first)]
     assert [job.status for job in jobs] == ["waiting"] * 4 and jobs[0] is jobs[3]
-    engine.submit("me", sweep_request(0.2, inputs=Inputs("held-out", 3, 1)))
+    with engine.draw("me"):
+        engine.submit("me", sweep_request(0.2, inputs=Inputs("held-out", 3, 1)))
     assert [job.status for job in jobs] == ["cancelled"] * 4
 
 
@@ -141,7 +142,9 @@ def test_a_superseded_request_that_runs_is_stopped(engine):
 def test_choosing_other_inputs_drops_the_pad_of_the_last_ones(engine):
     grid = tuple(np.linspace(0, 1, 2000).tolist())
     pad = start(engine, PadRequest(DIGITS, HELD_OUT, 1, (0.5,), grid, "cpu"), "me")
-    assert answer(engine, sweep_request(inputs=Inputs("held-out", 2, 1))).status == "done"
+    with engine.draw("me"):
+        sweep = engine.submit("me", sweep_request(inputs=Inputs("held-out", 2, 1)))
+    assert sweep.wait(PATIENCE) and sweep.status == "done"
     assert pad.status == "cancelled"
 
 
@@ -539,6 +542,30 @@ def test_too_little_memory_means_smaller_parts_and_a_sentence(engine, monkeypatc
         assert_one_sentence(job.note)
         np.testing.assert_allclose(job.result.x0_hat, expected, rtol=1e-4, atol=1e-6)
         assert tight.submit("another", sweep_request(inputs=inputs)).note == job.note
+
+
+def test_too_little_memory_for_one_of_the_compared_models_means_smaller_parts(monkeypatch):
+    from app.services import compute
+
+    load = compute.load_model
+
+    def limited(key, device):
+        model = load(key, device)
+
+        def hungry(module, inputs):
+            if key == BLIND and len(inputs[0]) > 5:
+                raise torch.OutOfMemoryError("out of memory")
+
+        model.net.backbone.register_forward_pre_hook(hungry)
+        return model
+
+    monkeypatch.setattr(compute, "load_model", limited)
+    request = ComparisonRequest(DIGITS, (BLIND, DIGITS), Inputs("held-out", 10, 0), 2, (0.3, 0.6), "cpu")
+    with closing(Engine()) as tight:
+        job = answer(tight, request)
+        assert job.status == "done" and "computed 4 at a time" in job.note, job.error
+        models = tight._workers["cpu"].computer.models.values()
+        assert models and not any("forward" in vars(model.denoiser.net) for model in models)
 
 
 def test_no_memory_for_a_single_sample_is_said_in_a_sentence(engine, monkeypatch):

@@ -159,7 +159,7 @@ def test_what_was_computed_of_own_images_is_let_go_with_them(engine):
     requests = [SweepRequest(model.key, Inputs("upload", 1, 0, each), (0.5,), "cpu") for each in (mine, yours)]
     for request in requests:
         assert engine.submit("b", request).wait(120)
-    engine.forget(Upload.from_array(mine.array()))
+    engine.forget("b", Upload.from_array(mine.array()))
     held = [engine.cache.get(request) for request in requests]
     assert held[0] is None and held[1] is not None
 
