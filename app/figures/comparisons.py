@@ -60,9 +60,18 @@ def comparison_of_sweep(sweep: Mapping[str, Any], measure: Measure) -> Compariso
     return Comparison(names, found, f"{sweep['judged']} held-out samples", seeds, sweep_lines(sweep, measure))
 
 
+def scored_alike(family: Sequence[StoredModel]) -> list[StoredModel]:
+    """The models with scores of their own at the noise levels of the first that has some."""
+    levels = [model.metrics["held_out"]["s"] for model in family if "held_out" in model.metrics]
+    return [model for model in family if model.metrics.get("held_out", {}).get("s") in levels[:1]]
+
+
 def comparison_of_models(family: Sequence[StoredModel]) -> Comparison | None:
-    """What the checkpoints' own scores allow: a curve of each, and no paired differences; None without any."""
-    measured = [model for model in family if "held_out" in model.metrics]
+    """What the checkpoints' own scores allow: a curve of each, and no paired differences; None without any.
+
+    Models that were scored at other noise levels than the first are left out; `missing` names them.
+    """
+    measured = scored_alike(family)
     if not measured:
         return None
     measure: Measure = "psnr" if measured[0].is_image else "mse"
@@ -70,11 +79,15 @@ def comparison_of_models(family: Sequence[StoredModel]) -> Comparison | None:
     levels, count = np.array(held_out["s"]), len(measured)
     rows = np.array([[_row(level) for level in model.metrics["held_out"][measure]] for model in measured])
     unknown = (np.full((count, count, *shape), np.nan) for shape in ((len(levels), 3), (3,)))
-    names = [model.name for model in measured]
-    read = f'json.loads(Path("checkpoints", name, "metrics.json").read_text())["held_out"]["{measure}"]'
-    lines = f"import json\nfrom pathlib import Path\n\nscore = {{name: {read} for name in {names}}}"
+    lines = [
+        "import dpi_core",
+        "",
+        f"models = {_load_from(measured)}",
+        f'score = {{name: dpi_core.load(path).metrics["held_out"]["{measure}"] for name, path in models.items()}}',
+    ]
     found = Scores(measure, levels, rows, *unknown)
-    return Comparison(tuple(map(method_of, measured)), found, f"{held_out['n']} held-out samples", (), lines)
+    samples = f"{held_out['n']} held-out samples"
+    return Comparison(tuple(map(method_of, measured)), found, samples, (), "\n".join(lines))
 
 
 def comparison_of_request(family: Sequence[StoredModel], request: ComparisonRequest, scores: Scores) -> Comparison:
@@ -124,7 +137,7 @@ def _request_lines(family: Sequence[StoredModel], request: ComparisonRequest, me
             *_inputs_lines(first, inputs, request.device),
             f"levels = [s for s in np.linspace(0, 1, {len(request.s_grid)}).tolist() if 0.05 <= round(s, 9) <= 0.95]",
             "score = {}",
-            *_each_model(names, request.device),
+            *_each_model(family, request.device),
             "    frames = sweep(model.denoiser, x0, eps, levels)",
             "    errors = [(frame.x0_hat - x0).square().flatten(1).mean(1).double().numpy() for frame in frames]",
             f"    score[name] = {score}",
@@ -147,7 +160,7 @@ def rows_lines(models: Sequence[StoredModel], inputs: Inputs, s: float, count: i
         [
             *_inputs_lines(models[0], inputs, device),
             f"s, x0_hat = {s:.6g}, {{}}",
-            *_each_model([model.name for model in models], device),
+            *_each_model(models, device),
             f"    x0_hat[name] = model.denoise(model.process.add_noise(x0, eps, s), s)[:{count}]",
         ]
     )
@@ -167,9 +180,14 @@ def _inputs_lines(first: StoredModel, inputs: Inputs, device: str) -> list[str]:
     ]
 
 
-def _each_model(names: Sequence[str], device: str) -> list[str]:
+def _each_model(models: Sequence[StoredModel], device: str) -> list[str]:
     on_device = "" if device == "cpu" else f', device="{device}"'
-    return [f"for name in {list(names)}:", f'    model = dpi_core.load(f"checkpoints/{{name}}"{on_device})']
+    return [f"for name, path in {_load_from(models)}.items():", f"    model = dpi_core.load(path{on_device})"]
+
+
+def _load_from(models: Sequence[StoredModel]) -> dict[str, str]:
+    """Model -> what `dpi_core.load` is given."""
+    return {model.name: model.source.load_from for model in models}
 
 
 # Verdicts ---------------------------------------------------------------------------------------------------------
@@ -288,6 +306,13 @@ def missing(
             f"There are no scores of a sweep for {family}: {how} every method with several seeds, for paired intervals, costs and"
             f" sample quality. Until then the checkpoints here are compared: {', '.join(sorted(here))}."
         )
+        alike = scored_alike(models)
+        apart = [method_of(model) for model in models if "held_out" in model.metrics and model not in alike]
+        if apart:
+            sentences.append(
+                f"Scored at other noise levels than {method_of(alike[0])}, so left out until inputs are chosen:"
+                f" {', '.join(apart)}."
+            )
     else:
         gone = [name for name in sweep["methods"] if name not in here]
         if gone and sweep["name"] == family:

@@ -34,8 +34,12 @@ def check_recipe(recipe: Mapping[str, Any]) -> None:
     _require(groups is None or isinstance(groups, dict), "conditioning.groups", "an object or null")
 
 
-def check_metrics(metrics: Mapping[str, Any]) -> None:
+def check_metrics(metrics: Mapping[str, Any], are_images: bool) -> None:
     """Checks what the pages read of the scores.
+
+    Args:
+        metrics: the scores.
+        are_images: whether the model's samples are images, which are scored by PSNR, or points, by the squared error.
 
     Raises:
         ValueError: names the part that is not what it should be.
@@ -49,7 +53,7 @@ def check_metrics(metrics: Mapping[str, Any]) -> None:
         )
     _require(count is None or _is_number(count), "parameters", "a number")
     if "held_out" in metrics:
-        _check_held_out(metrics["held_out"])
+        _check_held_out(metrics["held_out"], are_images)
     if "excess_over_optimum" in metrics:
         excess = metrics["excess_over_optimum"]
         levels = len(metrics.get("held_out", {}).get("s", []))
@@ -95,16 +99,16 @@ def check_sweep(arrays: Mapping[str, np.ndarray], about: Mapping[str, Any], shap
         raise ValueError(f"its kind is {about['kind']!r}, but the samples have shape {shape}")
 
 
-def _check_held_out(held_out: Mapping[str, Any]) -> None:
+def _check_held_out(held_out: Mapping[str, Any], are_images: bool) -> None:
     s = held_out.get("s")
     if not _are_numbers(s, 2) or not all(0 <= a < b <= 1 for a, b in zip(s, s[1:], strict=False)):
         raise _unexpected("held_out.s", "rising numbers in [0, 1]")
     _require(type(held_out.get("n")) is int, "held_out.n", "an integer")
-    if "psnr" not in held_out:
+    if not are_images:
         mse = held_out.get("mse")
         _require(_are_numbers(mse, 2) and len(mse) == len(s), "held_out.mse", "one number for each s")
         return
-    psnr = held_out["psnr"]
+    psnr: Any = held_out.get("psnr")
     fits = isinstance(psnr, list) and len(psnr) == len(s)
     whole = fits and all(isinstance(each, dict) and all(_is_number(each.get(k)) for k in _ENDS) for each in psnr)
     _require(whole, "held_out.psnr", "mean, low and high for each s")

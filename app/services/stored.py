@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import fields
 from difflib import get_close_matches
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -88,7 +89,8 @@ def read(source: Source) -> StoredModel:
     """
     folder = source.folder
     recipe = _checked(folder / "config.json", check_recipe, needed=("name", "shape", "process", "conditioning", "data"))
-    metrics = _checked(folder / "metrics.json", check_metrics) if (folder / "metrics.json").is_file() else {}
+    check = partial(check_metrics, are_images=len(recipe["shape"]) == 3)
+    metrics = _checked(folder / "metrics.json", check) if (folder / "metrics.json").is_file() else {}
     key = ModelKey(str(folder), digest(folder), source.name)
     stored = _read_analysis(folder / "analysis.safetensors", tuple(recipe["shape"]))
     return StoredModel(key, source, recipe, metrics, **stored)

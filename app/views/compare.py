@@ -90,7 +90,7 @@ class Frames:
 
 def page(model: StoredModel, seed: int, device: str) -> None:
     """Draws the page for one model's family."""
-    family = cache.models_of_family(model.family)[:MOST_ROWS]
+    family = cache.models_of_family(model)[:MOST_ROWS]
     row = st.container(horizontal=True, vertical_alignment="center", key="inputs_row")
     try:
         sweep = _choose_sweep(row, model.family)

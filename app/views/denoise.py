@@ -162,7 +162,7 @@ def _figure(shown: Shown, sweep_hash: str, pad_hash: str | None, blobs: tuple[by
     beside = "" if shown.second is None or seen.lam is not None else second_sentence(model, frame, sweep, shown.second)
     said = f"{sentence(model, along, frame, seen.lam)} {beside}".rstrip()
     st.markdown(said)
-    family = cache.models_of_family(model.family)
+    family = cache.models_of_family(model)
     scores = _scores(family, seen.s)
     _family_table(model, scores, seen.s)
     lines = _reproduce(shown, seen)

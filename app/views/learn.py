@@ -208,7 +208,7 @@ def _material(model: StoredModel, device: str, lesson: Lesson) -> Material:
         if result is None:
             break
         found[request] = result
-    return Material(model, tuple(cache.models_of_family(model.family)), device, found)
+    return Material(model, tuple(cache.models_of_family(model)), device, found)
 
 
 def _compute(material: Material, lesson: Lesson) -> None:

@@ -165,6 +165,16 @@ def test_checkpoints_alone_give_curves_and_no_verdict():
     assert run(found.lines)["score"]["digits-vp-none"] == FAMILY[1].metrics["held_out"]["psnr"]
 
 
+def test_lines_load_a_model_from_where_it_came(tmp_path):
+    own = Path(shutil.copytree(FAMILY[1].key.folder, tmp_path / "mine"))
+    source = dataclasses.replace(FAMILY[1].source, name="folder:mine", origin="folder", load_from=str(own))
+    family = [FAMILY[0], dataclasses.replace(FAMILY[1], source=source)]
+    score = run(comparisons.comparison_of_models(family).lines)["score"]
+    assert score["folder:mine"] == FAMILY[1].metrics["held_out"]["psnr"]
+    rows = run(comparisons.rows_lines(family, stored_inputs(FAMILY[0]), 0.3, 2, "cpu"))["x0_hat"]
+    assert list(rows) == ["digits-vp-dpi", "folder:mine"]
+
+
 def run(lines):
     names = {}
     exec(lines, names)

@@ -324,6 +324,46 @@ def test_a_model_of_ones_own_stands_beside_another(uploads, view):
         assert mine.name in str(frames)
 
 
+def five_levels(held_out):
+    return held_out | {"s": [0.1, 0.3, 0.5, 0.7, 0.9]} | {key: held_out[key][:5] for key in ("psnr", "mse")}
+
+
+@pytest.mark.parametrize("view", ["compare", "denoise"])
+def test_a_model_that_was_scored_elsewhere_leaves_the_pages_of_its_family_whole(uploads, tmp_path, monkeypatch, view):
+    shipped = stored.CHECKPOINTS / "digits-vp-dpi"
+    metrics = json.loads((shipped / "metrics.json").read_text())
+    metrics["held_out"] = five_levels(metrics["held_out"])
+    scored = uploads.receive("me", files_of(shipped) | {"metrics.json": json.dumps(metrics).encode()}, [])
+    points = files_of(written(tmp_path / "points", name="digits-vp-points"))
+    points["metrics.json"] = b'{"held_out": {"s": [0.1, 0.9], "n": 5, "mse": [0.1, 0.9]}}'
+    namesake = uploads.receive("me", points, [])
+    monkeypatch.setattr(stored, "RESULTS", tmp_path)
+
+    def draw(view):
+        from importlib import import_module
+
+        from app.services import cache
+
+        import_module(f"app.views.{view}").page(cache.model("digits-vp-dpi"), 0, "cpu")
+
+    app = AppTest.from_function(draw, kwargs={"view": view}, default_timeout=60)
+    app.session_state["_own_models"] = [scored, namesake]
+    app.run()
+    assert not app.exception and not app.error
+    if view == "compare":
+        said = "Scored at other noise levels than blind, so left out until inputs are chosen: upload:digits-vp-dpi."
+        assert said in [caption.value for caption in app.caption]
+        assert "points" not in str([frame.value for frame in app.dataframe])
+
+
+def test_images_without_their_measure_are_refused(uploads):
+    shipped = stored.CHECKPOINTS / "digits-vp-dpi"
+    metrics = json.loads((shipped / "metrics.json").read_text())
+    del metrics["held_out"]["psnr"]
+    with pytest.raises(ValueError, match=r"metrics.json: held_out.psnr is not what it should be"):
+        uploads.receive("me", files_of(shipped) | {"metrics.json": json.dumps(metrics).encode()}, [])
+
+
 def press(app, *files):
     """Hands files over in the form of the Models page."""
     app.file_uploader[0].set_value([(file.name, file.read_bytes(), "application/octet-stream") for file in files])
