@@ -54,7 +54,7 @@ def _cache_bytes() -> int:
 @st.cache_resource(show_spinner=False)
 def uploads() -> Uploads:
     """The one keeper of uploaded files."""
-    uploads = Uploads()
+    uploads = Uploads(deleted=engine().forget_models)
     atexit.register(uploads.close)
     return uploads
 
@@ -94,13 +94,14 @@ def packed_sweep(
     """The bytes of a sweep for the browser, with a second model's beside it; `source` is None for the stored frames."""
     written = tuple((card.key, _times(card)) for card in models_of_family(model))
     beside = () if second is None else (second[0].name, second[0].key)
-    pack_it = _own_packed_sweep if _is_private(source) else _packed_sweep
+    shown = [model] if second is None else [model, second[0]]
+    pack_it = _own_packed_sweep if _is_private(source, *shown) else _packed_sweep
     return pack_it((model.key, written, source, beside), model, result, second)
 
 
 def packed_pad(model: StoredModel, result: PadResult, source: Request | None) -> bytes:
     """The bytes of a pad for the browser; `source` is None for the stored frames."""
-    pack_it = _own_packed_pad if _is_private(source) else _packed_pad
+    pack_it = _own_packed_pad if _is_private(source, model) else _packed_pad
     return pack_it((model.key, _times(model), source), model, result)
 
 
@@ -108,7 +109,8 @@ def packed_run(name: str, request: TrajectoryRequest, result: TrajectoryResult) 
     """The bytes of a sampling run for the browser; those of one that goes on are soon of no use to anybody."""
     if not result.ended:
         return pack_run(run_figure(name, result))
-    return _packed_run((name, request, result.error), result)
+    pack_it = _packed_run if Path(request.model.folder).parent == stored.CHECKPOINTS else _own_packed_run
+    return pack_it((name, request, result.error), result)
 
 
 def packed_plane(plane: PlaneResult, runs: Sequence[TrajectoryResult]) -> bytes:
@@ -153,21 +155,28 @@ def _may_be_compared(one: Source, other: Source) -> bool:
 
 
 def _read(source: Source) -> StoredModel:
-    return _model(source, stored.modification_times(source.folder))
+    read_it = _model if source.origin == "zoo" else _own_model
+    return read_it(source, stored.modification_times(source.folder))
 
 
 def _times(model: StoredModel) -> tuple[int, ...]:
     return stored.modification_times(Path(model.key.folder))
 
 
-@st.cache_resource(max_entries=64, show_spinner=False, hash_funcs={Source: hash})
-def _model(source: Source, times: tuple[int, ...]) -> StoredModel:
+def _read_stored(source: Source, times: tuple[int, ...]) -> StoredModel:
     return stored.read(source)
 
 
-def _is_private(source: Request | None) -> bool:
-    """Whether pictures of a request show what a reader has uploaded: they end with the session."""
-    return source is not None and source.inputs.upload is not None
+_model = st.cache_resource(max_entries=64, show_spinner=False, hash_funcs={Source: hash})(_read_stored)
+_own_model = st.cache_resource(max_entries=16, show_spinner=False, hash_funcs={Source: hash}, scope="session")(
+    _read_stored
+)
+
+
+def _is_private(source: Request | None, *models: StoredModel) -> bool:
+    """Whether pictures show what a reader has brought, images or models: they end with the session."""
+    has_own_images = source is not None and source.inputs.upload is not None
+    return has_own_images or any(model.source.origin != "zoo" for model in models)
 
 
 # Streamlit leaves underscored arguments out of the key, so `key` names everything the bytes depend on.
@@ -179,12 +188,12 @@ def _pack_pad(key: tuple, _model: StoredModel, _result: PadResult) -> bytes:
     return pack(pad_figure(_model, _result))
 
 
+def _pack_run(key: tuple[str, TrajectoryRequest, str], _result: TrajectoryResult) -> bytes:
+    return pack_run(run_figure(key[0], _result))
+
+
 _PACKED = st.cache_resource(max_entries=32, show_spinner=False, hash_funcs={tuple: hash})
 _OWN_PACKED = st.cache_resource(max_entries=8, show_spinner=False, hash_funcs={tuple: hash}, scope="session")
 _packed_sweep, _own_packed_sweep = _PACKED(_pack_sweep), _OWN_PACKED(_pack_sweep)
 _packed_pad, _own_packed_pad = _PACKED(_pack_pad), _OWN_PACKED(_pack_pad)
-
-
-@st.cache_resource(max_entries=32, show_spinner=False, hash_funcs={tuple: hash})
-def _packed_run(key: tuple[str, TrajectoryRequest, str], _result: TrajectoryResult) -> bytes:
-    return pack_run(run_figure(key[0], _result))
+_packed_run, _own_packed_run = _PACKED(_pack_run), _OWN_PACKED(_pack_run)
