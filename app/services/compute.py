@@ -13,7 +13,6 @@ from torch import Tensor
 
 import dpi_core
 from app.records import (
-    UNSTORED_DATA,
     ComparisonRequest,
     CurvesRequest,
     CurvesResult,
@@ -35,6 +34,7 @@ from app.records import (
 )
 from app.services.comparing import comparison
 from app.services.conversions import views
+from app.services.held_out import held_out
 from app.services.layers import layer_detail, layers, receptive_field
 from app.services.reporting import Report
 from app.services.sampling import plane, quality, trajectory
@@ -42,8 +42,9 @@ from app.services.stored import digest, parameters_result
 from app.services.sweeps import Sweep, channels_last, finite
 from dpi_core.analysis.denoising import decoupled, sweep
 from dpi_core.analysis.landscape import curve_errors, loss, measure_of
-from dpi_core.data import Data, digits, fit_images, load_data, photos
+from dpi_core.data import Data, DataConfig, HeldOutImages, fit_images
 from dpi_core.evaluation import psnr
+from dpi_core.licences import FOLDER_KINDS
 from dpi_core.model import Model
 from dpi_core.parameter_report import analyse_parameters
 from dpi_core.seeds import seeded_generator
@@ -194,15 +195,15 @@ def _clean_inputs(model: Model, inputs: Inputs, report: Report) -> Tensor:
         return _samples(model, inputs, report)
     if inputs.kind == "held-out":
         return _data_of(model).held_out_batch(inputs.n, inputs.seed)
-    bundled = digits() if inputs.kind == "digits" else photos(gray=model.recipe.shape[0] == 1)
-    return fit_images(bundled.held_out_batch(inputs.n, inputs.seed), model.recipe.shape)
+    bundled = DataConfig(inputs.kind, gray=model.recipe.shape[0] == 1)
+    return fit_images(held_out(bundled).held_out_batch(inputs.n, inputs.seed), model.recipe.shape)
 
 
-def _data_of(model: Model) -> Data:
+def _data_of(model: Model) -> Data | HeldOutImages:
     folder = DATA_ROOT / model.recipe.name.split("-")[0]
-    if model.recipe.data.kind in UNSTORED_DATA and not folder.is_dir():
+    if model.recipe.data.kind in FOLDER_KINDS and not folder.is_dir():
         raise ValueError(f"the held-out data are not on this machine; put their files into {folder}, or choose others.")
-    return load_data(model.recipe.data, folder)
+    return held_out(model.recipe.data, folder)
 
 
 def _samples(model: Model, inputs: Inputs, report: Report) -> Tensor:
