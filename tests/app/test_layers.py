@@ -9,7 +9,8 @@ from safetensors import safe_open
 from safetensors.numpy import save_file
 from streamlit.testing.v1 import AppTest
 
-from app.components.layers import LayerDetail, LayersState, LayerTable, Statistic, _parse, pack_detail
+from app.components.layers import LayerDetail, LayersState, LayerTable, Statistic, _parse, pack_detail, pack_table
+from app.components.scrubber import blob_hash
 from app.figures import attribution, distances, layers, one_layer, pinning, receptive_field
 from app.figures.reproduce import stored_inputs
 from app.records import Inputs, LayerDetailRequest, LayersRequest, ReceptiveFieldRequest
@@ -87,6 +88,29 @@ def in_link(app, key):
     """AppTest holds what a test has set as text, and what the page has written as a list."""
     value = app.query_params[key]
     return value if isinstance(value, str) else value[0]
+
+
+def test_another_sample_draws_its_receptive_field():
+    def draw():
+        import streamlit as st
+
+        from app.services import cache
+        from app.views import layers
+
+        st.session_state["draws"] = st.session_state.get("draws", 0) + 1
+        layers.page(cache.model("digits-vp-dpi"), 0, "cpu")
+
+    app = AppTest.from_function(draw, default_timeout=120)
+    app.query_params.update({"layers_tab": "Receptive field", "layer": "head", "sample": "1", "t": "0.5"})
+    app.run()
+    assert app.session_state["draws"] == 1
+    model = stored.read_model("digits-vp-dpi")
+    table = pack_table(layers.layer_table(model, model.layers, True, stored_inputs(model).n))
+    place = {"s": 0.5, "layer": "head", "statistic": "pin_mean", "order": "depth", "sample": 2, "shown": "change"}
+    app.session_state["layers view"] = {"position": place | {"revision": blob_hash(table)}}
+    app.run()
+    assert not app.exception and in_link(app, "sample") == "2"
+    assert app.session_state["draws"] == 3
 
 
 def test_the_link_chooses_what_exists_and_nothing_else():
