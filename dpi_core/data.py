@@ -15,6 +15,7 @@ from torch import Tensor
 
 from dpi_core.idx_files import FASHION_MNIST_PAGE, Labels, download_fashion_mnist, idx_labels
 from dpi_core.images import HeldOutImages, ImageData, digits, fit_images, idx, image_folder, photos
+from dpi_core.licences import FOLDER_KINDS
 from dpi_core.mixtures import GaussianMixture, ring_mixture
 from dpi_core.patches import PatchData, patches
 from dpi_core.planar import Checkerboard, Distribution, Moons, Spirals
@@ -27,6 +28,7 @@ __all__ = [
     "DataConfig",
     "Distribution",
     "DistributionData",
+    "FOLDER_KINDS",
     "GaussianMixture",
     "HeldOutImages",
     "ImageData",
@@ -128,9 +130,6 @@ DATA_KINDS: dict[str, Callable[[DataConfig, Path | None], Data]] = {
     "patches": lambda config, path: patches(_existing(config, path), config.size, config.gray, seed=config.seed),
 }
 """Kind in a saved config -> how to load it."""
-
-FOLDER_KINDS = ("idx", "image_folder", "patches")
-"""Kinds whose files the user has: they neither come with the package, nor may their pictures be passed on."""
 
 
 def load_data(config: DataConfig, data_path: Path | None = None) -> Data:

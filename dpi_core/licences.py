@@ -1,4 +1,7 @@
-"""Under which licence weights come that were trained on somebody's data."""
+"""Whose training data are, and under which licence weights come that were trained on them."""
+
+FOLDER_KINDS = ("idx", "image_folder", "patches")
+"""Kinds of data whose files the user has: they neither come with the package, nor may their pictures be passed on."""
 
 WEIGHTS = "MIT"
 """Of the weights that come with the app, like the code."""

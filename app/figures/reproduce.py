@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from app.records import UNSTORED_DATA, Inputs, StoredModel
+from app.records import Inputs, StoredModel
+from dpi_core.licences import FOLDER_KINDS
 
 COMPARED = (
     "batch = max(4, min(len(x0), samples_per_batch(model.denoiser, x0)))  # CKA is averaged over batches",
@@ -107,7 +108,7 @@ def clean_line(model: StoredModel, inputs: Inputs) -> str:
     draw = f"held_out_batch({inputs.n}, seed={inputs.seed})"
     shape = tuple(model.recipe["shape"])
     if inputs.kind == "held-out":
-        data_path = ", data_path=PATH" if model.recipe["data"]["kind"] in UNSTORED_DATA else ""
+        data_path = ", data_path=PATH" if model.recipe["data"]["kind"] in FOLDER_KINDS else ""
         return f"x0 = load_data(model.recipe.data{data_path}).{draw}"
     if inputs.kind == "samples":
         clamp = ".clamp(-1, 1)" if model.is_image else ""

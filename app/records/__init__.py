@@ -22,7 +22,6 @@ from app.records.denoise import PadResult as PadResult
 from app.records.denoise import SweepRequest as SweepRequest
 from app.records.denoise import SweepResult as SweepResult
 from app.records.inputs import INPUT_KINDS as INPUT_KINDS
-from app.records.inputs import UNSTORED_DATA as UNSTORED_DATA
 from app.records.inputs import InputKind as InputKind
 from app.records.inputs import Inputs as Inputs
 from app.records.inputs import ModelKey as ModelKey

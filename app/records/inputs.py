@@ -11,9 +11,6 @@ import numpy as np
 InputKind = Literal["held-out", "digits", "photos", "samples", "upload"]
 INPUT_KINDS: tuple[InputKind, ...] = ("held-out", "digits", "photos", "samples", "upload")
 
-UNSTORED_DATA = ("idx", "image_folder", "patches")
-"""Kinds of training data that neither come with the app nor may be stored: the user points at their files."""
-
 
 @dataclass(frozen=True)
 class ModelKey:

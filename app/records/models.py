@@ -9,9 +9,10 @@ from typing import Any, Literal
 import numpy as np
 
 from app.records.denoise import PadResult, SweepResult
-from app.records.inputs import UNSTORED_DATA, InputKind, ModelKey
+from app.records.inputs import InputKind, ModelKey
 from app.records.layers import LayerDetailResult, LayersResult
 from app.records.parameters import ParametersResult
+from dpi_core.licences import FOLDER_KINDS
 
 Origin = Literal["zoo", "folder", "upload", "hub"]
 """Shipped with the app; below a root that the operator allowed; handed over by a reader, for one session; from the Hub."""
@@ -111,7 +112,7 @@ class StoredModel:
     @property
     def own_inputs(self) -> InputKind:
         """What it is shown with: held-out data, or, where those may not be passed on, its own samples or bundled photos."""
-        if self.recipe["data"]["kind"] not in UNSTORED_DATA:
+        if self.recipe["data"]["kind"] not in FOLDER_KINDS:
             return "held-out"
         return "samples" if self.is_generative else "photos"
 

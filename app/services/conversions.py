@@ -8,6 +8,7 @@ from torch import Tensor
 
 from app.records import ViewsRequest, ViewsResult
 from app.services.reporting import Report
+from app.services.sweeps import channels_last
 from dpi_core.data import load_data
 from dpi_core.mixtures import GaussianMixture
 from dpi_core.model import Model
@@ -46,13 +47,13 @@ def views(model: Model, request: ViewsRequest, x0: Tensor, eps: Tensor, report: 
         sigma=c.sigma.numpy(),
         d_alpha=c.d_alpha.numpy(),
         d_sigma=c.d_sigma.numpy(),
-        clean=_channels_last(x0, model),
-        noise=_channels_last(eps, model),
-        x_s=_channels_last(x_s, model),
-        x0=_channels_last(clean, model),
-        eps=_channels_last(noise, model),
-        score=_channels_last(score, model),
-        velocity=_channels_last(velocity, model),
+        clean=channels_last(x0, model),
+        noise=channels_last(eps, model),
+        x_s=channels_last(x_s, model),
+        x0=channels_last(clean, model),
+        eps=channels_last(noise, model),
+        score=channels_last(score, model),
+        velocity=channels_last(velocity, model),
         exact_score=exact,
     )
 
@@ -65,8 +66,3 @@ def _exact_score(model: Model, x_s: Tensor, alpha: Tensor, sigma: Tensor) -> np.
     if not isinstance(mixture, GaussianMixture):
         return None
     return torch.stack([mixture.score(x, a, b) for x, a, b in zip(x_s, alpha, sigma, strict=True)]).numpy()
-
-
-def _channels_last(values: Tensor, model: Model) -> np.ndarray:
-    array = values.cpu().numpy()
-    return np.moveaxis(array, -3, -1) if len(model.recipe.shape) == 3 else array

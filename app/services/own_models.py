@@ -26,9 +26,9 @@ from app.records import Origin, Source, StoredModel
 from app.services import stored
 from app.services.logs import event, stack_of
 from dpi_core import hub
+from dpi_core.hub import FILES, NEEDED
 from dpi_core.limits import Limits
 
-NEEDED = ("model.safetensors", "config.json")
 ODD = re.compile(r"[^\w./@-]")
 IDLE_SECONDS = 2 * 3600.0
 SWEEP_SECONDS = 300.0
@@ -113,7 +113,7 @@ class Uploads:
 
         Args:
             session: whose they are.
-            files: name -> content; `NEEDED` and any of the others in `stored.FILES`.
+            files: name -> content; `NEEDED` and any of the others in `FILES`.
             known: the session's sources; the new one's name differs from theirs.
 
         Raises:
@@ -309,9 +309,9 @@ def _checked(
 
 
 def _check_names(files: Mapping[str, object]) -> None:
-    known = ", ".join(stored.FILES)
+    known = ", ".join(FILES)
     for name in files:
-        if name not in stored.FILES:
+        if name not in FILES:
             raise ValueError(
                 f"{name!r} is none of {known}; rename it, and turn a .pt file into these with `python -m dpi_core import`."
             )
@@ -343,7 +343,7 @@ def _below(root: Path, path: Path) -> Path | None:
     """The folder with all links followed, where it and its files stay below `root`."""
     try:
         folder = path.resolve(strict=True)
-        files = [(folder / name).resolve() for name in stored.FILES if (folder / name).exists()]
+        files = [(folder / name).resolve() for name in FILES if (folder / name).exists()]
     except (OSError, ValueError, RuntimeError):
         return None
     inside = all(each.is_relative_to(root) for each in (folder, *files))

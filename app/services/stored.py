@@ -30,6 +30,7 @@ from app.records import (
     WeightsResult,
 )
 from app.services.schema import check_metrics, check_recipe, check_sweep, check_texts
+from dpi_core.hub import ANALYSIS, CARD, CONFIG, FILES, METRICS, WEIGHTS
 from dpi_core.limits import Limits, read_header, read_json
 
 CHECKPOINTS = Path(__file__).parents[2] / "checkpoints"
@@ -42,9 +43,6 @@ NAMED = 8
 
 MAX_CARD = 2**16
 """Characters of a model card that are shown."""
-
-FILES = ("config.json", "model.safetensors", "metrics.json", "analysis.safetensors", "README.md")
-"""What a checkpoint folder holds; anything else in it is not looked at."""
 
 
 def zoo() -> list[Source]:
@@ -88,17 +86,17 @@ def read(source: Source) -> StoredModel:
         ValueError: a file in it is missing or damaged; one sentence.
     """
     folder = source.folder
-    recipe = _checked(folder / "config.json", check_recipe, needed=("name", "shape", "process", "conditioning", "data"))
+    recipe = _checked(folder / CONFIG, check_recipe, needed=("name", "shape", "process", "conditioning", "data"))
     check = partial(check_metrics, are_images=len(recipe["shape"]) == 3)
-    metrics = _checked(folder / "metrics.json", check) if (folder / "metrics.json").is_file() else {}
+    metrics = _checked(folder / METRICS, check) if (folder / METRICS).is_file() else {}
     key = ModelKey(str(folder), digest(folder), source.name)
-    stored = _read_analysis(folder / "analysis.safetensors", tuple(recipe["shape"]))
+    stored = _read_analysis(folder / ANALYSIS, tuple(recipe["shape"]))
     return StoredModel(key, source, recipe, metrics, **stored)
 
 
 def read_card(model: StoredModel) -> str:
     """The model card, as text; empty where there is none."""
-    file = Path(model.key.folder) / "README.md"
+    file = Path(model.key.folder) / CARD
     try:
         with file.open(encoding="utf-8", errors="replace") as card:
             return card.read(MAX_CARD)
@@ -129,7 +127,7 @@ def read_sweep(name: str) -> dict[str, Any]:
 def digest(folder: Path) -> str:
     """Of weights and config, so that a replaced checkpoint is another model."""
     found = hashlib.sha256()
-    for file in ("config.json", "model.safetensors"):
+    for file in (CONFIG, WEIGHTS):
         # A file that is not there, or was taken away this moment, is part of no digest.
         with suppress(FileNotFoundError), (folder / file).open("rb") as content:
             while block := content.read(2**20):
