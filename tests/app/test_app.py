@@ -69,9 +69,9 @@ def keys(app):
     return {node.key for node in app.main if getattr(node, "key", None)}
 
 
-def scrub(app, s, pad=None, revision=0):
+def scrub(app, s, pad=None):
     """The browser lets go of the scrubber."""
-    app.session_state["scrubber"] = {"position": {"s": s, "pad": pad, "revision": revision}}
+    app.session_state["scrubber"] = {"position": {"s": s, "pad": pad}}
     return checked(app.run())
 
 
@@ -249,14 +249,13 @@ def test_the_lines_name_the_frame_that_is_drawn():
 POSITIONS = [
     None,
     "0.5",
-    {"s": "0.5", "pad": None, "revision": 0},
-    {"s": 7, "pad": None, "revision": 0},
-    {"s": float("nan"), "pad": None, "revision": 0},
-    {"s": 0.5, "pad": [0.5], "revision": 0},
-    {"s": 0.5, "pad": [0.5, -3], "revision": 0},
-    {"s": 0.5, "pad": {"s": 1}, "revision": 0},
-    {"s": 0.5, "pad": None, "revision": 17},
-    {"pad": None, "revision": 0},
+    {"s": "0.5", "pad": None},
+    {"s": 7, "pad": None},
+    {"s": float("nan"), "pad": None},
+    {"s": 0.5, "pad": [0.5]},
+    {"s": 0.5, "pad": [0.5, -3]},
+    {"s": 0.5, "pad": {"s": 1}},
+    {"pad": None},
 ]
 
 

@@ -1,5 +1,6 @@
 """The Trajectories page in a real browser: playing, stepping, columns from one noise, files that open."""
 
+import codecs
 import io
 import json
 import re
@@ -199,6 +200,10 @@ def test_every_file_opens(open_runs, tmp_path):
             page.get_by_role("button", name=name, exact=True).click()
         content[name] = waiting.value.path().read_bytes()
         assert waiting.value.suggested_filename == f"digits-vp-dpi-seed5.{name.split()[0].lower()}"
+    with page.expect_download() as waiting:
+        page.get_by_role("button", name="CSV", exact=True).click()
+    table = waiting.value.path().read_bytes()
+    assert table.startswith(codecs.BOM_UTF8) and len(table.splitlines()) == 1 + 7 + 4
     for name in ("GIF", "WebP"):
         with Image.open(io.BytesIO(content[name])) as image:
             assert (image.n_frames, image.size) == (7, (470, 502))

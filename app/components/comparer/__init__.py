@@ -74,17 +74,17 @@ def comparer(key: str, *, rows: Sequence[Row], s: float, shown: int, title: str)
     """
     if not rows:
         raise ValueError("rows is empty; expected at least one model; store its frames first")
-    start = last_position(key, 0)
+    start = last_position(key)
     data = comparer_data(rows, s if start is None else start.s, shown, title)
     # Streamlit keeps only the states that have a callback.
     result = _view(key=key, data=data, default={"position": None}, height="content", on_position_change=lambda: None)
-    found = parse_position(result.get("position"), 0) or start
+    found = parse_position(result.get("position")) or start
     return s if found is None else found.s
 
 
 def comparer_data(rows: Sequence[Row], s: float, shown: int, title: str) -> dict[str, object]:
     """What the view is handed; the arguments are those of `comparer`."""
-    return {"rows": [asdict(row) for row in rows], "start": s, "shown": shown, "title": title, "revision": 0}
+    return {"rows": [asdict(row) for row in rows], "start": s, "shown": shown, "title": title}
 
 
 OWN, SHARED = Path(__file__).parent, Path(scrubber.__file__).parent

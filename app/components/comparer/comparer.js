@@ -19,9 +19,9 @@ class Comparer extends FrameView {
 
   update({ data, setStateValue }) {
     this.setStateValue = setStateValue;
+    const isStart = !this.data;
     this.data = data;
-    if (data.revision !== this.revision) {
-      this.revision = data.revision;
+    if (isStart) {
       this.s = data.start;
       this.sent = JSON.stringify(this.toPython());
     }

@@ -313,7 +313,7 @@ class Layers extends View {
         s.forEach((at, i) => {
           const value = values[layer * levels + i];
           const about = [name, stages[layer], kinds[layer], sizes[layer], key, unit];
-          rows.push([...about, levels > 1 ? at : "", Number.isFinite(value) ? value : ""]);
+          rows.push([...about, levels > 1 ? at : "", value]);
         });
       });
     }
@@ -347,9 +347,4 @@ class Layers extends View {
 /** The cursor counts in hundredths, as the slider does. */
 function roundS(s) {
   return Math.round(s * 100) / 100;
-}
-
-function downloadCsv(rows, name) {
-  const text = rows.map((row) => row.map(csvField).join(",") + "\r\n").join("");
-  download(new Blob([`\ufeff${text}`], { type: "text/csv;charset=utf-8" }), name);
 }

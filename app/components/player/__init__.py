@@ -58,7 +58,6 @@ def player(
     reference_hash: str | None = None,
     plane_hash: str | None = None,
     s: float,
-    revision: int = 0,
 ) -> float:
     """Mount the view and return the s it rests at.
 
@@ -67,8 +66,7 @@ def player(
         run_hashes: what `store` returned for each run, from left to right.
         reference_hash: of a fine run that distances are measured from; None measures them from the first run.
         plane_hash: of the plane that the runs' paths are shown in, or None.
-        s: where to start, in [0, 1]; later values count only together with a higher `revision`.
-        revision: raise it to move the view from Python.
+        s: where to start, in [0, 1]; from then on the view belongs to the hand.
 
     Raises:
         ValueError: if `s` lies outside [0, 1] or there is no run.
@@ -77,17 +75,17 @@ def player(
         raise ValueError(f"s is {s!r}; expected a number in [0, 1]; clip it to that range")
     if not run_hashes:
         raise ValueError("run_hashes is empty; expected at least one run; store it first")
-    start = _parse(st.session_state.get(key), revision)
+    start = _parse(st.session_state.get(key))
     start = s if start is None else start
     result = _view(
         key=key,
-        data=_data(run_hashes, reference_hash, plane_hash, start, revision),
+        data=_data(run_hashes, reference_hash, plane_hash, start),
         default={"position": None},
         height="content",
         # Streamlit keeps only the states that have a callback.
         on_position_change=lambda: None,
     )
-    found = _parse(result, revision)
+    found = _parse(result)
     return start if found is None else found
 
 
@@ -99,19 +97,19 @@ def standalone_player(blobs: Sequence[bytes], s: float, plane: bytes | None = No
         s: where to start.
         plane: what `pack_plane` returned, if the paths are shown in a plane.
     """
-    data = _data([blob_hash(blob) for blob in blobs], None, None if plane is None else blob_hash(plane), s, 0)
+    data = _data([blob_hash(blob) for blob in blobs], None, None if plane is None else blob_hash(plane), s)
     return mounted(VIEW, [*blobs, *([] if plane is None else [plane])], data)
 
 
-def _data(runs: Sequence[str], reference: str | None, plane: str | None, s: float, revision: int) -> dict[str, object]:
+def _data(runs: Sequence[str], reference: str | None, plane: str | None, s: float) -> dict[str, object]:
     """What the view is handed."""
-    return {"runs": list(runs), "reference": reference, "plane": plane, "start": s, "revision": revision}
+    return {"runs": list(runs), "reference": reference, "plane": plane, "start": s}
 
 
-def _parse(state: object, revision: int) -> float | None:
-    """Return the s that a browser sent, or None if it is stale or not an s at all."""
+def _parse(state: object) -> float | None:
+    """Return the s that a browser sent, or None if it is none."""
     position = state.get("position") if isinstance(state, Mapping) else None
-    if not isinstance(position, Mapping) or position.get("revision") != revision:
+    if not isinstance(position, Mapping):
         return None
     s = position.get("s")
     is_number = isinstance(s, int | float) and not isinstance(s, bool)

@@ -68,12 +68,12 @@ class PlayerView extends View {
 
   // From Python
 
-  /** Takes what Streamlit hands over; the position counts only with a new revision. */
+  /** Takes what Streamlit hands over; the position counts only at the start, from then on it is the hand's. */
   update({ data, setStateValue }) {
     this.setStateValue = setStateValue;
+    const isStart = !this.data;
     this.data = data;
-    if (data.revision !== this.revision) {
-      this.revision = data.revision;
+    if (isStart) {
       this.s = data.start;
       this.sent = JSON.stringify(this.toPython());
       this.clock.stop();
@@ -346,7 +346,7 @@ class PlayerView extends View {
   }
 
   saveTable() {
-    download(new Blob([runsAsCsv(this.runs, this.reference ?? this.runs[0])], { type: "text/csv" }), "trajectories.csv");
+    downloadCsv(runsAsRows(this.runs, this.reference ?? this.runs[0]), "trajectories.csv");
   }
 }
 
@@ -357,8 +357,8 @@ function fill(menu, options, chosen) {
   return menu.value;
 }
 
-/** @returns {string} one row for each state of each run. */
-function runsAsCsv(runs, reference) {
+/** @returns {(string | number)[][]} one row for each state of each run. */
+function runsAsRows(runs, reference) {
   const header = ["run", "name", "step", "s", "native", "nfe", "ms", "lambda", "energy_distance", "rms_distance"];
   const rows = runs.flatMap((run, i) => {
     const { s, lam, energy } = run.arrays;
@@ -366,5 +366,5 @@ function runsAsCsv(runs, reference) {
     return Array.from(s.values, (at, k) =>
       [LETTERS[i], run.name, k, at, run.native[k], run.nfe[k], run.ms[k], lam?.values[k] ?? "", energy?.values[k] ?? "", distance[k]]);
   });
-  return [header, ...rows].map((row) => row.map(csvField).join(",") + "\r\n").join("");
+  return [header, ...rows];
 }

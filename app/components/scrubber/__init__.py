@@ -8,7 +8,7 @@ hash:
 
     @st.fragment
     def figure() -> None:
-        state = scrubber("scrubber", sweep_hash=sweep_hash, s=0.5, revision=0)
+        state = scrubber("scrubber", sweep_hash=sweep_hash, s=0.5)
 
 Every picture is drawn by the browser. Python hears of the position when the hand lets go.
 """
@@ -100,13 +100,10 @@ def scrubber(
     pad_hash: str | None = None,
     s: float,
     pad: tuple[float, float] | None = None,
-    revision: int = 0,
-    height: int | None = None,
 ) -> ScrubberState:
     """Mount the view and return where it stands.
 
-    The view starts at `s` and `pad` and from then on belongs to the hand: later values of them count only together with
-    a higher `revision`. A position that the browser sent before such a move is ignored.
+    The view starts at `s` and `pad` and from then on belongs to the hand.
 
     Args:
         key: the element's key.
@@ -114,41 +111,33 @@ def scrubber(
         pad_hash: what `store` returned for the pad; None leaves the pad out.
         s: the noise level to stand at, in [0, 1].
         pad: (s, λ) to stand at off the learned curve, or None to follow it.
-        revision: raise it to move the view from Python.
-        height: in pixels; None takes what the view needs.
 
     Raises:
         ValueError: if `s` or `pad` lies outside [0, 1].
     """
     given = ScrubberState(_unit("s", s), None if pad is None else (_unit("pad s", pad[0]), _unit("pad λ", pad[1])))
     # Streamlit may build the view anew when elements above it come or go: it then starts where the hand left it.
-    start = last_position(key, revision) or given
-    data = scrubber_data(sweep_hash, pad_hash, start, revision)
-    result = _view(
-        key=key,
-        data=data,
-        default={"position": None},
-        height="content" if height is None else height,
-        # Streamlit keeps only the states that have a callback.
-        on_position_change=lambda: None,
-    )
-    return parse_position(result.get("position"), revision) or start
+    start = last_position(key) or given
+    data = scrubber_data(sweep_hash, pad_hash, start)
+    # Streamlit keeps only the states that have a callback.
+    result = _view(key=key, data=data, default={"position": None}, height="content", on_position_change=lambda: None)
+    return parse_position(result.get("position")) or start
 
 
-def scrubber_data(sweep_hash: str, pad_hash: str | None, start: ScrubberState, revision: int = 0) -> dict[str, object]:
+def scrubber_data(sweep_hash: str, pad_hash: str | None, start: ScrubberState) -> dict[str, object]:
     """What the view is handed; the arguments are those of `scrubber`."""
-    return {"sweep": sweep_hash, "pad": pad_hash, "start": {"s": start.s, "pad": start.pad}, "revision": revision}
+    return {"sweep": sweep_hash, "pad": pad_hash, "start": {"s": start.s, "pad": start.pad}}
 
 
-def last_position(key: str, revision: int) -> ScrubberState | None:
-    """Return the position that the view under `key` sent last, if it is still current."""
+def last_position(key: str) -> ScrubberState | None:
+    """Return the position that the view under `key` sent last, if there is one."""
     state = st.session_state.get(key)
-    return parse_position(state.get("position"), revision) if isinstance(state, Mapping) else None
+    return parse_position(state.get("position")) if isinstance(state, Mapping) else None
 
 
-def parse_position(position: object, revision: int) -> ScrubberState | None:
-    """Return the position that a browser sent, or None if it is stale or not a position at all."""
-    if not isinstance(position, Mapping) or position.get("revision") != revision:
+def parse_position(position: object) -> ScrubberState | None:
+    """Return the position that a browser sent, or None if it is none."""
+    if not isinstance(position, Mapping):
         return None
     pad = position.get("pad")
     try:

@@ -110,8 +110,8 @@ function wrapText(context, { caption, width }, theme) {
   return lines;
 }
 
-/** @returns {string} one row for each value of each curve; λ(s) first. */
-function curvesAsCsv(sweep) {
+/** @returns {(string | number)[][]} one row for each value of each curve; λ(s) first. */
+function curvesAsRows(sweep) {
   const { arrays } = sweep;
   const rows = [["chart", "series", "s", "value", "low", "high", "native"]];
   arrays.lam?.values.forEach((lam, k) =>
@@ -123,7 +123,7 @@ function curvesAsCsv(sweep) {
   for (const chart of sweep.charts) {
     for (const curve of chart.curves) rows.push(...curveRows(chart, curve, arrays));
   }
-  return rows.map((row) => row.map(csvField).join(",") + "\r\n").join("");
+  return rows;
 }
 
 function curveRows(chart, curve, arrays) {
@@ -132,8 +132,15 @@ function curveRows(chart, curve, arrays) {
   return Array.from(s, (at, i) => [chart.y_label, curve.name, at, y[i], low?.[i] ?? "", high?.[i] ?? "", ""]);
 }
 
+/** Saves rows of texts and numbers as a table; numbers that are not finite leave their fields empty. */
+function downloadCsv(rows, name) {
+  const text = rows.map((row) => row.map(csvField).join(",") + "\r\n").join("");
+  // The mark at the start makes spreadsheets read UTF-8.
+  download(new Blob([`\ufeff${text}`], { type: "text/csv;charset=utf-8" }), name);
+}
+
 function csvField(value) {
-  const text = typeof value === "number" ? String(Number(value.toPrecision(7))) : value;
+  const text = typeof value !== "number" ? value : Number.isFinite(value) ? String(Number(value.toPrecision(7))) : "";
   return /[",\r\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text;
 }
 

@@ -36,12 +36,12 @@ class Scrubber extends FrameView {
 
   // From Python
 
-  /** Takes what Streamlit hands over; the position counts only with a new revision. */
+  /** Takes what Streamlit hands over; the position counts only at the start, from then on it is the hand's. */
   update({ data, setStateValue }) {
     this.setStateValue = setStateValue;
+    const isStart = !this.data;
     this.data = data;
-    if (data.revision !== this.revision) {
-      this.revision = data.revision;
+    if (isStart) {
       this.position = { s: data.start.s, pad: data.start.pad };
       this.sent = JSON.stringify(this.position);
       this.player.stop();
@@ -288,9 +288,7 @@ class Scrubber extends FrameView {
   }
 
   saveTable() {
-    // The mark at the start makes spreadsheets read UTF-8.
-    const text = `\ufeff${curvesAsCsv(this.sweep)}`;
-    download(new Blob([text], { type: "text/csv;charset=utf-8" }), `${this.fileStem()}.csv`);
+    downloadCsv(curvesAsRows(this.sweep), `${this.fileStem()}.csv`);
   }
 
   fileStem() {

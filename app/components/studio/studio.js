@@ -355,8 +355,7 @@ class Studio extends View {
   }
 
   saveRows(rows, name) {
-    const text = rows.map((row) => row.map((value) => csvField(Number.isNaN(value) ? "" : value)).join(",") + "\r\n").join("");
-    download(new Blob([`\ufeff${text}`], { type: "text/csv;charset=utf-8" }), `${this.landscape.title}-${name}.csv`);
+    downloadCsv(rows, `${this.landscape.title}-${name}.csv`);
   }
 }
 
