@@ -5,15 +5,13 @@ Quantisation errors: activations become int16, at most half of `max|value| / 327
 
 from __future__ import annotations
 
-import hashlib
 import math
-import struct
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from app.components.scrubber.payload import Arrays, to_json
+from app.components.scrubber.payload import Arrays, seal
 
 __all__ = ["LayerDetail", "LayerTable", "Statistic", "pack_detail", "pack_table"]
 
@@ -180,7 +178,7 @@ def pack_table(table: LayerTable) -> bytes:
     if table.pictures is not None:
         arrays.add_bytes("samples", table.pictures)
     header = {name: getattr(table, name) for name in ("title", "names", "stages", "kinds", "samples")}
-    return _pack(header | {"sizes": [int(size) for size in table.sizes], "statistics": statistics}, arrays)
+    return seal(header | {"sizes": [int(size) for size in table.sizes], "statistics": statistics}, arrays)
 
 
 def pack_detail(detail: LayerDetail) -> bytes:
@@ -202,16 +200,7 @@ def pack_detail(detail: LayerDetail) -> bytes:
         if detail.activations0 is not None:
             header["change_reach"] = _reach(detail.activations - detail.activations0)
             arrays.add_int16("activations0", detail.activations0)
-    return _pack(header, arrays)
-
-
-def _pack(header: dict[str, Any], arrays: Arrays) -> bytes:
-    body = arrays.body()
-    header["arrays"] = arrays.specs
-    digest = hashlib.sha256(to_json(header) + body).hexdigest()[:20]
-    encoded = to_json({"hash": digest, **header})
-    encoded += b" " * (-len(encoded) % 4)
-    return struct.pack("<I", len(encoded)) + encoded + body
+    return seal(header, arrays)
 
 
 def _reach(*values: np.ndarray) -> float:

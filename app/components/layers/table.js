@@ -1,8 +1,6 @@
 // The table: one row for each layer or folded module, its strip over s beside it. Only rows in sight are in the page.
 
 const ROW = 18;
-const AXIS_HEIGHT = 40;
-const SPARE_ROWS = 4;
 const EXPORT_TABLE = { label: 250, strip: 520, bar: 90, margin: 20, top: 78, bottom: 64, letters: 135 };
 
 /** Rows in sight as elements, their strips on one canvas that stays in place while the rows scroll. */

@@ -6,14 +6,12 @@ to [-1, 1], uint8 (at most 1/255); points and velocities int16 (at most half of 
 
 from __future__ import annotations
 
-import hashlib
-import struct
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from app.components.scrubber.payload import Arrays, to_json
+from app.components.scrubber.payload import Arrays, seal
 
 __all__ = ["PathPlane", "Run", "pack_plane", "pack_run"]
 
@@ -113,7 +111,7 @@ def pack_plane(plane: PathPlane) -> bytes:
     arrays.add_int16("samples", plane.samples)
     for index, path in enumerate(plane.paths):
         arrays.add_int16(f"path{index}", path)
-    return _packed({"type": "plane", "shares": list(plane.shares)}, arrays)
+    return seal({"type": "plane", "shares": list(plane.shares)}, arrays)
 
 
 def pack_run(run: Run) -> bytes:
@@ -149,16 +147,7 @@ def pack_run(run: Run) -> bytes:
         if run.origin is not None:
             arrays.add_int16("origin", run.origin)
         _add_field(run, header, arrays)
-    return _packed(header, arrays)
-
-
-def _packed(header: dict[str, Any], arrays: Arrays) -> bytes:
-    body = arrays.body()
-    header["arrays"] = arrays.specs
-    digest = hashlib.sha256(to_json(header) + body).hexdigest()[:20]
-    encoded = to_json({"hash": digest, **header})
-    encoded += b" " * (-len(encoded) % 4)
-    return struct.pack("<I", len(encoded)) + encoded + body
+    return seal(header, arrays)
 
 
 def _add_field(run: Run, header: dict[str, Any], arrays: Arrays) -> None:

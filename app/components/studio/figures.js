@@ -11,10 +11,11 @@ function niceReach(value) {
   return NICE_REACH.find((reach) => reach >= value) ?? Math.ceil(value);
 }
 
-/** Lines of the studio: learned in purple, λ* dashed in the theme's text colour, the drawn curve in orange on top. */
+/**
+ * Lines of the studio: learned in purple, λ* dashed in the theme's text colour, the drawn curve in orange on top. It moves
+ * with the hand, so it is among the marks and not in the cached layer.
+ */
 class StudioChart extends CursorChart {
-  paintCurves() {}
-
   stroke(context, values, { color, width = 2.5, dash = [] }) {
     context.strokeStyle = color;
     context.lineWidth = width;
@@ -23,17 +24,6 @@ class StudioChart extends CursorChart {
     traceLine(context, this.axes, this.s, values);
     context.stroke();
     context.setLineDash([]);
-  }
-
-  /** The drawn curve moves with the hand, so only axes and the learned curve are in the cached layer. */
-  draw(moment) {
-    const { context } = this.surface;
-    this.surface.drawLayer();
-    const x = this.axes.px(moment.s);
-    context.strokeStyle = this.theme.primary;
-    context.lineWidth = 1.5;
-    strokeLine(context, x, this.axes.top, x, this.axes.bottom);
-    this.drawMarks(context, moment);
   }
 
   /** Keeps lines inside the axes. */
