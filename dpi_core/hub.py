@@ -119,16 +119,13 @@ def downloaded(address: str, check_config: Callable[[Path], object]) -> Iterator
         _check_files(address, sizes)
         was_here = _is_here(repo, info.sha)
         folder = Path(api.hf_hub_download(repo, CONFIG, revision=info.sha)).parent
-    try:
+    with _judged(folder, address, was_here):
         check_config(folder)
-        with _said_of(address):
-            for name in sizes:
-                api.hf_hub_download(repo, name, revision=info.sha)
+    with _said_of(address):  # what came until the connection broke is kept
+        for name in sizes:
+            api.hf_hub_download(repo, name, revision=info.sha)
+    with _judged(folder, address, was_here):
         yield folder
-    except ValueError as error:
-        if not was_here:
-            _discard(folder)
-        raise ValueError(str(error).replace(str(folder), address)) from error
 
 
 def upload(folder: Path, repo: str, private: bool, message: str) -> str:
@@ -164,11 +161,17 @@ def _is_here(repo: str, sha: str) -> bool:
     return isinstance(try_to_load_from_cache(repo, CONFIG, revision=sha), str)
 
 
-def _discard(folder: Path) -> None:
-    """Takes a revision out of the cache, with the files that no other revision has."""
+@contextmanager
+def _judged(folder: Path, address: str, was_here: bool) -> Iterator[None]:
+    """Takes a revision that is refused out of the cache, with the files that no other revision has."""
     from huggingface_hub import scan_cache_dir
 
-    scan_cache_dir(folder.parents[2]).delete_revisions(folder.name).execute()
+    try:
+        yield
+    except ValueError as error:
+        if not was_here:
+            scan_cache_dir(folder.parents[2]).delete_revisions(folder.name).execute()
+        raise ValueError(str(error).replace(str(folder), address)) from error
 
 
 def _api() -> Any:

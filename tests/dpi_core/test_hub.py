@@ -42,6 +42,7 @@ class FakeHub:
     repositories: dict[str, list[dict[str, bytes]]] = field(default_factory=dict)
     requests: list[str] = field(default_factory=list)
     tokens: set[str | None] = field(default_factory=set)
+    lost: set[str] = field(default_factory=set)
 
     @property
     def fetched(self) -> set[str]:
@@ -103,7 +104,7 @@ def handler(fake: FakeHub) -> type[BaseHTTPRequestHandler]:
                 return self.answer({"id": found[1], "sha": stored[0], "siblings": siblings})
             found = re.fullmatch(r"/([^/]+/[^/]+)/resolve/([^/]+)/(.+)", path)
             stored = found and fake.files(found[1], found[2])
-            if not stored or found[3] not in stored[1]:
+            if not stored or found[3] not in stored[1] or found[3] in fake.lost:
                 return self.missing()
             data = stored[1][found[3]]
             self.answer(data, X_Repo_Commit=stored[0], ETag=f'"{hashlib.sha1(data).hexdigest()}"')
@@ -232,6 +233,16 @@ def test_a_config_that_is_none_is_refused_before_weights_are_fetched_and_leaves_
             load("hub:ada/bert")
     assert fake.fetched == {"config.json"}
     assert not list((tmp_path / "cache").glob("models--*"))
+
+
+def test_what_came_until_the_connection_broke_is_kept(fake, tmp_path):
+    made().push_to_hub("ada/ring")
+    fake.lost.add("model.safetensors")
+    with pytest.raises(ValueError, match="hub:ada/ring could not be loaded: .*check the name, the network"):
+        dpi_core.load("hub:ada/ring")
+    assert "config.json" in [file.name for file in (tmp_path / "cache").glob("*/snapshots/*/*")]
+    fake.lost.clear()
+    assert_same(dpi_core.load("hub:ada/ring"), made())
 
 
 def test_weights_that_are_refused_leave_the_cache_unless_they_were_there_before(fake, tmp_path):
