@@ -11,14 +11,13 @@ from jaxtyping import Float
 from torch import Tensor
 
 from dpi_core.denoiser import Denoiser
+from dpi_core.judged import JUDGED
+from dpi_core.judged import psnr as psnr
 from dpi_core.mixtures import GaussianMixture
 from dpi_core.seeds import seeded_generator
 
-LEVELS = tuple(float(s) for s in np.linspace(0.05, 0.95, 17))
+LEVELS = tuple(float(s) for s in np.linspace(*JUDGED, 17))
 """The s at which models are judged; at s = 0 the error is zero by construction."""
-
-PEAK_TO_PEAK = 2.0
-"""Images lie in [-1, 1]."""
 
 
 @dataclass(frozen=True)
@@ -28,11 +27,6 @@ class Interval:
     mean: float
     low: float
     high: float
-
-
-def psnr(mse: np.ndarray) -> np.ndarray:
-    """Peak signal-to-noise ratio in dB, for data in [-1, 1]; an exact match (below 1e-10) counts as 106 dB."""
-    return 10 * np.log10(PEAK_TO_PEAK**2 / np.maximum(mse, 1e-10))
 
 
 def evaluation_noise(shape: tuple[int, ...], seed: int, level: int) -> Tensor:

@@ -10,6 +10,7 @@ import numpy as np
 from app.figures.chart import SERIES
 from app.figures.reproduce import clean_line, data_imports, load_line
 from app.records import Comparison, ComparisonRequest, Inputs, Measure, Scores, StoredModel, SweepResult
+from dpi_core.judged import JUDGED, psnr
 from dpi_core.verdicts import comparison_in_words, equal_time_in_words, goal_in_words, main_measure
 
 METHODS = ("dpi", "embedding", "input_map", "none", "blind", "rescaling")
@@ -123,7 +124,7 @@ def sweep_lines(sweep: Mapping[str, Any], measure: Measure) -> str:
 
 
 def _request_lines(family: Sequence[StoredModel], request: ComparisonRequest, measure: Measure) -> str:
-    inputs, first = request.inputs, family[0]
+    inputs, first, (low, high) = request.inputs, family[0], JUDGED
     score = "psnr(np.stack(errors))" if measure == "psnr" else "-np.stack(errors)"
     names = [model.name for model in family]
     imports = [
@@ -135,7 +136,7 @@ def _request_lines(family: Sequence[StoredModel], request: ComparisonRequest, me
         [
             *imports,
             *_inputs_lines(first, inputs, request.device),
-            f"levels = [s for s in np.linspace(0, 1, {len(request.s_grid)}).tolist() if 0.05 <= round(s, 9) <= 0.95]",
+            f"levels = [s for s in np.linspace(0, 1, {len(request.s_grid)}).tolist() if {low} <= round(s, 9) <= {high}]",
             "score = {}",
             *_each_model(family, request.device),
             "    frames = sweep(model.denoiser, x0, eps, levels)",
@@ -263,8 +264,7 @@ def frame_values(model: StoredModel, sweep: SweepResult, count: int) -> tuple[st
     mse = sweep.mse[:, :count]
     if not model.is_image:
         return tuple(f"MSE {value:.3g}" for value in mse.mean(axis=1))
-    decibels = (10 * np.log10(4 / np.maximum(mse, 1e-10))).mean(axis=1)
-    return tuple(f"PSNR {value:.1f} dB" for value in decibels)
+    return tuple(f"PSNR {value:.1f} dB" for value in psnr(mse).mean(axis=1))
 
 
 def unlike(models: Sequence[StoredModel]) -> list[str]:

@@ -10,6 +10,7 @@ import numpy as np
 from app.components.scrubber.payload import Beside, Chart, Curve, Pad, Sweep
 from app.figures.comparisons import colour_of, method_of
 from app.records import PadResult, StoredModel, SweepResult
+from dpi_core.judged import psnr
 
 Second = tuple[StoredModel, SweepResult]
 """Another model, and its answers for the inputs, noise and s of the first."""
@@ -62,8 +63,7 @@ def shown_chart(model: StoredModel, result: SweepResult, second: Second) -> Char
 
 def _mean_psnr(mse: np.ndarray) -> np.ndarray:
     """(t,) in dB of (t, n) errors of images in [-1, 1]; NaN, which is not drawn, where nothing is left of the noise."""
-    psnr = 10 * np.log10(4 / np.maximum(mse, TRACE)).mean(axis=1)
-    return np.where(mse.mean(axis=1) > TRACE, psnr, np.nan)
+    return np.where(mse.mean(axis=1) > TRACE, psnr(np.maximum(mse, TRACE)).mean(axis=1), np.nan)
 
 
 def pad_figure(model: StoredModel, result: PadResult) -> Pad:
@@ -212,7 +212,7 @@ def _error_sentence(model: StoredModel, result: SweepResult, frame: int) -> str:
         return f"The mean squared error of x̂0 over the points shown is {mse:.3g}."
     if mse < 1e-10:
         return "Nothing was added, so x̂0 is the clean image."
-    shown = float(np.mean(10 * np.log10(4 / np.maximum(result.mse[frame], 1e-10))))
+    shown = float(psnr(result.mse[frame]).mean())
     held_out = error_at(model, float(result.s[frame]))
     beside = "" if held_out is None else f"; over the held-out set it is {held_out:.1f} dB"
     return f"Mean PSNR of x̂0 over the images shown is {shown:.1f} dB{beside}."

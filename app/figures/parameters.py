@@ -11,9 +11,7 @@ from app.figures.chart import GUIDE, LAMBDA, Chart, band, plot, rows_of, signed
 from app.figures.reproduce import judged_imports, judged_lines
 from app.records import Inputs, ParametersResult, StoredModel, WeightsResult
 from app.records.curves import Curves
-
-JUDGED = (0.05, 0.95)
-"""The noise levels that means over s are taken of, as in `dpi_core.analysis.landscape`."""
+from dpi_core.judged import JUDGED
 
 LITTLE = 0.05
 """In dB: a regret that is surely below this is called little."""

@@ -30,7 +30,6 @@ class LayerDetailRequest:
         layer: module path; one of `LayersResult.names`.
         device: where to compute.
         sample: which of the inputs.
-        parameter: which of the layer's weights, by its name within the layer; "" for the largest.
     """
 
     model: ModelKey
@@ -38,7 +37,6 @@ class LayerDetailRequest:
     layer: str
     device: str
     sample: int = 0
-    parameter: str = ""
     dtype: Literal["float32"] = "float32"
 
 

@@ -14,10 +14,8 @@ from app.services.reporting import Report
 from app.services.sweeps import sweep_result
 from dpi_core.analysis.denoising import sweep
 from dpi_core.evaluation import Interval, bootstrap_intervals, compare, psnr
+from dpi_core.judged import JUDGED
 from dpi_core.model import Model
-
-JUDGED_BETWEEN = (0.05, 0.95)
-"""At s = 0 the error is zero by construction, and at s = 1 nothing is left of the inputs."""
 
 
 def comparison(
@@ -58,11 +56,11 @@ def paired_scores(s: np.ndarray, mse: np.ndarray, are_images: bool) -> Scores:
     """Scores of k methods and all their paired differences, with intervals over samples.
 
     Args:
-        s: noise levels, (t,); those outside `JUDGED_BETWEEN` are left out.
+        s: noise levels, (t,); those outside `JUDGED` are left out.
         mse: mean squared errors, (k, t, n), of the same samples under the same noise.
         are_images: whether they are judged by PSNR.
     """
-    low, high = JUDGED_BETWEEN
+    low, high = JUDGED
     judged = (s >= low - 1e-9) & (s <= high + 1e-9)
     s, mse = s[judged], mse[:, judged]
     values = psnr(mse) if are_images else mse

@@ -43,7 +43,7 @@ def layers(model: Model, request: LayersRequest, x0: Tensor, report: Report) -> 
 def layer_detail(model: Model, request: LayerDetailRequest, x0: Tensor, report: Report) -> LayerDetailResult:
     """One layer: weights at both ends, their spectrum along λ, and the output for one sample along s."""
     inputs = request.inputs
-    found = inspect_layer(model, x0, request.layer, LEVELS, request.sample, request.parameter, inputs.seed)
+    found = inspect_layer(model, x0, request.layer, LEVELS, request.sample, seed=inputs.seed)
     report(1, 1)
     return LayerDetailResult(**found)
 

@@ -18,10 +18,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from dpi_core.analysis.landscape import FLOOR, PEAK_TO_PEAK, Measure
+from dpi_core.analysis.landscape import FLOOR, Measure
 from dpi_core.analysis.layers import ByLayer
 from dpi_core.analysis.side_by_side import side_by_side
 from dpi_core.denoiser import Denoiser
+from dpi_core.judged import PEAK_TO_PEAK
 from dpi_core.seeds import seeded_generator
 
 Target = Callable[[Tensor, Tensor], Tensor]

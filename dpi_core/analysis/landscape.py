@@ -20,19 +20,16 @@ from dpi_core.analysis.paths import denoised, per_sample_mse
 from dpi_core.analysis.side_by_side import side_by_side
 from dpi_core.analysis.weights import two_sets
 from dpi_core.denoiser import Denoiser
+from dpi_core.judged import JUDGED, PEAK_TO_PEAK
 from dpi_core.lambda_schedules import FixedSchedule, LambdaSchedule
 from dpi_core.precision import Precision
 
 Measure = Literal["psnr", "mse"]
 """How samples are averaged: PSNR of each, then the mean; or the mean squared error, then its logarithm."""
 
-JUDGED = (0.05, 0.95)
-"""The range of s that means over s are taken of: at s = 0 the error is zero whatever λ is."""
-
 FLOOR = 1e-10
 """A mean squared error below this counts as this: 106 dB."""
 
-PEAK_TO_PEAK = 2.0
 FINER = 8
 PARTS = 64
 """Into how many parts samples are gathered for intervals of curves that are looked up later."""

@@ -20,7 +20,7 @@ ROOT = Path(dpi_core.__file__).parents[1]
 # A module may import the rows above its own, and its own row where nothing forbids it.
 ROWS = (
     {"types", "config", "precision", "parallel", "verdicts", "limits", "image_files", "allocator", "progress"}
-    | {"changes", "licences"},
+    | {"changes", "licences", "judged"},
     {"lambda_schedules", "noise_processes", "backbones", "data"}
     | {"seeds", "idx_files", "images", "patches", "planar", "mixtures", "classifier", "distances"},
     {"flat_storage", "linearity", "sample_batches", "operators", "interpolation", "one_set"}
