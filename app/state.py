@@ -151,6 +151,11 @@ def write_cursor(cursor: Cursor) -> None:
     st.query_params.update({key: f"{value:.4g}" for key, value in place.items()})
 
 
+def has_moved(before: float, s: float) -> bool:
+    """Whether the cursor stands elsewhere than before; the URL keeps four digits of it."""
+    return abs(s - before) > 1e-3
+
+
 def recall(key: str) -> str | None:
     """A choice made in a component: from the URL, or as it was when its page was left."""
     return st.query_params.get(key) or st.session_state.get(_REMEMBERED, {}).get(key)

@@ -69,8 +69,6 @@ SHOWN_IMAGES, SHOWN_POINTS = 8, 512
 SAMPLE_IMAGES, SAMPLE_POINTS = 16, 1000
 GRID = tuple(np.linspace(0, 1, 41).tolist())
 MOST_ROWS = 8
-SAME_CURSOR = 1e-3
-"""The URL keeps four digits."""
 
 
 @dataclass(frozen=True)
@@ -261,7 +259,7 @@ def _comparer(rows: Sequence[Row], frames: Frames, count: int, device: str) -> N
     start = state.read_cursor()
     s = comparer("comparer", rows=rows, s=start.s, shown=count, title=frames.models[0].family)
     state.write_cursor(state.Cursor(s, start.lam))
-    if abs(s - start.s) > SAME_CURSOR:
+    if state.has_moved(start.s, s):
         st.rerun()
     inputs = stored_inputs(frames.models[0]) if frames.source is None else frames.source.inputs
     lines = rows_lines(frames.models, inputs, s, count, device)

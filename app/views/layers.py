@@ -83,8 +83,6 @@ VIEW = "layers view"
 NAMED = 3
 """Layers that the sentence at the top names."""
 FIELD_LEVELS = (0.1, 0.3, 0.5, 0.7, 0.9)
-SAME_CURSOR = 1e-3
-"""The URL keeps four digits."""
 
 
 @dataclass(frozen=True)
@@ -205,7 +203,7 @@ def _layers(shown: Shown, table: str, packed: bytes) -> None:
     with view:
         now = layers(VIEW, table, start=start, detail_hash=detail_hash)
     _remember(now)
-    moved, tab = abs(now.s - start.s) > SAME_CURSOR, st.session_state.get(TABS)
+    moved, tab = state.has_moved(start.s, now.s), st.session_state.get(TABS)
     if moved and tab in (ATTRIBUTION_TAB, FIELD_TAB) or now.sample != start.sample and tab == FIELD_TAB:
         st.rerun()
     with below:

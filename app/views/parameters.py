@@ -54,8 +54,6 @@ COMPUTED = (
 )
 DISTANCE_TAB, PATH_TAB, BLEND_TAB, REGRET_TAB = "Distance and angle", "Path", "Two ways to blend", "Regret"
 FOLLOW_THE_CURSOR = (DISTANCE_TAB, PATH_TAB, BLEND_TAB)
-SAME_CURSOR = 1e-3
-"""The URL keeps four digits."""
 
 AHEAD = 0.12
 """Seconds by which the studio comes before the rest of the page: a browser draws in one go what comes together."""
@@ -192,7 +190,7 @@ def _studio(shown: Shown, landscape_hash: str, hashes: dict[str, str], pictures:
     curve = None if shown.beside is None else shown.beside.curve(plane.s)
     with figure:
         studio("studio", landscape_hash, now, measured=measured, beside=curve, **hashes)
-    if abs(now.s - start.s) > SAME_CURSOR and st.session_state.get(state.TABS) in FOLLOW_THE_CURSOR:
+    if state.has_moved(start.s, now.s) and st.session_state.get(state.TABS) in FOLLOW_THE_CURSOR:
         st.rerun()
     left, right = st.columns(2)
     lines = studio_lines(shown.model, shown.result, shown.inputs, now.curves, shown.device)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from app.components.player import pack_plane, pack_run
+from app.components.player import VIEW, pack_plane, pack_run
 from app.components.player.payload import Run
 from app.figures import trajectories as figures
 from app.figures.quality import quality_charts
@@ -25,7 +25,7 @@ from app.figures.trajectories import (
     written_table,
 )
 from app.records import Inputs, PlaneRequest, QualityRequest, TrajectoryRequest
-from app.services import compute, sampling, stored
+from app.services import compute, planes, sampling, stored
 from dpi_core.samplers import ADAPTIVE, GRIDS, SAMPLERS, STOCHASTIC
 
 SHIPPED = {"digits-vp-dpi": 4, "digits-vp-none": 4, "mixture2d-flow-dpi": 100}
@@ -405,6 +405,10 @@ def test_the_page_opens_with_two_runs_for_every_model(name):
     assert table["Run"].tolist() == ["A: Heun, 3 steps", "B: DDIM, 2 steps"]
     assert table["NFE"].tolist() == ["5", "2"]
     assert [button.label for button in app.get("download_button")] == ["GIF", "WebP", "MP4", "PNG sheet", "NPZ", "HTML"]
+
+
+def test_the_caption_of_the_distance_names_what_is_compared():
+    assert f"Between {planes.JUDGED_POINTS} particles and {planes.DATA_POINTS} fresh data points" in VIEW.html
 
 
 def test_a_link_off_the_learned_curve_stays_off_it():
