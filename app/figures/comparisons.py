@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,13 @@ from app.figures.chart import SERIES
 from app.figures.reproduce import clean_line, data_imports, load_line
 from app.records import Comparison, ComparisonRequest, Inputs, Measure, Scores, StoredModel, SweepResult
 from dpi_core.judged import JUDGED, psnr
-from dpi_core.verdicts import comparison_in_words, equal_time_in_words, goal_in_words, main_measure
+from dpi_core.verdicts import (
+    comparison_in_words,
+    equal_steps_in_words,
+    equal_time_in_words,
+    goal_in_words,
+    main_measure,
+)
 
 METHODS = ("dpi", "embedding", "input_map", "none", "blind", "rescaling")
 """Their order decides the colours: a method has one in every figure."""
@@ -246,8 +252,17 @@ def _paired_seeds(comparison: Comparison, a: int, b: int) -> list[float]:
 def equal_time(sweep: Mapping[str, Any]) -> list[str]:
     """A sentence for each method that the first one is held against, in the words of RESULTS.md."""
     first, *others = sweep["methods"]
-    sentences = (equal_time_in_words(first, other, sweep) for other in others)
-    return [f"{sentence[:1].upper()}{sentence[1:]}." for sentence in sentences]
+    return _sentences(equal_time_in_words(first, other, sweep) for other in others)
+
+
+def equal_steps(sweep: Mapping[str, Any]) -> list[str]:
+    """The same after equally many steps, of methods of which one was stopped early."""
+    first, *others = sweep["methods"]
+    return _sentences(line for other in others if (line := equal_steps_in_words(first, other, sweep)))
+
+
+def _sentences(lines: Iterable[str]) -> list[str]:
+    return [f"{line[:1].upper()}{line[1:]}." for line in lines]
 
 
 # Models side by side ----------------------------------------------------------------------------------------------

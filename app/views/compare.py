@@ -28,6 +28,7 @@ from app.figures.comparisons import (
     comparison_of_models,
     comparison_of_request,
     comparison_of_sweep,
+    equal_steps,
     equal_time,
     frame_values,
     headline,
@@ -59,7 +60,7 @@ from app.views.folded import folded_lines, folded_link
 from app.views.inputs import STORED, choose_inputs
 from app.views.offline import offer_page
 from app.views.progress import computed
-from dpi_core.verdicts import UNITS, steps_in_words
+from dpi_core.verdicts import UNITS, steps_in_words, stopped_in_words
 
 JUDGED_IMAGES, JUDGED_POINTS = 64, 2048
 NOISE_DRAWS = 16
@@ -227,8 +228,11 @@ def _verdict(comparison: Comparison, reference: str, sweep: Mapping[str, Any] | 
         st.markdown("#### Verdict")
         st.markdown("\n".join(f"- {sentence}" for sentence in sentences))
     if sweep is not None and "unequal" in (steps := steps_in_words(sweep["methods"])):
-        st.caption(f"Trained {steps}.")
+        st.caption(" ".join([f"Trained {steps}.", *stopped_in_words(sweep)]))
     if sweep is not None and reference == comparison.names[0] and len(comparison.names) > 1:
+        if same := equal_steps(sweep):
+            with st.expander("At equal steps"):
+                st.markdown("\n".join(f"- {sentence}" for sentence in same))
         with st.expander("At equal time of training"):
             st.markdown("\n".join(f"- {sentence}" for sentence in equal_time(sweep)))
 

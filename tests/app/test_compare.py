@@ -2,6 +2,7 @@
 
 import copy
 import dataclasses
+import re
 import shutil
 from pathlib import Path
 
@@ -357,3 +358,12 @@ def test_scores_of_one_seed_have_no_spread_over_seeds(tiny):
     assert alone.header == tuple(name for name in several.header if "seed by seed" not in name) != several.header
     assert [row[0] for row in alone.rows] == [row[0] for row in several.rows]
     assert all(len(row) == len(alone.header) for row in alone.rows) and "beside" not in alone.caption
+
+
+def test_a_run_that_was_stopped_is_also_read_where_the_others_were_then():
+    app = open_page("photos-drunet-dpi")
+    steps = next(box for box in app.expander if box.label == "At equal steps")
+    lines = steps.markdown[0].value.splitlines()
+    assert [re.search(r"against (\w+)", line)[1] for line in lines] == ["input_map", "none"]
+    assert all(line.endswith("both are read at step 12,000.") for line in lines)
+    assert any("dpi was stopped at step 12,000 of 16,000" in caption.value for caption in app.caption)
