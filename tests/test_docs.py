@@ -20,7 +20,7 @@ PAGES = sorted([*ROOT.glob("*.md"), *DOCS.glob("*.md")])
 WITH_PYTHON = ("engineer", "faq", "processes", "researcher")
 LINK = re.compile(r"\]\(([^)#]+)[^)]*\)")
 OUTSIDE = ("http://", "https://")
-COMMANDS = "train sweep evaluate report analyse sample import export info".split()
+COMMANDS = "train sweep judge evaluate report analyse halve sample import export info".split()
 MOST_BYTES = 3_000_000
 """Of all pictures together."""
 
