@@ -68,6 +68,9 @@ GIVEN = {
         words={"RECIPE": "digits-vp-dpi", "CHECKPOINT": "digits-vp-none"},
         more=("--steps", "1", "--out", "started", "--runs", "started/runs"),
     ),
+    "judge --data PATH --out FILE": Run(
+        "judge.safetensors", words={"PATH": "idx", "FILE": "judge.safetensors"}, more=("--epochs", "1")
+    ),
     "evaluate digits-vp-dpi": Run(says='"psnr"'),
     "evaluate CHECKPOINT --images FOLDER --sigma 15 25 50": Run(
         says="σ = 50: ", words={"CHECKPOINT": "photos-drunet-dpi", "FOLDER": "photos"}
@@ -137,6 +140,8 @@ def place(tmp_path_factory):
         pixels = rng.integers(0, 256, (128, 28, 28), dtype=np.uint8)
         header = bytes([0, 0, 8, 3]) + np.array(pixels.shape, ">u4").tobytes()
         (place / "idx" / f"{part}-images-idx3-ubyte").write_bytes(header + pixels.tobytes())
+        labels = rng.integers(0, 10, 128, dtype=np.uint8).tobytes()
+        (place / "idx" / f"{part}-labels-idx1-ubyte").write_bytes(bytes([0, 0, 8, 1, 0, 0, 0, 128]) + labels)
     return place
 
 
