@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from torch import Tensor
 from tqdm import tqdm
 
@@ -161,11 +161,18 @@ def run_analyse(options: argparse.Namespace) -> None:
 
 
 def _stored_analysis(file: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """What a checkpoint stores for the app so far: tensors, and the JSON that says what they are."""
+    """What a checkpoint stores for the app so far: tensors, and the JSON that says what they are.
+
+    Raises:
+        ValueError: the file is damaged.
+    """
     if not file.is_file():
         return {}, {}
-    with safe_open(file, framework="pt") as stored:
-        return {name: stored.get_tensor(name) for name in stored.keys()}, json.loads(stored.metadata()["about"])
+    try:
+        with safe_open(file, framework="pt") as stored:
+            return {name: stored.get_tensor(name) for name in stored.keys()}, json.loads(stored.metadata()["about"])
+    except (SafetensorError, KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{file} is damaged ({error}); run analyse without --only, which writes it anew.") from error
 
 
 def run_halve(options: argparse.Namespace) -> None:

@@ -335,10 +335,11 @@ def missing(
                 f"Scored by the sweep, but without weights here to look at: {', '.join(gone)}. Copy a run of"
                 f" `runs/sweeps/{family}/<method>-<seed>` to `checkpoints/{family}-<method>`."
             )
-    bare = [method_of(model) for model in models if model.sweep is None]
+    bare = [model for model in models if model.sweep is None]
     if bare:
+        folder = bare[0].name if bare[0].source.origin == "zoo" else "FOLDER"
         sentences.append(
-            f"Without stored frames, so not among the rows until inputs are chosen: {', '.join(bare)}"
-            f" (`python -m dpi_core analyse {family}-{bare[0]} --only frames` stores them)."
+            f"Without stored frames, so not among the rows until inputs are chosen: {', '.join(map(method_of, bare))}"
+            f" (`python -m dpi_core analyse {folder} --only frames` stores them)."
         )
     return sentences

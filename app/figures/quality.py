@@ -85,7 +85,7 @@ def _chart(
             )
     figure.update_xaxes(type="log", tickvals=[*BUDGETS, 64, 128], minor_showgrid=False)
     if log:
-        figure.update_yaxes(type="log", tickformat="~g", minor_showgrid=False)
+        figure.update_yaxes(type="log", dtick="D2", tickformat="~g", minor_showgrid=False)  # at 1, 2, 5
     header = ("sampler", "steps", "nfe", y_title)
     rows = list(zip(result.samplers, result.steps, result.nfe.tolist(), values.tolist(), strict=True))
     return Chart(name, title, figure, caption, header, rows, _lines(model, request))

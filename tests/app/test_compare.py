@@ -147,6 +147,14 @@ def test_without_a_sweep_the_command_that_makes_one_is_named():
     assert any("without weights here to look at: blind" in sentence for sentence in sentences)
 
 
+def test_a_loaded_model_without_frames_is_analysed_in_its_own_folder():
+    own = dataclasses.replace(FAMILY[1].source, origin="upload")
+    for source, folder in ((FAMILY[1].source, "digits-vp-none"), (own, "FOLDER")):
+        bare = dataclasses.replace(FAMILY[1], source=source, sweep=None)
+        said = comparisons.missing("digits-vp", [FAMILY[0], bare], None, [])
+        assert f"`python -m dpi_core analyse {folder} --only frames` stores them" in said[-1]
+
+
 def test_models_that_were_not_trained_alike_are_named():
     assert comparisons.unlike(FAMILY) == []
     other = copy.deepcopy(FAMILY[1].recipe)

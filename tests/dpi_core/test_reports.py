@@ -36,3 +36,13 @@ def test_an_analysis_that_is_stopped_leaves_the_old_one(tmp_path, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         main(["analyse", str(folder)])
     assert (folder / "analysis.safetensors").read_bytes() == before
+
+
+def test_one_part_is_not_renewed_in_a_damaged_file(tmp_path, capsys):
+    folder = shutil.copytree(STORED, tmp_path / STORED.name)
+    file = folder / "analysis.safetensors"
+    for content in (b"no tensors", file.read_bytes().replace(b'"about"', b'"tuoba"', 1)):
+        file.write_bytes(content)
+        with pytest.raises(SystemExit):
+            main(["analyse", str(folder), "--only", "frames"])
+        assert "analysis.safetensors is damaged" in capsys.readouterr().err and file.read_bytes() == content
