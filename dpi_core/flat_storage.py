@@ -20,7 +20,7 @@ class Segment:
     """One backbone parameter's place in the flat buffers."""
 
     name: str
-    shape: torch.Size
+    shape: tuple[int, ...]  # not a torch.Size, which `view` takes twice as long to read
     is_complex: bool
     group: int
     numel: int
@@ -199,7 +199,7 @@ def assign_groups(names: list[list[str]], groups: Mapping[str, Patterns] | None)
 def segment_of(name: str, parameter: Tensor, group: int) -> Segment:
     """The layout of one parameter; a complex one takes two numbers for each entry."""
     numel = parameter.numel() * (2 if parameter.is_complex() else 1)
-    return Segment(name, parameter.shape, parameter.is_complex(), group, numel)
+    return Segment(name, tuple(parameter.shape), parameter.is_complex(), group, numel)
 
 
 def slots_of(backbone: nn.Module, parameters: list[nn.Parameter]) -> tuple[Slot, ...]:
