@@ -50,9 +50,10 @@ from dpi_core.types import Scalar, as_scalar
 
 
 class Materialized(NamedTuple):
-    """θ(s) kept for the next call at the same s with the same weights."""
+    """θ(s) kept for the next call at the same s with the same weights and the same curve."""
 
     key: tuple[Any, ...]
+    curve: Tensor
     made_of: Snapshot
     flat: Tensor
     parameters: list[Tensor]
@@ -137,13 +138,13 @@ class DPI(nn.Module):
 
     def effective_parameters(self, s: Scalar) -> dict[str, Tensor]:
         """θ(s): backbone parameter name -> tensor, in scope, for one scalar; differentiable."""
-        return self._named(self._blend(self._one_scalar(s))[0])
+        return self._named(self._blend(self._lambdas(self._one_scalar(s)))[0])
 
     def materialize(self, s: Scalar) -> nn.Module:
         """An independent plain module of the backbone's class with θ(s) inside."""
         plain = copy.deepcopy(self.backbone)
         with torch.no_grad():
-            values = self._split(self._blend(self._one_scalar(s))[0])
+            values = self._split(self._blend(self._lambdas(self._one_scalar(s)))[0])
         own = [nn.Parameter(value.clone()) for value in values]
         for slot in self._slots:
             setattr(plain.get_submodule(slot.path), slot.key, own[slot.segment])
@@ -341,24 +342,27 @@ class DPI(nn.Module):
             )
         return unit.reshape(1)
 
-    def _blend(self, values: Float[Tensor, " n"], room: Tensor | None = None) -> tuple[Tensor, ...]:
-        """θ(s) for n scalars, n flat buffers; differentiable. `room` is memory for the first."""
+    def _blend(self, lam: Float[Tensor, "n g"], room: Tensor | None = None) -> tuple[Tensor, ...]:
+        """θ at n positions, n flat buffers; differentiable. `room` is memory for the first."""
         sizes = [0] * len(self.group_names)
         for segment in self._segments:
             sizes[segment.group] += segment.numel
         rooms = [] if room is None else [room]
-        return blend(self.flat0, self.flat1, self._lambdas(values).expand(-1, len(sizes)), sizes, rooms)
+        return blend(self.flat0, self.flat1, lam.expand(-1, len(sizes)), sizes, rooms)
 
     def _lambdas(self, values: Float[Tensor, " n"]) -> Float[Tensor, "n g"]:
         """λ at n scalars, one column for all groups or one for each, where the parameters are."""
         looked_up = values.device.type == "cpu" and not self.flat0.is_meta and not derivatives_recorded()
-        lam = self.schedule.lookup(values) if looked_up else self.schedule(values)
-        return lam.to(device=self.flat0.device, dtype=self.flat0.dtype).reshape(len(values), -1)
+        return self._beside(self.schedule.lookup(values) if looked_up else self.schedule(values), len(values))
+
+    def _beside(self, lam: Tensor, n: int) -> Float[Tensor, "n g"]:
+        """λ at n scalars where the parameters are, in their dtype."""
+        return lam.to(device=self.flat0.device, dtype=self.flat0.dtype).reshape(n, -1)
 
     def _parameter_sets(self, values: Float[Tensor, " n"]) -> Iterator[list[Tensor]]:
         """The parameters at each scalar; made together where a gradient is asked for, one after another where not."""
         if self._learns(values) or transforms_active():
-            yield from map(self._split, self._blend(values))
+            yield from map(self._split, self._blend(self._lambdas(values)))
         else:
             yield from map(self._constant_parameters, values)
 
@@ -372,15 +376,16 @@ class DPI(nn.Module):
 
     def _constant_parameters(self, s: Tensor) -> list[Tensor]:
         """The parameters at one scalar, without a gradient; reused while s and the weights stay."""
-        tensors = (self.flat0, self.flat1, *self.schedule.parameters(), *self.schedule.buffers())
-        if s.device.type != "cpu" or any(tensor.is_inference() for tensor in tensors):
-            return self._split(self._blend(s.reshape(1))[0])
-        key = (s.item(), self.schedule, self.schedule.rounding, torch.is_inference_mode_enabled())
-        cached = self._cached
-        if cached is None or cached.key != key or not cached.made_of.shows(tensors):
+        sets = (self.flat0, self.flat1)
+        if s.device.type != "cpu" or self.flat0.is_meta or any(flat.is_inference() for flat in sets):
+            return self._split(self._blend(self._lambdas(s.reshape(1)))[0])
+        key = (s.item(), self.schedule.rounding, torch.is_inference_mode_enabled())
+        cached, curve = self._cached, self.schedule.known()
+        if cached is None or cached.key != key or cached.curve is not curve or not cached.made_of.shows(sets):
             with torch.no_grad():
-                flat = self._blend(s.reshape(1), self._room())[0]
-                self._cached = cached = Materialized(key, Snapshot(tensors), flat, self._split(flat))
+                lam = self._beside(self.schedule.lookup(s, curve), 1)
+                flat = self._blend(lam, self._room())[0]
+                self._cached = cached = Materialized(key, curve, Snapshot(sets), flat, self._split(flat))
         return cached.parameters
 
     def _room(self) -> Tensor | None:

@@ -78,18 +78,24 @@ class LambdaSchedule(nn.Module):
         return self._read(self.table(), value)
 
     @torch.no_grad()
-    def lookup(self, s: Tensor) -> Float[Tensor, ...]:
-        """λ(s) without a derivative, on the CPU wherever the curve lives; its table is kept until the curve changes.
+    def known(self) -> Float[Tensor, k * g]:
+        """The table without a derivative, on the CPU wherever the curve lives: the same tensor until the curve changes."""
+        sources = [*self.parameters(), *self.buffers()]
+        if any(source.is_inference() for source in sources):  # of whose changes there is no record
+            return self.table().detach().cpu()
+        if self._kept is None or not self._kept[0].shows(sources):
+            self._kept = Snapshot(sources), self.table().detach().cpu()  # another tensor, also of one that is a source
+        return self._kept[1]
+
+    @torch.no_grad()
+    def lookup(self, s: Tensor, known: Tensor | None = None) -> Float[Tensor, ...]:
+        """λ(s) without a derivative, on the CPU.
 
         Args:
             s: checked already, on the CPU, of any shape.
+            known: what `known` has just given, where that was asked before.
         """
-        sources = [*self.parameters(), *self.buffers()]
-        if any(source.is_inference() for source in sources):  # of whose changes there is no record
-            return self._read(self.table().cpu(), s)
-        if self._kept is None or not self._kept[0].shows(sources):
-            self._kept = Snapshot(sources), self.table().cpu()
-        return self._read(self._kept[1], s)
+        return self._read(self.known() if known is None else known, s)
 
     def __getstate__(self) -> dict[str, Any]:
         return {**super().__getstate__(), "_kept": None}

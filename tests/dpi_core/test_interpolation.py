@@ -835,3 +835,22 @@ def test_two_processes_share_gradients(tmp_path):
         for process in processes:
             process.kill()
     assert [process.returncode for process in processes] == [0, 0], "\n".join(errors)
+
+
+def test_a_curve_whose_table_is_its_own_buffer_is_noticed_when_it_changes():
+    class Own(LambdaSchedule):
+        def __init__(self):
+            super().__init__()
+            self.register_buffer("values", torch.tensor([0.0, 0.5, 1.0], dtype=torch.float64))
+
+        def table(self):
+            return self.values
+
+    net = DPI(nn.Linear(3, 2), Own())
+    net.separate(1.0, torch.Generator().manual_seed(0))
+    x = torch.ones(1, 3)
+    with torch.no_grad():
+        before = net(x, 0.5)
+        net.schedule.values[1] = 0.9
+        assert_close(net(x, 0.5), net.materialize(0.5)(x), rtol=0, atol=0)
+        assert not torch.equal(net(x, 0.5), before)
