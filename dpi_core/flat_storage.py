@@ -20,7 +20,7 @@ class Segment:
     """One backbone parameter's place in the flat buffers."""
 
     name: str
-    shape: tuple[int, ...]  # not a torch.Size, which `view` takes twice as long to read
+    shape: tuple[int, ...]  # not a torch.Size, which `view` is slower to read
     is_complex: bool
     group: int
     numel: int

@@ -21,6 +21,7 @@ from torch import Tensor
 from dpi_core import checkpoint
 from dpi_core.analysis.trajectories import energy_distance
 from dpi_core.build import SWEEPS, Recipe, method_recipe, recipe_from_dict
+from dpi_core.card import command_line
 from dpi_core.classifier import features
 from dpi_core.conditioning import ConditioningConfig
 from dpi_core.config import from_dict
@@ -205,8 +206,8 @@ def _judge(model: Model, config: SweepConfig, data: Data, place: Path, judge: Ju
     """Writes the checkpoint with its metrics, and last the scores, whose presence says that the run is done."""
     x0 = _held_out(data, config.judged)
     scores = denoising_scores(model, x0)
-    path = " --data PATH" if config.recipe["data"]["kind"] in FOLDER_KINDS else ""
-    model.metrics["training"]["command"] = f"python -m dpi_core sweep {config.name}{path}"
+    path = "PATH" if config.recipe["data"]["kind"] in FOLDER_KINDS else None
+    model.metrics["training"]["command"] = command_line("sweep", config.name, data=path)
     model.metrics["held_out"] = {
         "n": len(x0),
         "s": list(LEVELS),

@@ -27,7 +27,7 @@ def as_scalar(s: Scalar, batch: int | None = None, low: float = 0.0, high: float
         ValueError: NaN, a value outside [low, high], or a shape that is neither () nor (b,).
     """
     value = s if isinstance(s, Tensor) else torch.tensor(float(s), dtype=torch.float64)
-    if not isinstance(s, Tensor) and low <= s <= high:  # a quarter of the time, and every call comes by here
+    if not isinstance(s, Tensor) and low <= s <= high:  # without an operation on tensors: every call comes by here
         return value
     if value.ndim > 1 or (value.ndim == 1 and batch is not None and len(value) != batch):
         expected = "() or (b,)" if batch is None else f"() or ({batch},), one value per sample"

@@ -87,8 +87,8 @@ def written_table(curve: Sequence[float]) -> str:
 def fine_run(request: TrajectoryRequest) -> TrajectoryRequest:
     """The run that the ODE's samplers approach: RK4 in many steps with the learned λ, from the same noise.
 
-    Even in log-SNR its last step, which is Euler's, is so short that the ends are right to four digits; in steps even in s
-    that one step would lose two of them.
+    Even in log-SNR its last step, which is Euler's, is so short that it does not count; a test holds the ends to those of a
+    solver with a tolerance.
     """
     return replace(request, sampler="rk4", steps=FINE_STEPS, grid="log_snr", lam="learned", frozen_at=0.5, table=())
 

@@ -79,7 +79,7 @@ def _as_npy(images: np.ndarray) -> bytes:
 
 @cache
 def _packages() -> dict[str, str]:
-    """Read once: 11 ms of every run of the script otherwise."""
+    """Read once: every run of the script asks, and it is a file of text for each package."""
     found = {}
     for package in PACKAGES:
         try:

@@ -47,7 +47,7 @@ MAX_CARD = 2**16
 
 def zoo() -> list[Source]:
     """The checkpoints that come with the app, alphabetically."""
-    # Not `glob`, which takes three times as long; every run of the script asks several times.
+    # Not `glob`, which is slower; every run of the script asks several times.
     inside = CHECKPOINTS.iterdir() if CHECKPOINTS.is_dir() else ()
     folders = sorted(folder for folder in inside if (folder / CONFIG).is_file())
     return [Source(folder.name, folder, "zoo", folder.name, f"checkpoints/{folder.name}") for folder in folders]

@@ -13,6 +13,7 @@ from app.components.player.payload import Run
 from app.figures import trajectories as figures
 from app.figures.quality import quality_charts
 from app.figures.trajectories import (
+    fine_run,
     plane_figure,
     read_table,
     run_figure,
@@ -26,7 +27,7 @@ from app.figures.trajectories import (
 )
 from app.records import Inputs, PlaneRequest, QualityRequest, TrajectoryRequest
 from app.services import compute, planes, sampling, stored
-from dpi_core.samplers import ADAPTIVE, GRIDS, SAMPLERS, STOCHASTIC
+from dpi_core.samplers import ADAPTIVE, GRIDS, SAMPLERS, STOCHASTIC, Dopri5
 
 SHIPPED = {"digits-vp-dpi": 4, "digits-vp-none": 4, "mixture2d-flow-dpi": 100}
 
@@ -437,6 +438,12 @@ def test_steps_that_no_run_takes_are_said_until_others_are_chosen(asked):
     assert "as “A: steps”, which goes from 1 to 200; it is set to 32." in warning.value
     app.number_input(key="steps_a").set_value(2).run()
     assert not app.warning and not app.exception
+
+
+def test_the_ends_of_a_fine_run_are_those_of_a_solver_with_a_tolerance(models):
+    asked = fine_run(request("mixture2d-flow-dpi"))
+    exact = models["mixture2d-flow-dpi"].sample(asked.inputs.n, Dopri5(1e-7, 1e-7), seed=asked.inputs.seed).x
+    assert np.sqrt(np.square(answer(models, asked).x[-1] - exact.numpy()).mean()) < 2e-4
 
 
 def test_a_fine_run_is_computed_beside_the_others():
