@@ -22,7 +22,7 @@ from dpi_core.parallel import Team
 from dpi_core.training import TrainingConfig, noised, optimiser_of, step_taker, stratified_scalars
 
 SWEEP_BOUND_MS = 50.0
-LAUNCHING = "launching the kernels takes longer than they do."
+LAUNCHING = "launching the kernels, and the calls around that, take longer than they do."
 TWICE = "one pass makes every convolution twice, and so are its derivatives; passes for each would launch more kernels."
 CHECKPOINT = "fashion-flow-dpi"
 
@@ -51,7 +51,10 @@ def main() -> None:
     if device.startswith("cuda"):
         replaying(measured)
     sampling(measured)
-    measured.rows = [dataclasses.replace(row, reason=row.reason or LAUNCHING) for row in measured.rows]
+    # What the rows of a CPU miss their bounds for does not hold here.
+    measured.rows = [
+        dataclasses.replace(row, reason=TWICE if " scalars" in row.what else LAUNCHING) for row in measured.rows
+    ]
     measured.write("gpu")
 
 
@@ -108,7 +111,6 @@ def replaying(measured: Bench) -> None:
             ours,
             trainer(Blind(plain), distinct, replays=True),
             bound=bound,
-            reason=TWICE,
         )
         measured.compare(
             f"replayed step / launched one, {scalars} in a batch of {training.BATCH}, {SMALL}",

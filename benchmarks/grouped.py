@@ -1,7 +1,8 @@
 """What a batch with many scalars costs: convolutions with a weight for each scalar or at both ends; one pass or one for each.
 
-`python -m benchmarks.grouped` prints the rows and writes benchmarks/results/grouped.json. Below 1 the first way is the cheaper
-one; beside each row stands what `dpi_core.linearity` chooses, by sizes alone.
+`python -m benchmarks.grouped` prints the rows and writes benchmarks/results/grouped.json, or grouped_gpu.json with
+`--device cuda`. Below 1 the first way is the cheaper one; beside each row stands what `dpi_core.linearity` chooses, by sizes
+alone.
 """
 
 from collections.abc import Callable
@@ -42,7 +43,7 @@ NETWORKS = [
 
 def main() -> None:
     chosen = options(__doc__ or "").parse_args()
-    measured = bench("Convolutions with many scalars", chosen)
+    measured = bench(f"Convolutions with many scalars{'' if chosen.device == 'cpu' else ' on a GPU'}", chosen)
     for case in CASES:
         for trains in (False, True):
             measure(measured, *case, trains)
@@ -53,7 +54,10 @@ def main() -> None:
     with torch.no_grad():
         for network in NETWORKS:
             whole(measured, *network)
-    measured.write("grouped")
+    if chosen.device == "cpu":
+        measured.write("grouped")
+    else:
+        measured.write("grouped_gpu", "grouped --device cuda")
 
 
 def measure(measured: Bench, channels: int, size: int, batch: int, scalars: int, trains: bool) -> None:

@@ -86,9 +86,10 @@ class Bench:
         self.add(Row(what, ratios, beside=beside, **row))
         return below
 
-    def write(self, name: str) -> None:
-        """Writes the rows to benchmarks/results/<name>.json."""
-        write(name, self.title, self.rows, {"device": device_name(self.device), "clock": self.clock})
+    def write(self, name: str, command: str | None = None) -> None:
+        """Writes the rows to benchmarks/results/<name>.json; see the function."""
+        about = {"device": device_name(self.device), "clock": self.clock}
+        write(name, self.title, self.rows, about, command=command)
 
 
 def by_turns(

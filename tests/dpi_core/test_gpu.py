@@ -86,6 +86,7 @@ def test_a_network_answers_as_on_the_cpu(backbone, kind, generator):
     assert_close([each.cpu() for each in found], expected, rtol=1e-3, atol=1e-4)
 
 
+@pytest.mark.filterwarnings("ignore:Synchronization debug mode")
 @pytest.mark.parametrize("pays", [True, False], ids=["one pass", "one each"])
 def test_scalars_on_the_device_need_no_reading_back_where_they_stand_together(pays, monkeypatch, generator):
     monkeypatch.setattr(Plan, "pays", lambda self, *_: bool(self.meetings) and pays)
@@ -95,8 +96,8 @@ def test_scalars_on_the_device_need_no_reading_back_where_they_stand_together(pa
     s = torch.tensor([0.2, 0.2, 0.7, 0.7, 0.7, 0.9], dtype=torch.float64)
     expected = denoiser.net(x, s)
     on_device = s.to(DEVICE)
-    torch.cuda.set_sync_debug_mode("error")
     try:
+        torch.cuda.set_sync_debug_mode("error")
         with denoiser.net.in_stretches((2, 3, 1)):
             found = denoiser.net(x, on_device)
     finally:
