@@ -1,4 +1,4 @@
-"""Two methods of a sweep after the same time of training, from the held-out scores that their runs kept on the way."""
+"""Two methods of a sweep after the same time of training, or the same steps, from the held-out scores their runs kept."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class EqualTime:
 
     Attributes:
         measure: of the scores.
-        steps: that each has taken by then.
+        steps: that each has taken by then, without those of the network that it started from.
         difference: mean over seeds, samples and levels, with its interval over samples.
         samples: how many.
         levels: how many noise levels.
@@ -31,14 +31,18 @@ class EqualTime:
 
 
 def equal_time(
-    ours: Sequence[list[HeldOutLog]], theirs: Sequence[list[HeldOutLog]], step_ms: tuple[float, float]
+    ours: Sequence[list[HeldOutLog]],
+    theirs: Sequence[list[HeldOutLog]],
+    step_ms: tuple[float, float],
+    before_ms: tuple[float, float] = (0.0, 0.0),
 ) -> EqualTime | None:
     """Reads the method that takes longer at the step that fits the whole training of the other one.
 
     Args:
         ours: scores of each seed of the first method.
         theirs: scores of the same seeds of the second.
-        step_ms: time of one step of each, measured side by side.
+        step_ms: time of one step of each, measured side by side; equal numbers read both after equally many steps.
+        before_ms: time that the network took which each started from.
 
     Returns:
         None where the runs kept no scores around those steps.
@@ -46,8 +50,8 @@ def equal_time(
     if not all([*ours, *theirs]):
         return None
     lasts = [runs[0][-1].step for runs in (ours, theirs)]
-    budget = min(last * ms for last, ms in zip(lasts, step_ms, strict=True))
-    steps = [min(last, budget / ms) for last, ms in zip(lasts, step_ms, strict=True)]
+    budget = min(before + last * ms for last, ms, before in zip(lasts, step_ms, before_ms, strict=True))
+    steps = [min(last, (budget - before) / ms) for last, ms, before in zip(lasts, step_ms, before_ms, strict=True)]
     try:
         first, second = (
             np.mean([samples_at(logs, step) for logs in runs], axis=0)

@@ -128,7 +128,7 @@ def sweep_section(sweep: Mapping[str, Any]) -> str:
     parts = [
         f"## {sweep['name']}",
         f"{sweep['data']['name']}, {sweep['judged']} held-out samples, {len(seeds)} seed{'s' * (len(seeds) > 1)} for each"
-        f" method, on {sweep['hardware']}.",
+        f" method; costs measured on {sweep['hardware']}.",
         sweep_table(sweep),
         *filter(None, [judge_in_words(sweep)]),
     ]
@@ -136,7 +136,8 @@ def sweep_section(sweep: Mapping[str, Any]) -> str:
         lines = [line for other in others for line in _verdicts(first, other, sweep)]
         measure = main_measure(sweep)
         goal = goal_in_words(first, measure, {other: sweep["against"][other][measure] for other in others})
-        parts += [f"### {first} against the others, {steps_in_words(sweep['methods'])}", *stopped_in_words(sweep), goal]
+        parts += [f"### {first} against the others, {steps_in_words(sweep, sweep['methods'])}"]
+        parts += [*stopped_in_words(sweep, sweep["methods"]), goal]
         parts += ["\n".join(lines)]
         same = [f"- {line}." for other in others if (line := equal_steps_in_words(first, other, sweep))]
         parts += [f"### {first} against the others, at equal steps", "\n".join(same)] if same else []

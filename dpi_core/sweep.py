@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -42,7 +42,7 @@ from dpi_core.reports import about_data, hardware, lambda_scores
 from dpi_core.runs import train_run
 from dpi_core.seeds import seeded_generator
 from dpi_core.training import rate_factor
-from dpi_core.verdicts import trained_where_timed
+from dpi_core.verdicts import origins, total_steps
 
 SCORES = "scores.safetensors"
 JUDGING_SEED = 0
@@ -366,27 +366,29 @@ def _at_other_steps(
     """The first method against each of the others where they are not read at their last step; those whose runs kept scores.
 
     Returns:
-        "equal_time": after the same time; "equal_steps": after equally many steps, where a run was stopped; "stopped": such
-        runs.
+        "equal_time": after the same time; "equal_steps": after equally many steps, where one took more; "stopped": runs that
+        ended before their plan.
     """
     plans = {name: recipe.training for name, recipe in _recipes(config).items()}
     done = {name: method["training"][0]["steps"] for name, method in summary["methods"].items()}
+    step_ms = {name: summary["methods"][name]["cost"]["step_ms"] for name in done}
     first, *others = done
 
-    def read(other: str, step_costs: tuple[float, float]) -> dict[str, Any]:
-        found = equal_time(on_the_way[first], on_the_way[other], step_costs)
+    def read(other: str, cost: Mapping[str, float]) -> dict[str, Any]:
+        before = [sum(done[origin] * cost[origin] for origin in origins(name, summary)) for name in (first, other)]
+        found = equal_time(on_the_way[first], on_the_way[other], (cost[first], cost[other]), (before[0], before[1]))
         if found is None:
             return {}
         rates = [rate_factor(step, plans[name]) for name, step in zip((first, other), found.steps, strict=True)]
         return {other: {**asdict(found), "rates": rates}}
 
+    in_all = total_steps(summary)
     equal_times: dict[str, Any] = {}
     equal_steps: dict[str, Any] = {}
     for other in others:
-        if trained_where_timed((first, other), summary):
-            equal_times |= read(other, tuple(summary["methods"][name]["cost"]["step_ms"] for name in (first, other)))
-        if done[other] != done[first]:
-            equal_steps |= read(other, (1.0, 1.0))
+        equal_times |= read(other, step_ms)
+        if in_all[other] != in_all[first]:
+            equal_steps |= read(other, dict.fromkeys(done, 1.0))
     stopped = {
         name: {"step": step, "planned": plans[name].steps, "rate": rate_factor(step, plans[name])}
         for name, step in done.items()

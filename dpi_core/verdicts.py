@@ -5,7 +5,7 @@ Nothing here needs torch. In every difference positive is in favour of the first
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
@@ -128,20 +128,35 @@ def judge_in_words(sweep: Mapping[str, Any]) -> str:
     )
 
 
-def steps_in_words(methods: Mapping[str, Any]) -> str:
-    """That the methods of a sweep took equally many steps, or how many each took, where a run was stopped early."""
-    steps = {name: method["training"][0]["steps"] for name, method in methods.items()}
+def origins(method: str, sweep: Mapping[str, Any]) -> list[str]:
+    """The methods of a sweep whose trained networks one started from, the nearest first."""
+    start = sweep["config"]["methods"][method].get("start")
+    return [] if start is None else [start, *origins(start, sweep)]
+
+
+def total_steps(sweep: Mapping[str, Any]) -> dict[str, int]:
+    """The steps of each method, with those of the network that it started from."""
+    own = {name: method["training"][0]["steps"] for name, method in sweep["methods"].items()}
+    return {name: sum(own[each] for each in (name, *origins(name, sweep))) for name in own}
+
+
+def steps_in_words(sweep: Mapping[str, Any], among: Collection[str]) -> str:
+    """That some methods of a sweep took equally many steps, or how many each took with those it started from."""
+    steps = {name: count for name, count in total_steps(sweep).items() if name in among}
     if len(set(steps.values())) == 1:
         return "at equal steps"
-    return "at unequal steps: " + ", ".join(f"{name} {count:,}" for name, count in steps.items())
+    counts = sorted(set(steps.values()), reverse=True)
+    groups = [f"{_listed([name for name in steps if steps[name] == count])} {count:,}" for count in counts]
+    return f"at unequal steps: {'; '.join(groups)}"
 
 
-def stopped_in_words(sweep: Mapping[str, Any]) -> list[str]:
-    """One sentence for each method whose training was stopped before its end."""
+def stopped_in_words(sweep: Mapping[str, Any], among: Collection[str]) -> list[str]:
+    """One sentence for each of some methods whose training was stopped before its end."""
     return [
         f"{name} was stopped at step {run['step']:,} of {run['planned']:,}, where its learning rate stood at"
         f" {100 * run['rate']:.0f} % of its peak, which counts against it."
         for name, run in sweep.get("stopped", {}).items()
+        if name in among
     ]
 
 
@@ -153,22 +168,13 @@ def equal_steps_in_words(first: str, other: str, sweep: Mapping[str, Any]) -> st
     return f"{_read_early(first, other, found)}; both are read at step {found['steps'][0]:,}"
 
 
-def trained_where_timed(names: Iterable[str], sweep: Mapping[str, Any]) -> bool:
-    """Whether all runs of these methods were trained on the hardware that a step was timed on."""
-    trained_on = {run["hardware"] for name in names for run in sweep["methods"][name]["training"]}
-    return trained_on == {sweep["hardware"]}
-
-
 def equal_time_in_words(first: str, other: str, sweep: Mapping[str, Any]) -> str:
     """How two methods of a sweep compare when both have trained for the same time, or why that is not known."""
-    methods = sweep["methods"]
-    if not trained_where_timed((first, other), sweep):
-        return f"not measured against {other}: a step was timed on other hardware than the runs were trained on"
-    ms = [methods[name]["cost"]["step_ms"] for name in (first, other)]
+    ms = [sweep["methods"][name]["cost"]["step_ms"] for name in (first, other)]
     longer = f"a step of {first} takes {ms[0] / ms[1]:.2f} times as long as one of {other}"
     found = sweep.get("equal_time", {}).get(other)
     if found is None:
-        return f"not measured against {other}: {longer}, and these runs kept no held-out scores on the way"
+        return f"not measured against {other}: {longer}, and these runs kept no held-out scores around those steps"
     steps = f"{first} is read at step {found['steps'][0]:,} and {other} at step {found['steps'][1]:,}"
     still = [
         f" The learning rate of {name} still stood at {100 * rate:.0f} % of its peak there, which counts against it"

@@ -81,6 +81,14 @@ def test_the_slower_method_is_read_where_the_other_one_ends():
     assert equal_time([slow], [[]], (1.0, 1.0)) is None
 
 
+def test_the_time_of_the_network_that_training_started_from_counts():
+    slow, fast = ([log(step, 0.01 * step * pace) for step in (100, 200)] for pace in (1, 2))
+    found = equal_time([slow], [fast], (3.0, 4.0), before_ms=(60.0, 0.0))
+    assert found.steps == (200, 165)
+    assert equal_time([slow], [fast], (1.0, 1.0), before_ms=(0.0, 50.0)).steps == (200, 150)
+    assert equal_time([slow], [fast], (1.0, 1.0), before_ms=(150.0, 0.0)) is None, "it had hardly begun by then"
+
+
 def test_scores_of_a_changed_state_are_new(tmp_path):
     """The judged copy keeps nothing of the weights it held before."""
     data, states = load_data(RECIPE.data), []

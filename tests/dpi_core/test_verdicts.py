@@ -94,29 +94,32 @@ def test_the_goal_is_worse_nowhere_and_better_on_average():
     )
 
 
-def sweep(**more):
-    cost = {"dpi": 30.0, "none": 20.0}
-    training = [{"hardware": "a GPU"}]
-    methods = {name: {"cost": {"step_ms": ms}, "training": training} for name, ms in cost.items()}
-    return {"methods": methods, "hardware": "a GPU", **more}
+NAMES = ("dpi", "none")
+
+
+def sweep(steps=(16000, 16000), starts=(None, None), **more):
+    methods = {
+        name: {"cost": {"step_ms": ms}, "training": [{"steps": n}]}
+        for name, ms, n in zip(NAMES, (30.0, 20.0), steps, strict=True)
+    }
+    config = {"methods": {name: {"start": start} for name, start in zip(NAMES, starts, strict=True)}}
+    return {"methods": methods, "config": config, **more}
 
 
 def test_unequal_steps_are_not_called_equal():
-    methods = {name: {"training": [{"steps": steps}]} for name, steps in (("dpi", 12000), ("none", 16000))}
-    assert steps_in_words(methods) == "at unequal steps: dpi 12,000, none 16,000"
-    assert steps_in_words({"dpi": methods["dpi"]}) == "at equal steps"
+    assert steps_in_words(sweep((12000, 16000)), NAMES) == "at unequal steps: none 16,000; dpi 12,000"
+    assert steps_in_words(sweep(), NAMES) == "at equal steps"
+
+
+def test_the_steps_of_a_network_that_training_started_from_count():
+    assert steps_in_words(sweep(starts=("none", None)), NAMES) == "at unequal steps: dpi 32,000; none 16,000"
+    assert steps_in_words(sweep(starts=("none", None)), ["dpi"]) == "at equal steps"
 
 
 def test_what_was_not_measured_is_said_to_be_so():
     assert equal_time_in_words("dpi", "none", sweep()) == (
         "not measured against none: a step of dpi takes 1.50 times as long as one of none, and these runs kept no held-out"
-        " scores on the way"
-    )
-
-
-def test_times_of_other_hardware_are_not_those_of_the_runs():
-    assert equal_time_in_words("dpi", "none", sweep(hardware="a CPU")) == (
-        "not measured against none: a step was timed on other hardware than the runs were trained on"
+        " scores around those steps"
     )
 
 
@@ -137,14 +140,14 @@ def test_equal_time_names_the_steps_that_are_compared():
 
 def test_a_run_that_was_stopped_is_also_read_where_the_others_were_then():
     run = {"step": 12000, "planned": 16000, "rate": 0.148}
-    assert stopped_in_words({"stopped": {"dpi": run}}) == [
+    assert stopped_in_words({"stopped": {"dpi": run}}, NAMES) == [
         "dpi was stopped at step 12,000 of 16,000, where its learning rate stood at 15 % of its peak, which counts against it."
     ]
     found = {"measure": "psnr", "steps": [12000, 12000], "difference": interval(0.1), "samples": 64, "levels": 5}
     assert equal_steps_in_words("dpi", "none", {"equal_steps": {"none": found}}) == (
         "dpi is better against none: +0.10 dB (+0.05 to +0.15) in PSNR, on 64 samples at 5 levels; both are read at step 12,000"
     )
-    assert not stopped_in_words({}) and not equal_steps_in_words("dpi", "none", {})
+    assert not stopped_in_words({"stopped": {"dpi": run}}, ["none"]) and not equal_steps_in_words("dpi", "none", {})
 
 
 def test_differences_of_errors_are_turned_so_that_less_is_better():
