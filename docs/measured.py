@@ -1,6 +1,7 @@
 """`python docs/measured.py [--check]`: puts the measured numbers into the documentation; with --check only compares.
 
-A number stands between `<!-- NAME MODEL -->` and `<!-- -->`, and NAME is one of `NUMBERS`.
+A number stands between `<!-- NAME SUBJECT -->` and `<!-- -->`; NAME is one of `NUMBERS`, and SUBJECT, where it needs one, a
+model that ships or a method of a sweep.
 """
 
 from __future__ import annotations
@@ -34,9 +35,9 @@ def renewed(text: str) -> str:
     """A page with the numbers that are measured now."""
 
     def replace(match: re.Match) -> str:
-        name, model, old = match.groups()
+        name, subject, old = match.groups(default="")
         try:
-            value = NUMBERS[name](_metrics(model) if model else {})
+            value = NUMBERS[name](subject)
         except FileNotFoundError:
             value = "(not measured yet)"
         return match.group().replace(f"-->{old}<!--", f"-->{value}<!--")
@@ -48,26 +49,35 @@ def _metrics(model: str) -> dict[str, Any]:
     return json.loads((ROOT / "checkpoints" / model / "metrics.json").read_text())
 
 
-def _rise(metrics: dict[str, Any]) -> str:
-    found = metrics["lambda"]["saturation"][0]
+def _method(name: str) -> tuple[dict[str, Any], str]:
+    """A sweep's metrics and the method of it that "<sweep>-<method>" names."""
+    sweep, _, method = name.rpartition("-")
+    return json.loads((ROOT / "results" / sweep / "metrics.json").read_text()), method
+
+
+def _rise(model: str) -> str:
+    found = _metrics(model)["lambda"]["saturation"][0]
     return f"{found['low']:.2f} to {found['high']:.2f}"
 
 
-def _average(metrics: dict[str, Any]) -> str:
-    return f"{statistics.fmean(level['mean'] for level in metrics['held_out']['psnr']):.2f}"
+def _average(model: str) -> str:
+    return f"{statistics.fmean(level['mean'] for level in _metrics(model)['held_out']['psnr']):.2f}"
 
 
-def _digits() -> dict[str, Any]:
-    return json.loads((ROOT / "results" / "digits-vp" / "metrics.json").read_text())
+def _gain(name: str) -> str:
+    """In PSNR, of the first method of a sweep over another."""
+    sweep, method = _method(name)
+    return _interval(sweep["against"][method]["psnr"]["average"])
 
 
-def _gain(method: str) -> str:
-    """Of DPI over another method, on the digits."""
-    return _interval(_digits()["against"][method]["psnr"]["average"])
+def _gain_at_equal_time(name: str) -> str:
+    sweep, method = _method(name)
+    return _interval(sweep["equal_time"][method]["difference"])
 
 
-def _gain_at_equal_time(method: str) -> str:
-    return _interval(_digits()["equal_time"][method]["difference"])
+def _frechet(name: str) -> str:
+    sweep, method = _method(name)
+    return f"{statistics.fmean(run['frechet'] for run in sweep['methods'][method]['generation']):.2f}"
 
 
 def _interval(found: dict[str, float]) -> str:
@@ -81,7 +91,7 @@ def _benchmark(name: str, row: str) -> float:
     return statistics.median(next(each["values"] for each in rows if each["what"].startswith(row)))
 
 
-def _blend(_: dict[str, Any]) -> str:
+def _blend(_: str) -> str:
     return f"{100 * _benchmark('sampling', 'θ(s) / an evaluation'):.1f} %"
 
 
@@ -93,22 +103,23 @@ def _replica() -> float:
     return _benchmark("cluster", "1 replica: small")
 
 
-def _class_replicas(_: dict[str, Any]) -> str:
+def _class_replicas(_: str) -> str:
     """Replicas that a class keeps busy for half of the time."""
     return f"{math.ceil(2 * CLASS_RATE / _replica())}"
 
 
-def _step(_: dict[str, Any]) -> str:
-    """How often as long a step of DPI takes as the blind network's, measured side by side."""
-    methods = json.loads((ROOT / "results/digits-vp/metrics.json").read_text())["methods"]
-    return f"{methods['dpi']['cost']['step_ms'] / methods['none']['cost']['step_ms']:.1f}"
+def _step(name: str) -> str:
+    """How often as long a step of a sweep's first method takes as another's, measured side by side."""
+    sweep, method = _method(name)
+    first = next(iter(sweep["methods"]))
+    ours, theirs = (sweep["methods"][each]["cost"]["step_ms"] for each in (first, method))
+    return f"{ours / theirs:.1f}"
 
 
-NUMBERS: dict[str, Callable[[dict[str, Any]], str]] = {
-    "gain_embedding": lambda _: _gain("embedding"),
-    "gain_input_map": lambda _: _gain("input_map"),
-    "same_time_embedding": lambda _: _gain_at_equal_time("embedding"),
-    "same_time_input_map": lambda _: _gain_at_equal_time("input_map"),
+NUMBERS: dict[str, Callable[[str], str]] = {
+    "gain": _gain,
+    "same_time": _gain_at_equal_time,
+    "frechet": _frechet,
     "rise": _rise,
     "average": _average,
     "blend": _blend,
@@ -117,7 +128,7 @@ NUMBERS: dict[str, Callable[[dict[str, Any]], str]] = {
     "one_replica": lambda _: f"{_replica():.1f}",
     "two_replicas": lambda _: f"{_benchmark('cluster', '2 replicas: small'):.1f}",
     "replica_memory": lambda _: f"{_benchmark('cluster', '1 replica: memory'):.0f} MB",
-    "parameters": lambda metrics: f"{metrics['parameters']:,}",
+    "parameters": lambda model: f"{_metrics(model)['parameters']:,}",
     "step": _step,
 }
 
