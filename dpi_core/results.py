@@ -253,6 +253,8 @@ def _judged(metrics: Mapping[str, Any]) -> str:
     parts = []
     if "excess_over_optimum" in metrics:
         parts.append(f"{100 * _pooled(metrics['excess_over_optimum']):.3g} % above the closed-form optimum's error")
+    if "frechet" in metrics.get("generation", {}):
+        parts.append(f"Fréchet distance of samples {metrics['generation']['frechet']:.2f}")
     if "recognition" in metrics:
         scores = metrics["recognition"]
         parts.append(

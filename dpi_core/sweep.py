@@ -208,6 +208,8 @@ def _judge(model: Model, config: SweepConfig, data: Data, place: Path, judge: Ju
     scores = denoising_scores(model, x0)
     path = "PATH" if config.recipe["data"]["kind"] in FOLDER_KINDS else None
     model.metrics["training"]["command"] = command_line("sweep", config.name, data=path)
+    model.metrics["data"] = about_data(data, config.recipe["data"]["kind"])
+    model.metrics["parameters"] = sum(p.numel() for p in model.net.parameters())
     model.metrics["held_out"] = {
         "n": len(x0),
         "s": list(LEVELS),

@@ -26,7 +26,8 @@ from dpi_core.evaluation import denoising_errors, psnr
 from dpi_core.held_out import read_held_out, samples_at
 from dpi_core.judges import Judge
 from dpi_core.results import results_page, sweep_section
-from dpi_core.sweep import Method, SweepConfig, _against, load_sweep, set_distances, sweep
+from dpi_core.sweep import Method, SweepConfig, _against, _at_other_steps, load_sweep, set_distances, sweep
+from dpi_core.training import rate_factor
 from dpi_core.verdicts import signed, verdict
 
 TINY = SweepConfig(
@@ -126,6 +127,13 @@ def test_scores_are_those_of_the_saved_models_on_identical_noise(tiny):
         assert np.allclose(scores["mse"], mse, rtol=1e-5) and np.allclose(scores["psnr"], psnr(mse), rtol=1e-5)
         assert scores["ssim"].shape == (17, 12) and -1 <= scores["ssim"].min() < scores["ssim"].max() <= 1
     assert len(said) == 4
+
+
+def test_a_run_is_a_whole_checkpoint(tiny):
+    folder, *_ = tiny
+    model = dpi_core.load(folder / "dpi-0")
+    assert model.metrics["parameters"] == sum(p.numel() for p in model.net.parameters())
+    assert model.metrics["data"]["name"] == "digits" and len(model.metrics["held_out"]["psnr"]) == 17
 
 
 def test_differences_are_paired_over_samples_and_averaged_over_seeds(tiny):
@@ -254,21 +262,41 @@ def test_the_page_says_what_the_metrics_say(tiny):
     assert learned["s"][8] == 0.25 and learned["s"][24] == 0.75
 
 
-def test_equal_time_is_read_from_the_scores_that_the_runs_kept(tiny):
+def test_other_steps_are_read_from_the_scores_that_the_runs_kept(tiny):
     folder, result, _, _ = tiny
     kept = {
         name: [read_held_out(folder / f"{name}-{seed}" / "held_out.jsonl") for seed in (0, 1)] for name in TINY.methods
     }
     assert all([log.step for log in logs] == [3, 6] for runs in kept.values() for logs in runs)
-    ms = {name: result["methods"][name]["cost"]["step_ms"] for name in TINY.methods}
-    step = min(6, 6 * ms["none"] / ms["dpi"])
-    found = result["equal_time"].get("none")
-    if step < 3:
-        assert found is None
-        return
-    at = [np.mean([samples_at(logs, step) for logs in kept["dpi"]], axis=0)]
-    at.append(np.mean([samples_at(logs, min(6, 6 * ms["dpi"] / ms["none"])) for logs in kept["none"]], axis=0))
-    assert found["difference"]["mean"] == pytest.approx(np.mean(at[0] - at[1])) and found["samples"] == 64
+    assert result["equal_time"] == result["equal_steps"] == {}, "dpi began where none ended"
+
+    config = dataclasses.replace(TINY, methods={name: Method(ConditioningConfig(name)) for name in TINY.methods})
+    summary = json.loads(json.dumps(result)) | {"config": json.loads(json.dumps(dataclasses.asdict(config)))}
+    for name, ms in (("dpi", 3.0), ("none", 2.0)):
+        summary["methods"][name]["cost"]["step_ms"] = ms
+    found = _at_other_steps(summary, config, kept)
+    assert found["equal_steps"] == found["stopped"] == {} and found["equal_time"]["none"]["steps"] == (4, 6)
+    assert found["equal_time"]["none"]["difference"]["mean"] == pytest.approx(difference(kept, 4, 6))
+
+    summary["methods"]["dpi"]["training"][0]["steps"] = 3
+    stopped = {"dpi": [logs[:1] for logs in kept["dpi"]], "none": kept["none"]}
+    found = _at_other_steps(summary, config, stopped)
+    assert found["stopped"]["dpi"] == {
+        "step": 3,
+        "planned": 6,
+        "rate": pytest.approx(rate_factor(3, TINY.runs()[0][2].training)),
+    }
+    assert found["equal_steps"]["none"]["steps"] == (3, 3)
+    assert found["equal_steps"]["none"]["difference"]["mean"] == pytest.approx(difference(kept, 3, 3))
+
+
+def difference(kept, *steps: int) -> float:
+    """Mean over seeds, samples and levels of what DPI scores more than the blind network, each at a step of its own."""
+    ours, theirs = (
+        np.mean([samples_at(logs, step) for logs in kept[name]])
+        for name, step in zip(("dpi", "none"), steps, strict=True)
+    )
+    return float(ours - theirs)
 
 
 def test_every_pair_is_compared():
