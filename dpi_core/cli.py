@@ -26,7 +26,7 @@ from dpi_core.interpolation import DPI
 from dpi_core.judges import EPOCHS, find_judge, save_judge, train_judge
 from dpi_core.own_images import denoise_folder, psnr_by_sigma
 from dpi_core.parallel import join
-from dpi_core.reports import PARTS, evaluate
+from dpi_core.reports import PARTS, evaluate, pictures
 from dpi_core.results import results_page, sweep_table
 from dpi_core.runs import train_run
 from dpi_core.samplers import Dopri5
@@ -152,8 +152,11 @@ def run_analyse(options: argparse.Namespace) -> None:
     model = checkpoint.load(folder, options.device)
     file, data = folder / checkpoint.ANALYSIS, _data(model.recipe, options)
     tensors, about = ({}, {}) if set(options.only) == set(PARTS) else _stored_analysis(file)
+    shown = pictures(
+        model, data, None if options.samples_of is None else checkpoint.load(CHECKPOINTS / options.samples_of)
+    )
     for part in (PARTS[name] for name in PARTS if name in options.only):
-        found, about_found = part.analyse(model, data, _progress)
+        found, about_found = part.analyse(model, data, shown, _progress)
         tensors = {name: value for name, value in tensors.items() if not name.startswith(part.tensors)} | found
         about |= about_found
     checkpoint.write_tensors(file, tensors, {"about": json.dumps(about, ensure_ascii=False)})
@@ -253,6 +256,12 @@ def _parser() -> argparse.ArgumentParser:
         nargs="+",
         default=list(PARTS),
         help="compute these anew, keep the rest of what is stored",
+    )
+    commands.choices["analyse"].add_argument(
+        "--samples-of",
+        metavar="NAME",
+        help="a model in checkpoints/ whose samples stand for data that may not be passed on, as its family shows them"
+        " (default: the model's own)",
     )
 
     sweeping = commands.add_parser("sweep", parents=[device, data], help=(run_sweep.__doc__ or "").rstrip("."))

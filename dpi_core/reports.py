@@ -163,13 +163,58 @@ Found = tuple[dict[str, Tensor], dict[str, Any]]
 """Tensors for `analysis.safetensors`, and the JSON that says what they are."""
 
 
-def analyse_frames(model: Model, data: Data, progress: Progress = silent) -> Found:
-    """A sweep along s, and for DPI models the plane of noise level and λ.
+@dataclass(frozen=True, eq=False)
+class Pictures:
+    """The samples that are stored with what a model makes of them, and their noise.
 
-    Pictures of data that may not be passed on are never stored: the inputs are then the model's own samples.
+    Attributes:
+        inputs: clean, (n, ...).
+        eps: their noise.
+        about: what they are, in one sentence.
+        drawn_by: the name of the model whose samples they are, where that is not the analysed one.
     """
-    points = not isinstance(data, HeldOutImages)
-    inputs, eps, sentence = _shown(model, data)
+
+    inputs: Tensor
+    eps: Tensor
+    about: str
+    drawn_by: str | None = None
+
+
+def pictures(model: Model, data: Data, samples_of: Model | None = None) -> Pictures:
+    """What of a data set may be stored. Of data that may not be passed on, nothing: there the inputs are samples of a model.
+
+    Args:
+        model: what is analysed.
+        data: its data set.
+        samples_of: the model whose samples stand for such data, so that a family shows the same; by default `model` itself.
+
+    Raises:
+        ValueError: `samples_of` makes samples of another shape, or none are needed.
+    """
+    n, recipe = SHOWN_IMAGES if isinstance(data, HeldOutImages) else SHOWN_POINTS, model.recipe
+    drawn_by = None
+    if recipe.data.kind in FOLDER_KINDS and model.process.generative:
+        painter = model if samples_of is None else samples_of
+        if painter.recipe.shape != recipe.shape or not painter.process.generative:
+            raise ValueError(f"{painter.recipe.name} makes no samples of shape {recipe.shape}; name a model that does.")
+        inputs = painter.sample(n, seed=SEED).x.float().cpu().clamp(-1, 1)
+        drawn_by = None if samples_of is None else painter.recipe.name
+        about = f"{n} samples of {drawn_by or 'the model itself'} (seed {SEED})"
+    elif samples_of is not None:
+        raise ValueError(f"{recipe.name} is shown with data and not with samples; leave out whose samples to take.")
+    elif recipe.data.kind in FOLDER_KINDS:
+        inputs = fit_images(photos(gray=recipe.data.gray).held_out_batch(n, SEED), recipe.shape)
+        about = f"{n} parts of photos that come with scikit-image (seed {SEED})"
+    elif isinstance(data, HeldOutImages):
+        inputs, about = data.held_out_batch(n, SEED), f"{n} held-out images of {data.name} (seed {SEED})"
+    else:
+        inputs, about = data.held_out_batch(n, SEED), f"{n} fresh points of the {recipe.data.kind.replace('_', ' ')}"
+    return Pictures(inputs, torch.randn(inputs.shape, generator=seeded_generator(SEED)), about, drawn_by)
+
+
+def analyse_frames(model: Model, data: Data, shown: Pictures, progress: Progress = silent) -> Found:
+    """A sweep along s, and for DPI models the plane of noise level and λ."""
+    points, inputs, eps = not isinstance(data, HeldOutImages), shown.inputs, shown.eps
     grid = np.linspace(0, 1, SWEEP_FRAMES).tolist()
     frames = list(progress(sweep(model.denoiser, inputs, eps, grid), len(grid), "frames along s"))
     x0_hat = torch.stack([frame.x0_hat for frame in frames])
@@ -186,10 +231,12 @@ def analyse_frames(model: Model, data: Data, progress: Progress = silent) -> Fou
     }
     about: dict[str, Any] = {
         "kind": "points" if points else "image",
-        "inputs": sentence,
+        "inputs": shown.about,
         "seed": SEED,
         "native": [model.process.describe(s) for s in grid],
     }
+    if shown.drawn_by is not None:
+        about["drawn_by"] = shown.drawn_by
     if lam is not None:
         tensors["sweep.lam"] = lam.detach().float()
         pad, about["pad"] = _pad(model, data, inputs, eps, progress)
@@ -197,30 +244,28 @@ def analyse_frames(model: Model, data: Data, progress: Progress = silent) -> Fou
     return tensors, about
 
 
-def analyse_held_out_parameters(model: Model, data: Data, progress: Progress = silent) -> Found:
+def analyse_held_out_parameters(model: Model, data: Data, shown: Pictures, progress: Progress = silent) -> Found:
     """What the Parameters page shows, judged on held-out data; nothing for a model with one parameter set."""
     if not isinstance(model.net, DPI):
         return {}, {}
     points = not isinstance(data, HeldOutImages)
-    inputs, eps, _ = _shown(model, data)
     count = PAD_POINTS if points else PAD_IMAGES
     judged = _held_out(data, PARAMETER_POINTS if points else PARAMETER_IMAGES)
-    tensors, about = analyse_parameters(model, judged, SEED, (inputs[:count], eps[:count]), progress)
+    tensors, about = analyse_parameters(model, judged, SEED, (shown.inputs[:count], shown.eps[:count]), progress)
     return tensors, {"parameters": about}
 
 
-def analyse_held_out_layers(model: Model, data: Data, progress: Progress = silent) -> Found:
+def analyse_held_out_layers(model: Model, data: Data, shown: Pictures, progress: Progress = silent) -> Found:
     """What the Layers page shows, judged on held-out data, and its most needed layer for the first of the pictures."""
     tensors, about = held_out_layers(model, data, progress)
-    inputs, _, _ = _shown(model, data)
-    detail = inspect_layer(model, inputs, about["most"], LAYER_LEVELS)
+    detail = inspect_layer(model, shown.inputs, about["most"], LAYER_LEVELS)
     for name in (name for name, value in list(detail.items()) if isinstance(value, np.ndarray)):
         half = name.startswith("activations")  # the page shows them in 16 bits
         tensors[f"layers.detail.{name}"] = torch.from_numpy(detail.pop(name).astype(np.float16 if half else np.float32))
     return tensors, {"layers": about | {"detail": detail}}
 
 
-def analyse_samples(model: Model, data: Data, progress: Progress = silent) -> Found:
+def analyse_samples(model: Model, data: Data, shown: Pictures, progress: Progress = silent) -> Found:
     """Samples by the recipe's sampler, from the noise that every model of its shape starts from; nothing without a noise end."""
     if not model.process.generative:
         return {}, {}
@@ -237,11 +282,11 @@ class Part:
 
     Attributes:
         tensors: beginnings of its tensors' names.
-        analyse: computes it from a model and its data.
+        analyse: computes it from a model, its data and the pictures of them.
     """
 
     tensors: tuple[str, ...]
-    analyse: Callable[[Model, Data, Progress], Found]
+    analyse: Callable[[Model, Data, Pictures, Progress], Found]
 
 
 PARTS = {
@@ -251,12 +296,6 @@ PARTS = {
     "layers": Part(("layers.",), analyse_held_out_layers),
 }
 """Of `analysis.safetensors`, by name; each replaces what is stored of it and keeps the rest."""
-
-
-def _shown(model: Model, data: Data) -> tuple[Tensor, Tensor, str]:
-    """The samples whose pictures may be stored, their noise, and what they are in one sentence."""
-    inputs, sentence = _shown_inputs(model, data, SHOWN_IMAGES if isinstance(data, HeldOutImages) else SHOWN_POINTS)
-    return inputs, torch.randn(inputs.shape, generator=seeded_generator(SEED)), sentence
 
 
 def _pad(
@@ -282,19 +321,6 @@ def _pad(
     }
     about = {"shown": shown, "judged": len(judged), "native": [model.process.describe(s) for s in grid]}
     return tensors, about
-
-
-def _shown_inputs(model: Model, data: Data, n: int) -> tuple[Tensor, str]:
-    """Inputs that may be stored, and the sentence that says what they are."""
-    if model.recipe.data.kind in FOLDER_KINDS and not model.process.generative:
-        bundled = photos(gray=model.recipe.data.gray).held_out_batch(n, SEED)
-        return fit_images(bundled, model.recipe.shape), f"{n} parts of photos that come with scikit-image (seed {SEED})"
-    if model.recipe.data.kind in FOLDER_KINDS:
-        samples = model.sample(n, seed=SEED).x.float().cpu().clamp(-1, 1)
-        return samples, f"{n} samples of the model itself (seed {SEED})"
-    if isinstance(data, HeldOutImages):
-        return data.held_out_batch(n, SEED), f"{n} held-out images of {data.name} (seed {SEED})"
-    return data.held_out_batch(n, SEED), f"{n} fresh points of the {model.recipe.data.kind.replace('_', ' ')}"
 
 
 def _stored(values: Tensor, points: bool) -> Tensor:

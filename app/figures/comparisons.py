@@ -302,6 +302,22 @@ def _differing(part: str, one: Any, other: Any) -> list[str]:
     return [part] * (one != other)
 
 
+def shown_alone(models: Sequence[StoredModel], rows: Sequence[StoredModel]) -> list[str]:
+    """A sentence where the stored frames of some models are not among the rows, since they show inputs of their own.
+
+    Args:
+        models: of the family.
+        rows: whose frames are on show.
+    """
+    apart = [method_of(model) for model in models if model.sweep is not None and model not in rows]
+    if not apart:
+        return []
+    return [
+        f"The stored frames of {', '.join(apart)} show those models' own samples; choose inputs above, and all models stand here"
+        " on the same ones."
+    ]
+
+
 def missing(
     family: str, models: Sequence[StoredModel], sweep: Mapping[str, Any] | None, known: Sequence[str]
 ) -> list[str]:

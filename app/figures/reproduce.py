@@ -63,7 +63,7 @@ def denoise_lines(
 def stored_inputs(model: StoredModel) -> Inputs:
     """What a checkpoint's stored frames show."""
     assert model.sweep is not None
-    return Inputs(model.own_inputs, len(model.sweep.clean), 0)
+    return Inputs(model.own_inputs, len(model.sweep.clean), 0, of=model.drawn_by)
 
 
 def data_imports(inputs: Inputs) -> list[str]:
@@ -107,12 +107,13 @@ def clean_line(model: StoredModel, inputs: Inputs) -> str:
     """The line that makes `x0`, the clean samples."""
     draw = f"held_out_batch({inputs.n}, seed={inputs.seed})"
     shape = tuple(model.recipe["shape"])
+    whose = "model" if inputs.of is None else f'dpi_core.load("checkpoints/{inputs.of.name}")'
     if inputs.kind == "held-out":
         data_path = ", data_path=PATH" if model.recipe["data"]["kind"] in FOLDER_KINDS else ""
-        return f"x0 = load_data(model.recipe.data{data_path}).{draw}"
+        return f"x0 = load_data({whose}.recipe.data{data_path}).{draw}"
     if inputs.kind == "samples":
         clamp = ".clamp(-1, 1)" if model.is_image else ""
-        return f"x0 = model.sample({inputs.n}, seed={inputs.seed}).x.cpu(){clamp}"
+        return f"x0 = {whose}.sample({inputs.n}, seed={inputs.seed}).x.cpu(){clamp}"
     if inputs.kind == "upload":
         images = "your image" if inputs.taken == 1 else f"your {inputs.taken} images"
         repeated = (

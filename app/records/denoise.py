@@ -20,7 +20,6 @@ class SweepRequest:
         s_grid: noise levels.
         device: that computes.
         dtype: of the network.
-        inputs_of: whose held-out data or samples the inputs are; None for those of `model`.
     """
 
     model: ModelKey
@@ -28,7 +27,6 @@ class SweepRequest:
     s_grid: tuple[float, ...]
     device: str
     dtype: Literal["float32"] = "float32"
-    inputs_of: ModelKey | None = None
 
 
 @dataclass(frozen=True)

@@ -68,12 +68,14 @@ class Inputs:
         n: how many; of an upload a multiple of the images that are taken, each of which gets so many draws of noise.
         seed: of their choice and of their noise.
         upload: the images, for that kind.
+        of: whose held-out data or samples they are; None for those of the model that is given them.
     """
 
     kind: InputKind
     n: int
     seed: int
     upload: Upload | None = None
+    of: ModelKey | None = None
 
     @classmethod
     def of_upload(cls, upload: Upload, seed: int, *, least: int, most: int) -> Inputs:

@@ -76,6 +76,7 @@ class StoredModel:
         sweep: stored frames along s, if any.
         pad: stored frames over (noise level, λ), if any.
         shown: what the stored inputs are, in one phrase.
+        drawn_by: the model whose samples they are, where that is another one.
         parameters: what the Parameters page shows first, if it is stored.
         layers: what the Layers page shows first, if it is stored.
         layer: its most needed layer in detail, for the first of the stored inputs, if it is stored.
@@ -89,6 +90,7 @@ class StoredModel:
     sweep: SweepResult | None
     pad: PadResult | None
     shown: str
+    drawn_by: ModelKey | None = None
     parameters: ParametersResult | None = None
     layers: LayersResult | None = None
     layer: LayerDetailResult | None = None

@@ -19,14 +19,12 @@ class ParametersRequest:
         inputs: what is judged on.
         device: that computes.
         dtype: of the network.
-        inputs_of: whose held-out data or samples the inputs are; None for those of `model`.
     """
 
     model: ModelKey
     inputs: Inputs
     device: str
     dtype: Literal["float32"] = "float32"
-    inputs_of: ModelKey | None = None
 
 
 @dataclass(frozen=True)

@@ -136,10 +136,10 @@ def prepared(
 
 def _whose_inputs(model: Model, request: Request, load: Callable[[ModelKey], Model] | None) -> Model:
     """The model whose held-out data or samples are looked at."""
-    if not isinstance(request, SweepRequest | ParametersRequest) or request.inputs_of is None:
+    if request.inputs.of is None:
         return model
     assert load is not None
-    return load(request.inputs_of)
+    return load(request.inputs.of)
 
 
 def _pad(model: Model, request: PadRequest, x0: Tensor, eps: Tensor, report: Report) -> PadResult:

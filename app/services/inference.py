@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from app.records import ComparisonRequest, ModelKey, ParametersRequest, Request, Result, SweepRequest, Upload
+from app.records import ComparisonRequest, ModelKey, Request, Result, Upload
 from app.services.computer import Computers, ThisMachine
 from app.services.jobs import Job as Job
 from app.services.jobs import Outcome
@@ -297,16 +297,11 @@ class Engine:
 
 def _kind(request: Request) -> Hashable:
     """What part of a picture is asked for: of each a session waits for one at a time."""
-    return type(request), _whose_inputs(request) is not None
-
-
-def _whose_inputs(request: Request) -> ModelKey | None:
-    """The model that stands on show beside the request's own, if there is one."""
-    return request.inputs_of if isinstance(request, SweepRequest | ParametersRequest) else None
+    return type(request), request.inputs.of is not None
 
 
 def _models(request: Request) -> tuple[ModelKey, ...]:
     """All models that a request names."""
     others = request.others if isinstance(request, ComparisonRequest) else ()
-    beside = _whose_inputs(request)
-    return (request.model, *others, *(() if beside is None else (beside,)))
+    of = request.inputs.of
+    return (request.model, *others, *(() if of is None else (of,)))

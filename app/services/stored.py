@@ -91,9 +91,12 @@ def read(source: Source) -> StoredModel:
     recipe = _checked(folder / CONFIG, check_recipe, needed=("name", "shape", "process", "conditioning", "data"))
     check = partial(check_metrics, are_images=len(recipe["shape"]) == 3)
     metrics = _checked(folder / METRICS, check) if (folder / METRICS).is_file() else {}
-    key = ModelKey(str(folder), digest(folder), source.name)
     stored = _read_analysis(folder / ANALYSIS, tuple(recipe["shape"]))
-    return StoredModel(key, source, recipe, metrics, **stored)
+    return StoredModel(_key(source), source, recipe, metrics, **stored)
+
+
+def _key(source: Source) -> ModelKey:
+    return ModelKey(str(source.folder), digest(source.folder), source.name)
 
 
 def read_card(model: StoredModel) -> str:
@@ -190,6 +193,7 @@ def _read_analysis(file: Path, shape: tuple[int, ...]) -> dict[str, Any]:
             "sweep": sweep,
             "pad": pad,
             "shown": about["inputs"],
+            "drawn_by": _key(find(about["drawn_by"], zoo())) if "drawn_by" in about else None,
             "parameters": _stored_parameters(arrays, about),
             "layers": _stored_layers(arrays, about),
             "layer": _stored_layer(arrays, about),

@@ -37,6 +37,7 @@ from app.figures.comparisons import (
     missing,
     rows_lines,
     same_inputs,
+    shown_alone,
     unlike,
     verdicts,
 )
@@ -110,6 +111,8 @@ def page(model: StoredModel, seed: int, device: str) -> None:
         st.markdown(headline(comparison, reference))
     if frames is not None:
         _rows(frames, device)
+        for sentence in shown_alone(family, frames.models):
+            st.caption(sentence)
     charts: list[Chart] = []
     if comparison is not None and reference is not None:
         _verdict(comparison, reference, sweep if inputs is None else None)

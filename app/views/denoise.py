@@ -117,7 +117,8 @@ def _second(shown: Shown, other: StoredModel) -> Second | None:
     ):
         return other, theirs
     grid = tuple(ours.s.tolist())
-    request = SweepRequest(other.key, shown.inputs, grid, shown.device, inputs_of=shown.model.key)
+    inputs = replace(shown.inputs, of=shown.inputs.of or shown.model.key)
+    request = SweepRequest(other.key, inputs, grid, shown.device)
     found = computed(request, SweepResult, f"{other.name} on the same inputs")
     return None if found is None else (other, found)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import streamlit as st
 
@@ -135,7 +136,7 @@ def _second(model: StoredModel, other: StoredModel, used: Inputs, is_stored: boo
     if not takes_them:
         st.caption(f"Nothing is stored for {plain(other.name)}, which takes other samples; open it by itself first.")
         return None
-    request = ParametersRequest(other.key, used, device, inputs_of=model.key)
+    request = ParametersRequest(other.key, replace(used, of=model.key), device)
     found = computed(request, ParametersResult, f"{other.name} on the same samples")
     return None if found is None else Beside(other, found, used, True)
 

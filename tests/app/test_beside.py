@@ -1,6 +1,7 @@
 """A second model on the Parameters page: what is held against the first, what is not, and the lines behind both."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -110,5 +111,5 @@ def test_the_second_models_lines_take_the_samples_of_the_first(monkeypatch, kind
 
 def test_the_second_model_is_waited_for_beside_the_first():
     first = ParametersRequest(MLP.key, JUDGED, "cpu")
-    second = ParametersRequest(FLOW.key, JUDGED, "cpu", inputs_of=MLP.key)
+    second = ParametersRequest(FLOW.key, replace(JUDGED, of=MLP.key), "cpu")
     assert _kind(first) != _kind(second), "a request replaces the older one of its kind"

@@ -53,7 +53,7 @@ UPLOAD = Inputs("upload", 1, 0, Upload.from_array(np.linspace(-1, 1, 64, dtype=n
 
 REQUESTS = {
     "sweep": SweepRequest(DIGITS, HELD_OUT, (0.0, 0.3, 1.0), "cpu"),
-    "sweep of a second model": SweepRequest(BLIND, Inputs("samples", 2, 1), (0.3,), "cpu", inputs_of=DIGITS),
+    "sweep of a second model": SweepRequest(BLIND, Inputs("samples", 2, 1, of=DIGITS), (0.3,), "cpu"),
     "sweep of an upload": SweepRequest(DIGITS, UPLOAD, (0.5,), "cpu"),
     "pad": PadRequest(DIGITS, HELD_OUT, 1, (0.2, 0.8), (0.0, 0.5, 1.0), "cpu"),
     "curves": CurvesRequest(DIGITS, HELD_OUT, ((0.0, 0.2, 1.0),), "cpu"),

@@ -385,3 +385,28 @@ def test_a_run_that_was_stopped_is_also_read_where_the_others_were_then():
     shown = {**sweep, "equal_steps": {"none": early, "none_first": early}}
     (line,) = comparisons.equal_steps(shown, ["dpi", "input_map", "none"])
     assert line.startswith("Dpi is better against none:") and line.endswith("both are read at step 12,000.")
+
+
+def test_a_family_of_data_that_may_not_be_passed_on_shows_samples_of_one_model():
+    """Fashion-MNIST's images are in no file of ours: the rows are of what `fashion-unet-dpi` draws."""
+    family = [stored.read_model(f"fashion-unet-{kind}") for kind in ("dpi", "none")]
+    assert family[0].drawn_by is None and family[1].drawn_by == family[0].key
+    assert comparisons.same_inputs(family[0].sweep, family[1].sweep)
+    assert stored_inputs(family[1]) == dataclasses.replace(stored_inputs(family[0]), of=family[0].key)
+    lines = comparisons.rows_lines(family[1:], stored_inputs(family[1]), 0.5, 2, "cpu")
+    assert 'x0 = dpi_core.load("checkpoints/fashion-unet-dpi").sample(16, seed=0).x.cpu().clamp(-1, 1)' in lines
+    namespace = {}
+    exec(lines, namespace)
+    clean = np.moveaxis(namespace["x0"].numpy(), 1, -1)
+    np.testing.assert_allclose(clean, family[1].sweep.clean / 127.5 - 1, atol=1 / 127)
+    app = open_page("fashion-unet-none")
+    assert not any("own samples" in caption.value for caption in app.caption)
+
+
+def test_models_that_show_other_samples_are_named_and_not_set_beside():
+    apart = [dataclasses.replace(FAMILY[0], sweep=None), *FAMILY[1:]]
+    assert comparisons.shown_alone(FAMILY, FAMILY) == comparisons.shown_alone(apart, FAMILY[1:]) == []
+    (said,) = comparisons.shown_alone(FAMILY, FAMILY[:1])
+    assert said.startswith(
+        f"The stored frames of {', '.join(map(comparisons.method_of, FAMILY[1:]))} show those models' own"
+    )

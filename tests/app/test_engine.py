@@ -125,7 +125,7 @@ def test_a_superseded_request_that_has_not_started_is_dropped(engine):
 def test_a_second_models_sweep_waits_beside_the_first_and_goes_with_it(engine):
     start(engine, long_request(), "other")
     first, pad = sweep_request(0.1), PadRequest(DIGITS, HELD_OUT, 2, (0.1,), (0.5,), "cpu")
-    second = replace(sweep_request(0.1, model=BLIND), inputs_of=DIGITS)
+    second = replace(sweep_request(0.1, model=BLIND), inputs=replace(HELD_OUT, of=DIGITS))
     jobs = [engine.submit("me", request) for request in (first, pad, second, first)]
     assert [job.status for job in jobs] == ["waiting"] * 4 and jobs[0] is jobs[3]
     with engine.draw("me"):

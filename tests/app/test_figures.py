@@ -275,7 +275,7 @@ def test_the_sentence_on_a_second_model_is_silent_where_nothing_was_added():
 def test_a_second_model_gets_the_inputs_and_the_noise_of_the_first():
     inputs, grid = Inputs("samples", 3, 1), (0.5,)
     ours = compute(SweepRequest(DIGITS.key, inputs, grid, "cpu"))
-    theirs = compute(SweepRequest(BLIND.key, inputs, grid, "cpu", inputs_of=DIGITS.key))
+    theirs = compute(SweepRequest(BLIND.key, replace(inputs, of=DIGITS.key), grid, "cpu"))
     alone = compute(SweepRequest(BLIND.key, inputs, grid, "cpu"))
     np.testing.assert_array_equal(theirs.clean, ours.clean)
     np.testing.assert_array_equal(theirs.noise, ours.noise)

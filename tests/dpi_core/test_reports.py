@@ -7,8 +7,13 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+import dpi_core
 from dpi_core import cli, reports
+from dpi_core.build import build_denoiser, recipe_from_dict
 from dpi_core.cli import main
+from dpi_core.data import DataConfig, load_data
+from dpi_core.model import Model
+from dpi_core.reports import pictures
 
 STORED = Path(__file__).parents[2] / "checkpoints" / "digits-vp-none"
 
@@ -46,3 +51,44 @@ def test_one_part_is_not_renewed_in_a_damaged_file(tmp_path, capsys):
         with pytest.raises(SystemExit):
             main(["analyse", str(folder), "--only", "frames"])
         assert "analysis.safetensors is damaged" in capsys.readouterr().err and file.read_bytes() == content
+
+
+def small_model(kind: str, shape: tuple[int, ...], process: str = "flow") -> Model:
+    recipe = recipe_from_dict(
+        {
+            "name": f"small-{process}-none",
+            "data": {"kind": kind},
+            "shape": list(shape),
+            "process": {"kind": process},
+            "backbone": {"kind": "drunet", "channels": [4, 8], "blocks": 1},
+            "conditioning": {"kind": "none"},
+            "training": {"steps": 1},
+            "sampling": {"steps": 2},
+        }
+    )
+    return Model(build_denoiser(recipe), recipe, {})
+
+
+def test_samples_stand_for_data_that_may_not_be_passed_on():
+    images, private = load_data(DataConfig("digits")), small_model("idx", (1, 8, 8))
+    painter = dpi_core.load(STORED)
+    own, family = pictures(private, images), pictures(private, images, samples_of=painter)
+    assert own.drawn_by is None and own.about == "16 samples of the model itself (seed 0)"
+    torch.testing.assert_close(own.inputs, private.sample(16, seed=0).x.clamp(-1, 1))
+    assert family.drawn_by == STORED.name and family.about == f"16 samples of {STORED.name} (seed 0)"
+    torch.testing.assert_close(family.inputs, pictures(small_model("idx", (1, 8, 8)), images, painter).inputs)
+    assert torch.equal(own.eps, family.eps) and not torch.equal(own.inputs, family.inputs)
+
+
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        (small_model("idx", (1, 12, 12)), r"makes no samples of shape \(1, 12, 12\); name a model that does"),
+        (small_model("digits", (1, 8, 8)), "is shown with data and not with samples; leave out whose samples to take"),
+        (small_model("patches", (1, 8, 8), "awgn"), "is shown with data and not with samples"),
+    ],
+    ids=["another shape", "data that may be passed on", "nothing is sampled"],
+)
+def test_samples_of_another_model_are_refused_where_they_do_not_fit(model, message):
+    with pytest.raises(ValueError, match=message):
+        pictures(model, load_data(DataConfig("digits")), samples_of=dpi_core.load(STORED))
