@@ -210,6 +210,9 @@ def _curves(name: str, method: Mapping[str, Any]) -> Iterator[str]:
     for run, learned in zip(method["training"], method["lambda"], strict=False):  # only DPI has a λ
         curves = list(zip(*learned["lam"], strict=True)) if isinstance(learned["lam"][0], list) else [learned["lam"]]
         for curve, interval in zip(curves, learned["saturation"], strict=True):
+            if min(curve) == max(curve):
+                yield f"- {name}, seed {run['seed']}: λ = {curve[0]:.2f} at every s."
+                continue
             state = "saturated" if interval["saturated"] else "not saturated"
             shown = ", ".join(f"{curve[round(share * (len(curve) - 1))]:.2f}" for share in SHOWN_S)
             yield (
