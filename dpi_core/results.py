@@ -136,8 +136,7 @@ def sweep_section(sweep: Mapping[str, Any]) -> str:
         lines = [line for other in others for line in _verdicts(first, other, sweep)]
         measure = main_measure(sweep)
         goal = goal_in_words(first, measure, {other: sweep["against"][other][measure] for other in others})
-        parts += [f"### {first} against the others, {steps_in_words(sweep, sweep['methods'])}"]
-        parts += [*stopped_in_words(sweep, sweep["methods"]), goal]
+        parts += [f"### {first} against the others, {steps_in_words(sweep)}", *stopped_in_words(sweep), goal]
         parts += ["\n".join(lines)]
         same = [f"- {line}." for other in others if (line := equal_steps_in_words(first, other, sweep))]
         parts += [f"### {first} against the others, at equal steps", "\n".join(same)] if same else []

@@ -5,7 +5,7 @@ Nothing here needs torch. In every difference positive is in favour of the first
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
@@ -140,9 +140,9 @@ def total_steps(sweep: Mapping[str, Any]) -> dict[str, int]:
     return {name: sum(own[each] for each in (name, *origins(name, sweep))) for name in own}
 
 
-def steps_in_words(sweep: Mapping[str, Any], among: Collection[str]) -> str:
-    """That some methods of a sweep took equally many steps, or how many each took with those it started from."""
-    steps = {name: count for name, count in total_steps(sweep).items() if name in among}
+def steps_in_words(sweep: Mapping[str, Any]) -> str:
+    """That the methods of a sweep took equally many steps, or how many each took with those it started from."""
+    steps = total_steps(sweep)
     if len(set(steps.values())) == 1:
         return "at equal steps"
     counts = sorted(set(steps.values()), reverse=True)
@@ -150,13 +150,12 @@ def steps_in_words(sweep: Mapping[str, Any], among: Collection[str]) -> str:
     return f"at unequal steps: {'; '.join(groups)}"
 
 
-def stopped_in_words(sweep: Mapping[str, Any], among: Collection[str]) -> list[str]:
-    """One sentence for each of some methods whose training was stopped before its end."""
+def stopped_in_words(sweep: Mapping[str, Any]) -> list[str]:
+    """One sentence for each method whose training was stopped before its end."""
     return [
         f"{name} was stopped at step {run['step']:,} of {run['planned']:,}, where its learning rate stood at"
         f" {100 * run['rate']:.0f} % of its peak, which counts against it."
         for name, run in sweep.get("stopped", {}).items()
-        if name in among
     ]
 
 

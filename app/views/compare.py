@@ -230,14 +230,14 @@ def _verdict(comparison: Comparison, reference: str, sweep: Mapping[str, Any] | 
     if sentences:
         st.markdown("#### Verdict")
         st.markdown("\n".join(f"- {sentence}" for sentence in sentences))
-    if sweep is not None and "unequal" in (steps := steps_in_words(sweep, comparison.names)):
-        st.caption(" ".join([f"Trained {steps}.", *stopped_in_words(sweep, comparison.names)]))
+    if sweep is not None and "unequal" in (steps := steps_in_words(sweep)):
+        st.caption(" ".join([f"Trained {steps}.", *stopped_in_words(sweep)]))
     if sweep is not None and reference == comparison.names[0] and len(comparison.names) > 1:
-        if same := equal_steps(sweep, comparison.names):
+        if same := equal_steps(sweep):
             with st.expander("At equal steps"):
                 st.markdown("\n".join(f"- {sentence}" for sentence in same))
         with st.expander("At equal time of training"):
-            st.markdown("\n".join(f"- {sentence}" for sentence in equal_time(sweep, comparison.names)))
+            st.markdown("\n".join(f"- {sentence}" for sentence in equal_time(sweep)))
 
 
 def _rows(frames: Frames, device: str) -> None:
