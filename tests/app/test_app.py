@@ -99,7 +99,7 @@ def test_a_model_of_a_link_that_is_not_here_is_named():
 def test_the_sidebar_offers_models_seed_and_device():
     app = open_app()
     model, device, second = app.sidebar.selectbox
-    others = sorted(name for name in MODELS if name.startswith("digits-vp-") and name != "digits-vp-dpi")
+    others = sorted(name for name in MODELS if name.startswith("digits-") and name != "digits-vp-dpi")
     first = sorted(MODELS, key=lambda name: name != "digits-vp-dpi")
     assert (model.label, model.value, model.options) == ("Model", "digits-vp-dpi", first)
     assert (device.label, device.value, device.options[0]) == ("Device", "auto", "auto")
@@ -117,6 +117,11 @@ def test_a_link_shows_a_second_model_on_the_same_inputs():
     said = sentence(app)
     assert f"On the same inputs and noise digits-vp-none reaches {theirs:.1f} dB against {ours:.1f}." in said
     assert 'second = dpi_core.load("checkpoints/digits-vp-none")' in python(app)
+
+
+def test_no_second_model_is_offered_where_there_is_none_of_the_same_data(monkeypatch):
+    alone = [source for source in stored.zoo() if source.name in ("digits-vp-dpi", "fashion-flow-dpi")]
+    monkeypatch.setattr(stored, "zoo", lambda: alone)
     assert not any(box.label == "Second model" for box in open_app(model="fashion-flow-dpi").sidebar.selectbox)
 
 
