@@ -73,8 +73,10 @@ class Denoise:
         return self.page.get_by_test_id("stButtonGroup").locator("[aria-checked=true]")
 
     def choose_model(self, name):
-        self.page.get_by_role("combobox", name="Model", exact=True).click()
-        self.page.get_by_role("option", name=name).click()
+        box = self.page.get_by_role("combobox", name="Model", exact=True)
+        box.click()
+        box.fill(name)  # of a long list only what is in sight is there to be clicked
+        self.page.get_by_role("option", name=name, exact=True).click()
 
     def point(self, chart, margin, x, y):
         """Where on the page a chart shows the values x and y, both in [0, 1]."""
