@@ -152,9 +152,8 @@ def run_analyse(options: argparse.Namespace) -> None:
     model = checkpoint.load(folder, options.device)
     file, data = folder / checkpoint.ANALYSIS, _data(model.recipe, options)
     tensors, about = ({}, {}) if set(options.only) == set(PARTS) else _stored_analysis(file)
-    shown = pictures(
-        model, data, None if options.samples_of is None else checkpoint.load(CHECKPOINTS / options.samples_of)
-    )
+    painter = options.samples_of and checkpoint.load(CHECKPOINTS / options.samples_of, options.device)
+    shown = pictures(model, data, painter)
     for part in (PARTS[name] for name in PARTS if name in options.only):
         found, about_found = part.analyse(model, data, shown, _progress)
         tensors = {name: value for name, value in tensors.items() if not name.startswith(part.tensors)} | found
