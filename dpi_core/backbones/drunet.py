@@ -1,4 +1,4 @@
-"""DRUNet, a bias-free residual U-Net denoiser.
+"""DRUNet, a residual U-Net denoiser, bias-free in the paper.
 
 Zhang et al., "Plug-and-Play Image Restoration with Deep Denoiser Prior", IEEE TPAMI 2021, section 3.
 
@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from dpi_core.backbones.checks import require_int_tuple, require_positive_ints
+from dpi_core.backbones.checks import require_bools, require_int_tuple, require_positive_ints
 
 
 @dataclass(frozen=True)
@@ -27,6 +27,7 @@ class DRUNetConfig:
         out_channels: channels of the output image.
         channels: channels of each level; the paper has (64, 128, 256, 512).
         blocks: residual blocks per level, encoder and decoder each; the paper has 4.
+        bias: whether convolutions have biases, which end the homogeneity; the paper's have none.
 
     Raises:
         ValueError: a size is not a positive integer, or `channels` is empty.
@@ -36,10 +37,12 @@ class DRUNetConfig:
     out_channels: int = 1
     channels: tuple[int, ...] = (32, 64, 128, 256)
     blocks: int = 2
+    bias: bool = False
 
     def __post_init__(self) -> None:
         require_positive_ints(self, "in_channels", "out_channels", "blocks")
         require_int_tuple(self, "channels", minimum=1)
+        require_bools(self, "bias")
         if not self.channels:
             raise ValueError("DRUNetConfig.channels is (); give one width per level, for example (32, 64, 128, 256).")
 
@@ -54,18 +57,18 @@ class DRUNet(nn.Module):
     def __init__(self, config: DRUNetConfig) -> None:
         super().__init__()
         self.config = config
-        widths = config.channels
-        self.head = _conv3x3(config.in_channels, widths[0])
+        widths, bias = config.channels, config.bias
+        self.head = _conv3x3(config.in_channels, widths[0], bias)
         self.down = nn.ModuleList(
-            nn.Sequential(*_residual_blocks(upper, config), nn.Conv2d(upper, lower, 2, stride=2, bias=False))
+            nn.Sequential(*_residual_blocks(upper, config), nn.Conv2d(upper, lower, 2, stride=2, bias=bias))
             for upper, lower in pairwise(widths)
         )
         self.body = nn.Sequential(*_residual_blocks(widths[-1], config))
         self.up = nn.ModuleList(
-            nn.Sequential(nn.ConvTranspose2d(lower, upper, 2, stride=2, bias=False), *_residual_blocks(upper, config))
+            nn.Sequential(nn.ConvTranspose2d(lower, upper, 2, stride=2, bias=bias), *_residual_blocks(upper, config))
             for lower, upper in pairwise(reversed(widths))
         )
-        self.tail = _conv3x3(widths[0], config.out_channels)
+        self.tail = _conv3x3(widths[0], config.out_channels, bias)
 
     def forward(self, x: Float[Tensor, "b c_in h w"]) -> Float[Tensor, "b c_out h w"]:
         """Returns an image of the input's height and width."""
@@ -82,12 +85,12 @@ class DRUNet(nn.Module):
 
 
 class ResidualBlock(nn.Module):
-    """Conv, ReLU, conv on a residual path, without biases."""
+    """Conv, ReLU, conv on a residual path."""
 
-    def __init__(self, channels: int) -> None:
+    def __init__(self, channels: int, bias: bool) -> None:
         super().__init__()
-        self.conv1 = _conv3x3(channels, channels)
-        self.conv2 = _conv3x3(channels, channels)
+        self.conv1 = _conv3x3(channels, channels, bias)
+        self.conv2 = _conv3x3(channels, channels, bias)
 
     def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
         """Returns the input plus the residual."""
@@ -121,8 +124,8 @@ def _reflected_indices(size: int, missing: int, device: torch.device) -> Int[Ten
 
 
 def _residual_blocks(channels: int, config: DRUNetConfig) -> list[nn.Module]:
-    return [ResidualBlock(channels) for _ in range(config.blocks)]
+    return [ResidualBlock(channels, config.bias) for _ in range(config.blocks)]
 
 
-def _conv3x3(in_channels: int, out_channels: int) -> nn.Conv2d:
-    return nn.Conv2d(in_channels, out_channels, 3, padding=1, bias=False)
+def _conv3x3(in_channels: int, out_channels: int, bias: bool) -> nn.Conv2d:
+    return nn.Conv2d(in_channels, out_channels, 3, padding=1, bias=bias)

@@ -1,5 +1,7 @@
 """The networks that take no scalar: their algebra, any image size, and configs that cannot be built."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -147,6 +149,13 @@ def test_drunet_scales_with_its_input(size):
         torch.testing.assert_close(net(a * x) / a, y, rtol=1e-4, atol=1e-5 * y.abs().max().item())
 
 
+def test_drunet_with_biases_does_not_scale():
+    net, x = randomised(DRUNet(replace(SMALL_DRUNET, bias=True))), images(8, 8)
+    convs = [module for module in net.modules() if isinstance(module, nn.Conv2d | nn.ConvTranspose2d)]
+    assert all(conv.bias is not None for conv in convs)
+    assert not torch.allclose(net(4 * x), 4 * net(x), rtol=1e-2)
+
+
 def test_drunet_does_not_scale_with_negative_factors():
     net, x = randomised(DRUNet(SMALL_DRUNET)), images(8, 8)
     assert not torch.allclose(net(-x), -net(x), rtol=1e-2), "without its ReLUs the network would be linear"
@@ -212,6 +221,7 @@ def test_dncnn_batch_norm_replaces_hidden_biases():
         (UNetConfig, {"dropout": 1.0}, r"dropout is 1\.0; it must lie in \[0, 1\)"),
         (DRUNetConfig, {"channels": ()}, r"channels is \(\); give one width per level"),
         (DRUNetConfig, {"blocks": -1}, r"DRUNetConfig\.blocks is -1"),
+        (DRUNetConfig, {"bias": 1}, r"DRUNetConfig\.bias is 1"),
         (DnCNNConfig, {"depth": 1}, r"depth is 1, but has to be at least 2"),
         (DnCNNConfig, {"out_channels": 3}, r"in_channels is 1, below out_channels=3; .* pass in_channels=3 or more"),
     ],
