@@ -27,6 +27,7 @@ class ScheduleConfig:
         n_knots: knots of the learned curve.
         rounding: "linear" between knots, or "nearest" for the paper's table.
         init_std: spread of the initial φ; 0 starts at a straight line, the paper uses 1.
+        least_slope: of the learned curve everywhere, in [0, 1); the paper has no bound.
         value: λ of the constant curve.
         values: λ of the table, at equally spaced s from 0 to 1.
     """
@@ -35,6 +36,7 @@ class ScheduleConfig:
     n_knots: int = 1000
     rounding: Literal["linear", "nearest"] = "linear"
     init_std: float = 0.0
+    least_slope: float = 0.0
     value: float = 0.5
     values: tuple[float, ...] = ()
 
@@ -111,7 +113,9 @@ _PREDICTIONS = {"blind": "x0", "rescaling": "eps"}
 def build_schedule(config: ScheduleConfig, generator: torch.Generator, n_groups: int | None = None) -> LambdaSchedule:
     """λ from its config, one for each group; `generator` draws the initial φ."""
     if config.kind == "softmax":
-        return SoftmaxSchedule(config.n_knots, config.rounding, n_groups, config.init_std, generator)
+        return SoftmaxSchedule(
+            config.n_knots, config.rounding, n_groups, config.init_std, generator, config.least_slope
+        )
     if config.kind == "table":
         return FixedSchedule(config.values)
     return FixedSchedule("linear" if config.kind == "linear" else config.value)

@@ -133,6 +133,8 @@ class SoftmaxSchedule(LambdaSchedule):
         n_groups: None for one curve shared by the whole network, or the number of curves.
         init_std: φ ~ N(0, init_std²); 0 starts at a straight line, the paper uses 1.
         generator: where the initial φ is drawn from; required if init_std > 0.
+        least_slope: λ rises by at least so much per s everywhere, in [0, 1), so that it cannot saturate: the curve is
+            blended with a straight line, (1 − least_slope)·λ + least_slope·s.
     """
 
     def __init__(
@@ -142,6 +144,7 @@ class SoftmaxSchedule(LambdaSchedule):
         n_groups: int | None = None,
         init_std: float = 0.0,
         generator: torch.Generator | None = None,
+        least_slope: float = 0.0,
     ) -> None:
         super().__init__()
         if n_knots < 2:
@@ -150,7 +153,9 @@ class SoftmaxSchedule(LambdaSchedule):
             raise ValueError(f'rounding is {rounding!r}, but has to be "linear" or "nearest".')
         if init_std > 0 and generator is None:
             raise ValueError(f"init_std is {init_std:g}, so pass the generator that φ is to be drawn from.")
-        self.rounding, self.n_groups = rounding, n_groups
+        if not 0 <= least_slope < 1:
+            raise ValueError(f"least_slope is {least_slope:g}, but has to lie in [0, 1); a straight λ has slope 1.")
+        self.rounding, self.n_groups, self.least_slope = rounding, n_groups, least_slope
         shape = (n_knots,) if n_groups is None else (n_knots, n_groups)
         phi = torch.zeros(shape) if init_std <= 0 else init_std * torch.randn(shape, generator=generator)
         self.phi = nn.Parameter(phi)
@@ -159,6 +164,9 @@ class SoftmaxSchedule(LambdaSchedule):
         """λ at the knots; exactly 0 at the first, exactly 1 at the last, monotone between."""
         total = torch.cumsum(torch.softmax(_wide(self.phi), dim=0), dim=0)
         curve = total[1:] / total[-1]
+        if self.least_slope:
+            line = torch.linspace(0, 1, len(total), dtype=curve.dtype, device=curve.device)[1:]
+            curve = torch.lerp(curve, line if curve.ndim == 1 else line[:, None], self.least_slope)
         return torch.cat([torch.zeros_like(curve[:1]), curve])
 
     def extra_repr(self) -> str:

@@ -23,7 +23,7 @@ from torch import Tensor
 from dpi_core.build import Recipe, build_denoiser
 from dpi_core.conditioning import ConditioningConfig, ScheduleConfig
 from dpi_core.interpolation import DPI
-from dpi_core.lambda_schedules import SoftmaxSchedule
+from dpi_core.lambda_schedules import LambdaSchedule, SoftmaxSchedule
 from dpi_core.limits import Limits
 from dpi_core.model import Model
 
@@ -114,15 +114,25 @@ def export_reference(net: DPI, table: TableName = "theta") -> dict[str, Tensor]:
         table: what the table of λ is called.
 
     Raises:
-        ValueError: λ is fixed, or there is one for each group of layers, for which the convention has no place.
+        ValueError: λ is fixed, has a least slope, or there is one for each group of layers: the convention has no place
+            for that.
     """
-    if not isinstance(net.schedule, SoftmaxSchedule) or net.schedule.n_groups is not None:
-        held = "is fixed" if not isinstance(net.schedule, SoftmaxSchedule) else "differs between groups of layers"
+    held = _beyond_the_convention(net.schedule)
+    if held:
         raise ValueError(f"λ {held}, but the reference's files hold one learned table; export a network that has one.")
     tensors = {table: net.schedule.phi, **net.backbone.state_dict()}
     for name, own in names_in_scope(net).items():
         tensors |= {name: net.theta1[own], name + COPY: net.theta0[own]}
     return {name: value.detach().cpu().clone() for name, value in tensors.items()}
+
+
+def _beyond_the_convention(schedule: LambdaSchedule) -> str:
+    """What of a curve the reference's files cannot hold; empty where they can."""
+    if not isinstance(schedule, SoftmaxSchedule):
+        return "is fixed"
+    if schedule.n_groups is not None:
+        return "differs between groups of layers"
+    return "has a least slope" if schedule.least_slope else ""
 
 
 def find_table(tensors: Mapping[str, Tensor]) -> tuple[str, Tensor]:

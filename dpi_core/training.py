@@ -51,7 +51,8 @@ class TrainingConfig:
         phi_learning_rate: peak rate for λ's parameters, in a group of their own.
         weight_decay: of the network; λ's parameters have none.
         warmup_steps: linear warm-up, before a cosine decay to zero.
-        clip_norm: largest gradient norm, over all parameters.
+        clip_norm: largest gradient norm.
+        clip: what that norm is of: "all" parameters, or "each" of DPI's sets, and the other parameters, alone.
         ema_decay: of the exponential moving average of the weights, which is what is saved and judged.
         precision: "bfloat16" computes the network under autocast on a device that has it; weights stay float32.
         seed: of data order, noise, scalars and initial weights.
@@ -68,6 +69,7 @@ class TrainingConfig:
     weight_decay: float = 0.0
     warmup_steps: int = 100
     clip_norm: float = 1.0
+    clip: Literal["all", "each"] = "all"
     ema_decay: float = 0.999
     precision: Literal["float32", "bfloat16"] = "float32"
     seed: int = 0
@@ -193,6 +195,14 @@ def parameter_groups(denoiser: Denoiser, config: TrainingConfig) -> list[dict[st
     return groups + ([{"params": phi, "lr": config.phi_learning_rate, "weight_decay": 0.0}] if phi else [])
 
 
+def clipped_together(denoiser: Denoiser, config: TrainingConfig) -> list[list[nn.Parameter]]:
+    """Parameters that share a gradient norm, see `TrainingConfig.clip`."""
+    net, parameters = denoiser.net, list(denoiser.parameters())
+    sets = [net.flat0, net.flat1] if config.clip == "each" and isinstance(net, DPI) else []
+    others = [p for p in parameters if all(p is not each for each in sets)]
+    return [[each] for each in sets] + ([others] if others else [])
+
+
 def optimiser_of(denoiser: Denoiser, config: TrainingConfig) -> torch.optim.AdamW:
     """AdamW; on a CUDA device its rates are tensors there, so that a step can be recorded."""
     groups, records = parameter_groups(denoiser, config), denoiser.device.type == "cuda"
@@ -305,7 +315,7 @@ def step_taker(
         replays: see `train`.
     """
     objective = team.wrap(Objective(denoiser))
-    parameters = [p for group in optimiser.param_groups for p in group["params"]]
+    clipped = clipped_together(denoiser, config)
 
     def step(problem: Problem) -> tuple[Tensor, Tensor]:
         n = len(problem.s)
@@ -320,9 +330,9 @@ def step_taker(
                     loss = objective(*on_device) * (len(part.s) * team.size / n)
                 loss.backward()
             losses.append(loss.detach())
-        norm = nn.utils.clip_grad_norm_(parameters, config.clip_norm)
+        norms = [nn.utils.clip_grad_norm_(together, config.clip_norm) for together in clipped]
         optimiser.step()
-        return torch.stack(losses).sum(), norm
+        return torch.stack(losses).sum(), torch.stack(norms).norm()
 
     if replays and team.device.type == "cuda" and team.size == config.accumulate == 1:
         # Convolutions in bfloat16 are faster in this layout.

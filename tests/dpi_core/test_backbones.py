@@ -221,7 +221,6 @@ def test_dncnn_batch_norm_replaces_hidden_biases():
         (UNetConfig, {"dropout": 1.0}, r"dropout is 1\.0; it must lie in \[0, 1\)"),
         (DRUNetConfig, {"channels": ()}, r"channels is \(\); give one width per level"),
         (DRUNetConfig, {"blocks": -1}, r"DRUNetConfig\.blocks is -1"),
-        (DRUNetConfig, {"bias": 1}, r"DRUNetConfig\.bias is 1"),
         (DnCNNConfig, {"depth": 1}, r"depth is 1, but has to be at least 2"),
         (DnCNNConfig, {"out_channels": 3}, r"in_channels is 1, below out_channels=3; .* pass in_channels=3 or more"),
     ],

@@ -104,6 +104,20 @@ def test_the_first_logits_are_drawn_from_the_generator_given():
     assert_close(schedule.phi.detach(), 0.5 * draw, rtol=0, atol=0)
 
 
+@pytest.mark.parametrize("n_groups", [None, 2])
+def test_a_least_slope_keeps_a_step_from_saturating(n_groups):
+    free, bounded = SoftmaxSchedule(101, n_groups=n_groups), SoftmaxSchedule(101, n_groups=n_groups, least_slope=0.4)
+    with torch.no_grad():
+        for schedule in (free, bounded):
+            schedule.phi[50] = 50.0  # all of the rise of the free curve is there
+    table, s = bounded.table().detach().reshape(101, -1), torch.linspace(0, 1, 101, dtype=torch.float64)
+    assert table[0].eq(0).all() and table[-1].eq(1).all()
+    assert table.diff(dim=0).min().item() == pytest.approx(0.4 / 100)
+    assert_close(table, 0.6 * free.table().detach().reshape(101, -1) + 0.4 * s[:, None])
+    widths = [s.saturation() if n_groups is None else s.saturation()[0] for s in (free, bounded)]
+    assert widths[0].saturated and widths[1].width == pytest.approx((0.9 - 0.6) / 0.4, abs=0.02)
+
+
 @pytest.mark.parametrize("s", [-0.1, 1.1, float("nan"), torch.tensor([[0.2], [math.inf]])])
 def test_s_outside_the_unit_range_is_refused(s):
     with pytest.raises(ValueError, match=r"is not in \[0, 1\]"):
@@ -116,6 +130,8 @@ def test_s_outside_the_unit_range_is_refused(s):
         ({"n_knots": 1}, "n_knots is 1, but has to be at least 2"),
         ({"rounding": "cubic"}, "rounding is 'cubic'"),
         ({"init_std": 1.0}, "pass the generator"),
+        ({"least_slope": 1.0}, "least_slope is 1, but has to lie in"),
+        ({"least_slope": -0.1}, "least_slope is -0.1"),
     ],
 )
 def test_a_learned_curve_that_cannot_be_is_refused(options, message, unchecked):

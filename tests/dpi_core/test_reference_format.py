@@ -244,6 +244,7 @@ def test_what_is_not_such_a_file_is_refused(change, message):
     [
         ({"kind": "dpi", "schedule": {"kind": "linear"}}, "λ is fixed"),
         ({"kind": "dpi", "groups": {"ends": ["head*", "tail*"]}}, "λ differs between groups"),
+        ({"kind": "dpi", "schedule": {"least_slope": 0.5}}, "λ has a least slope"),
     ],
 )
 def test_a_curve_the_convention_has_no_place_for_is_not_exported(conditioning, message):

@@ -292,6 +292,24 @@ def test_gradients_are_clipped_over_all_parameters_together():
     assert_close(torch.cat(moments).norm().item(), 1e-4, rtol=1e-3, atol=0)
 
 
+def test_each_set_may_be_clipped_alone():
+    states = []
+    train_each = changed(steps=1, clip_norm=1e-3, clip="each")
+    (log,) = train(denoiser(), RING, train_each, save=states.append)
+    (log_all,) = train(denoiser(), RING, changed(steps=1, clip_norm=1e-3))
+    assert log.grad_norm == pytest.approx(log_all.grad_norm), "the norm that is logged is that of all"
+    moments = {name: value for name, value in states[0].tensors.items() if name.endswith("exp_avg")}
+    sets = [value for value in moments.values() if value.numel() > 9]
+    assert len(sets) == 2 and len(moments) == 3
+    for moment in sets:
+        assert_close(moment.norm().item(), 1e-4, rtol=1e-3, atol=0)
+
+
+def test_clipping_each_is_clipping_all_where_there_is_one_set():
+    runs = [losses(denoiser("none"), RING, changed(clip_norm=1e-3, clip=clip)) for clip in ("all", "each")]
+    assert runs[0] == runs[1]
+
+
 def test_the_rate_warms_up_and_decays_like_a_cosine():
     config = changed(steps=110, warmup_steps=10)
     factors = [rate_factor(step, config) for step in range(111)]
