@@ -22,7 +22,7 @@ from dpi_core.verdicts import (
 METHODS = ("dpi", "embedding", "input_map", "none", "blind", "rescaling")
 """Their order decides the colours: a method has one in every figure."""
 
-MORE_COLOURS = ("#A6761D", "#B3446C", "#5C8A3A", "#3C9AA8")
+MORE_COLOURS = ("#A6761D", "#B3446C", "#5C8A3A", "#3C9AA8", "#C48BD0", "#D9795D", "#6B6FA8", "#B5A642", "#2E7F5F")
 """For sweeps of many other methods."""
 
 

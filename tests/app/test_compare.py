@@ -120,8 +120,8 @@ def test_a_method_has_one_colour_whoever_stands_beside_it():
     assert comparisons.colour_of("none", ["none"]) == comparisons.colour_of("none", ["warm", "dpi", "none"])
     known = [comparisons.colour_of(name, comparisons.METHODS) for name in comparisons.METHODS]
     assert len(set(known)) == len(known)
-    recipe = list(load_sweep("digits-vp-recipe").methods)
-    assert len({comparisons.colour_of(name, recipe) for name in recipe}) == len(recipe) == 11
+    recipe = list(load_sweep("mixture2d-recipe").methods)
+    assert len({comparisons.colour_of(name, recipe) for name in recipe}) == len(recipe) == 15
 
 
 def test_paired_scores_of_errors_with_a_known_ratio():

@@ -10,6 +10,7 @@ import urllib.request
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, Playwright, expect, sync_playwright
@@ -64,14 +65,20 @@ def launch(playwright: Playwright) -> Iterator[Callable[[Path], Page]]:
     contexts = []
 
     def launch(profile: Path) -> Page:
-        context = playwright.chromium.launch_persistent_context(profile, executable_path=CHROMIUM, args=ARGUMENTS)
-        context.set_default_timeout(PATIENCE)
-        contexts.append(context)
-        return context.pages[0]
+        contexts.append(_launched(playwright, profile))
+        return contexts[-1].pages[0]
 
     yield launch
     for context in contexts:
         context.close()
+
+
+def _launched(playwright: Playwright, profile: Path, **options: Any) -> BrowserContext:
+    context = playwright.chromium.launch_persistent_context(
+        profile, executable_path=CHROMIUM, args=ARGUMENTS, **options
+    )
+    context.set_default_timeout(PATIENCE)
+    return context
 
 
 @pytest.fixture(scope="session")
@@ -128,9 +135,12 @@ def wait_for_picture(page: Page) -> None:
 
 
 @pytest.fixture(scope="session")
-def context_of(browser: Browser) -> Iterator[Callable[..., BrowserContext]]:
-    """One browser context for each set of options: its pages share the cached frontend, which halves their opening.
+def context_of(
+    playwright: Playwright, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Callable[..., BrowserContext]]:
+    """One browser for each set of options: its pages share the cached frontend.
 
+    Its profile lies on disk, because only there does Chromium keep compiled scripts: a third of the work of opening a page.
     To the app every page is a session of its own all the same.
     """
     contexts: dict[str, BrowserContext] = {}
@@ -139,8 +149,7 @@ def context_of(browser: Browser) -> Iterator[Callable[..., BrowserContext]]:
         options = {"viewport": {"width": 1280, "height": 720}} | options
         key = repr(sorted(options.items()))
         if key not in contexts:
-            contexts[key] = browser.new_context(**options)
-            contexts[key].set_default_timeout(PATIENCE)
+            contexts[key] = _launched(playwright, tmp_path_factory.mktemp("profile"), **options)
         return contexts[key]
 
     yield context_of

@@ -181,7 +181,6 @@ def test_dragging_the_curve_changes_the_headline_while_the_hand_moves(open_page)
     assert 0 > seen[0] > seen[1] > seen[2]
     mouse.up()
     page.wait_for_python()
-    page.page.get_by_text("Python that measures this curve").click()
     expect(page.lines).to_contain_text("dpi_core.FixedSchedule([")
     expect(page.page).to_have_url(re.compile(r"[?&]t=0\.25(&|$)"))
 
