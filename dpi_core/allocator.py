@@ -1,7 +1,8 @@
-"""Memory that tensors free on a CPU is kept for the next ones.
+"""Memory that tensors free on a CPU is kept for the next ones, of whichever thread.
 
 glibc gives large blocks back to the system when they are freed, and the system clears every page that it hands out
-again: a sixth of the time of a small network is spent there (benchmarks/memory.py). The thresholds are those of mallopt(3).
+again: a sixth of the time of a small network is spent there (benchmarks/memory.py). It also has an arena for each thread, so
+that what one thread freed is of no use to another. The options are those of mallopt(3).
 """
 
 from __future__ import annotations
@@ -12,7 +13,10 @@ import sys
 KEPT_BYTES = 2**29
 """Freed memory that stays with the process."""
 
-_TRIM_THRESHOLD, _TOP_PAD, _MMAP_THRESHOLD = -1, -2, -3
+_ARENAS = 2
+"""A server's threads come and go with its visitors; with an arena for each, its memory grows for a long time."""
+
+_TRIM_THRESHOLD, _TOP_PAD, _MMAP_THRESHOLD, _ARENA_MAX = -1, -2, -3, -8
 _LARGEST_MMAP_THRESHOLD = 2**25
 """glibc takes no larger one on a machine of 64 bits."""
 
@@ -21,7 +25,7 @@ _STEP_BYTES = 2**26
 
 
 def keep_freed_memory() -> bool:
-    """Makes this process keep up to `KEPT_BYTES` of freed memory; call it before large tensors are made.
+    """Makes this process keep up to `KEPT_BYTES` of freed memory; call it before large tensors are made and threads start.
 
     Returns:
         Whether it does: only glibc knows how, so on systems without it nothing changes.
@@ -29,5 +33,10 @@ def keep_freed_memory() -> bool:
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
     if mallopt is None:
         return False
-    chosen = ((_TRIM_THRESHOLD, KEPT_BYTES), (_TOP_PAD, _STEP_BYTES), (_MMAP_THRESHOLD, _LARGEST_MMAP_THRESHOLD))
-    return all(mallopt(option, value) == 1 for option, value in chosen)
+    chosen = {
+        _TRIM_THRESHOLD: KEPT_BYTES,
+        _TOP_PAD: _STEP_BYTES,
+        _MMAP_THRESHOLD: _LARGEST_MMAP_THRESHOLD,
+        _ARENA_MAX: _ARENAS,
+    }
+    return all(mallopt(option, value) == 1 for option, value in chosen.items())

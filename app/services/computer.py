@@ -15,6 +15,7 @@ from app.services.jobs import Cancelled, Outcome
 from app.services.joining import joined
 from app.services.logs import event, stack_of
 from app.services.reporting import Report
+from dpi_core.allocator import keep_freed_memory
 
 MODEL_BYTES = 2 * 2**30
 """Bound of the weights that stay loaded on a device; the model at hand stays in any case."""
@@ -79,13 +80,14 @@ class Computers(Protocol):
 class ThisMachine:
     """The devices of this machine."""
 
+    def __init__(self) -> None:
+        keep_freed_memory()
+
     def devices(self) -> tuple[str, ...]:
         """Imports torch and finds them."""
         spin_briefly()
         from app.services import compute
-        from dpi_core.allocator import keep_freed_memory
 
-        keep_freed_memory()
         return compute.devices()
 
     def on(self, device: str) -> Computer:

@@ -99,9 +99,9 @@ def test_a_cancelled_part_leaves_and_the_others_go_on(engine, passes):
         parts = [engine.submit(f"session {seed}", endless(DIGITS, seed)) for seed in range(3)]
     until(lambda: all(part.done > 0 for part in parts))
     engine.cancel("session 0", parts[0])
-    assert parts[0].wait(0.5) and parts[0].status == "cancelled"
+    assert parts[0].wait(PATIENCE) and parts[0].status == "cancelled"
     newer = engine.submit("session 1", sweep(DIGITS, 0.2))  # takes the place of its older one
-    assert parts[1].wait(0.5) and parts[1].status == "cancelled"
+    assert parts[1].wait(PATIENCE) and parts[1].status == "cancelled"
     before = parts[2].done
     until(lambda: parts[2].done > before + 5)
     assert newer.status == "waiting" and passes[-1] == 1
@@ -126,7 +126,7 @@ def test_all_of_them_stop_between_two_layers_when_nobody_waits(engine, monkeypat
     for seed, part in enumerate(parts):
         engine.cancel(f"session {seed}", part)
     left = time.monotonic()
-    assert all(part.wait(0.5) and part.status == "cancelled" for part in parts)
+    assert all(part.wait(PATIENCE) and part.status == "cancelled" for part in parts)
     assert sum(at > left for at in started) <= 1
 
 

@@ -1,4 +1,4 @@
-"""Whether freed memory is used again, counted in the pages that the system had to clear."""
+"""Whether freed memory is used again, in the same thread and in others."""
 
 import subprocess
 import sys
@@ -36,3 +36,40 @@ def test_freed_memory_is_used_again(run):
     program = PROGRAM.format(run=RUNS[run])
     answer = subprocess.run([sys.executable, "-c", program], check=True, stdout=subprocess.PIPE, text=True).stdout
     assert int(answer) < 50 * 4 * 1024 / 100, "of the pages that 50 times 16 MiB are"
+
+
+THREADS = """
+import threading
+from pathlib import Path
+from dpi_core.allocator import keep_freed_memory
+
+assert keep_freed_memory()
+
+def resident():
+    return int(Path("/proc/self/statm").read_text().split()[1]) * 4096
+
+def make_and_free(freed, over):
+    made = [bytearray(2**20) for _ in range(32)]
+    for block in made:
+        block[::4096] = b"x" * 256
+    del made, block
+    freed.set()
+    over.wait()
+
+before, over = resident(), threading.Event()
+threads = []
+for _ in range(12):
+    freed = threading.Event()
+    threads.append(threading.Thread(target=make_and_free, args=(freed, over)))
+    threads[-1].start()
+    freed.wait()
+print((resident() - before) // 2**20)
+over.set()
+"""
+
+
+@pytest.mark.skipif(not keep_freed_memory(), reason="only glibc can be told to keep freed memory")
+def test_threads_use_one_anothers_freed_memory():
+    """Twelve threads that live on have each made 32 MiB and freed it."""
+    answer = subprocess.run([sys.executable, "-c", THREADS], check=True, stdout=subprocess.PIPE, text=True).stdout
+    assert int(answer) < 4 * 32, "MiB are kept, of the 384 that went through"
