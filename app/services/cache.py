@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import atexit
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -27,8 +27,12 @@ from app.records import (
     TrajectoryResult,
 )
 from app.services import cluster, stored
+from app.services.bounded import BoundedCache
 from app.services.inference import CACHE_BYTES, Engine
 from app.services.own_models import Uploads
+
+PICTURES_BYTES, OWN_PICTURES_BYTES = 96 * 2**20, 32 * 2**20
+"""What is kept of pictures as browsers take them: of all sessions together, and of what one session has brought itself."""
 
 
 @st.cache_resource(show_spinner=False)
@@ -95,22 +99,24 @@ def packed_sweep(
     written = tuple((card.key, _times(card)) for card in models_of_family(model))
     beside = () if second is None else (second[0].name, second[0].key)
     shown = [model] if second is None else [model, second[0]]
-    pack_it = _own_packed_sweep if _is_private(source, *shown) else _packed_sweep
-    return pack_it((model.key, written, source, beside), model, result, second)
+    key = ("sweep", model.key, written, source, beside)
+    return _packed(
+        _is_private(source, *shown), key, lambda: pack(sweep_figure(model, models_of_family(model), result, second))
+    )
 
 
 def packed_pad(model: StoredModel, result: PadResult, source: Request | None) -> bytes:
     """The bytes of a pad for the browser; `source` is None for the stored frames."""
-    pack_it = _own_packed_pad if _is_private(source, model) else _packed_pad
-    return pack_it((model.key, _times(model), source), model, result)
+    key = ("pad", model.key, _times(model), source)
+    return _packed(_is_private(source, model), key, lambda: pack(pad_figure(model, result)))
 
 
 def packed_run(name: str, request: TrajectoryRequest, result: TrajectoryResult) -> bytes:
     """The bytes of a sampling run for the browser; those of one that goes on are soon of no use to anybody."""
     if not result.ended:
         return pack_run(run_figure(name, result))
-    pack_it = _packed_run if Path(request.model.folder).parent == stored.CHECKPOINTS else _own_packed_run
-    return pack_it((name, request, result.error), result)
+    is_private = Path(request.model.folder).parent != stored.CHECKPOINTS
+    return _packed(is_private, ("run", name, request, result.error), lambda: pack_run(run_figure(name, result)))
 
 
 def packed_plane(plane: PlaneResult, runs: Sequence[TrajectoryResult]) -> bytes:
@@ -179,21 +185,21 @@ def _is_private(source: Request | None, *models: StoredModel) -> bool:
     return has_own_images or any(model.source.origin != "zoo" for model in models)
 
 
-# Streamlit leaves underscored arguments out of the key, so `key` names everything the bytes depend on.
-def _pack_sweep(key: tuple, _model: StoredModel, _result: SweepResult, _second: Second | None) -> bytes:
-    return pack(sweep_figure(_model, models_of_family(_model), _result, _second))
+def _packed(is_private: bool, key: tuple, make: Callable[[], bytes]) -> bytes:
+    """Bytes for the browser that were made before, or are now; `key` names everything that they depend on."""
+    kept = _own_pictures() if is_private else _pictures()
+    found = kept.find(key)
+    if found is None:
+        found = make()
+        kept.keep(key, found)
+    return found
 
 
-def _pack_pad(key: tuple, _model: StoredModel, _result: PadResult) -> bytes:
-    return pack(pad_figure(_model, _result))
+@st.cache_resource(show_spinner=False)
+def _pictures() -> BoundedCache[tuple, bytes]:
+    return BoundedCache(PICTURES_BYTES, len)
 
 
-def _pack_run(key: tuple[str, TrajectoryRequest, str], _result: TrajectoryResult) -> bytes:
-    return pack_run(run_figure(key[0], _result))
-
-
-_PACKED = st.cache_resource(max_entries=32, show_spinner=False, hash_funcs={tuple: hash})
-_OWN_PACKED = st.cache_resource(max_entries=8, show_spinner=False, hash_funcs={tuple: hash}, scope="session")
-_packed_sweep, _own_packed_sweep = _PACKED(_pack_sweep), _OWN_PACKED(_pack_sweep)
-_packed_pad, _own_packed_pad = _PACKED(_pack_pad), _OWN_PACKED(_pack_pad)
-_packed_run, _own_packed_run = _PACKED(_pack_run), _OWN_PACKED(_pack_run)
+@st.cache_resource(show_spinner=False, scope="session")
+def _own_pictures() -> BoundedCache[tuple, bytes]:
+    return BoundedCache(OWN_PICTURES_BYTES, len)

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import threading
-from collections import OrderedDict
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Literal
 
 from app.records import Request, Result, size_in_bytes
+from app.services.bounded import BoundedCache
 
 Status = Literal["waiting", "running", "done", "failed", "cancelled"]
 
@@ -17,22 +16,11 @@ class Cancelled(BaseException):
     """Raised inside a computation that nobody waits for any more; no Exception, for networks must not catch it."""
 
 
-class ResultCache:
-    """Least recently used results go first once they hold more than `limit` bytes together.
-
-    Attributes:
-        limit: in bytes.
-        held: bytes of all results in it.
-    """
+class ResultCache(BoundedCache[Request, tuple[Result, str]]):
+    """Results by their requests, each with a sentence about how it was computed, in at most `limit` bytes."""
 
     def __init__(self, limit: int) -> None:
-        self.limit = limit
-        self.held = 0
-        self._results: OrderedDict[Request, tuple[Result, str]] = OrderedDict()
-        self._lock = threading.Lock()
-
-    def __len__(self) -> int:
-        return len(self._results)
+        super().__init__(limit, lambda kept: size_in_bytes(kept[0]))
 
     def get(self, request: Request) -> Result | None:
         """The stored result, now the most recently used."""
@@ -40,30 +28,11 @@ class ResultCache:
 
     def get_with_note(self, request: Request) -> tuple[Result | None, str]:
         """The stored result, now the most recently used, and the sentence that was stored with it."""
-        with self._lock:
-            if request in self._results:
-                self._results.move_to_end(request)
-            return self._results.get(request, (None, ""))
-
-    def drop(self, is_unwanted: Callable[[Request], bool]) -> None:
-        """Takes out the results of some requests."""
-        with self._lock:
-            for request in [request for request in self._results if is_unwanted(request)]:
-                self.held -= size_in_bytes(self._results.pop(request)[0])
+        return self.find(request) or (None, "")
 
     def put(self, request: Request, result: Result, note: str = "") -> None:
         """Stores a result, unless it is larger than the whole cache."""
-        size = size_in_bytes(result)
-        if size > self.limit:
-            return
-        with self._lock:
-            replaced = self._results.pop(request, None)
-            self.held -= 0 if replaced is None else size_in_bytes(replaced[0])
-            while self.held + size > self.limit:
-                _, (oldest, _) = self._results.popitem(last=False)
-                self.held -= size_in_bytes(oldest)
-            self._results[request] = (result, note)
-            self.held += size
+        self.keep(request, (result, note))
 
 
 @dataclass(frozen=True, eq=False)
