@@ -147,18 +147,23 @@ def run_report(options: argparse.Namespace) -> None:
 
 
 def run_analyse(options: argparse.Namespace) -> None:
-    """Computes what the app shows first and stores it with the checkpoint, in one piece when all is done."""
+    """Computes what the app shows first and stores it with the checkpoint, each part as soon as it is there."""
     folder = _own_folder(options.checkpoint)
     model = checkpoint.load(folder, options.device)
     file, data = folder / checkpoint.ANALYSIS, _data(model.recipe, options)
-    tensors, about = ({}, {}) if set(options.only) == set(PARTS) else _stored_analysis(file)
+    try:
+        tensors, about = _stored_analysis(file)
+    except ValueError:
+        if set(options.only) != set(PARTS):
+            raise
+        tensors, about = {}, {}
     painter = options.samples_of and checkpoint.load(CHECKPOINTS / options.samples_of, options.device)
     shown = pictures(model, data, painter)
     for part in (PARTS[name] for name in PARTS if name in options.only):
         found, about_found = part.analyse(model, data, shown, _progress)
         tensors = {name: value for name, value in tensors.items() if not name.startswith(part.tensors)} | found
         about |= about_found
-    checkpoint.write_tensors(file, tensors, {"about": json.dumps(about, ensure_ascii=False)})
+        checkpoint.write_tensors(file, tensors, {"about": json.dumps(about, ensure_ascii=False)})
     print(file)
 
 

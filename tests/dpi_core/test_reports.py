@@ -30,17 +30,29 @@ def test_frames_computed_anew_are_those_that_ship_and_the_rest_stays(tmp_path):
         torch.testing.assert_close(after[name].float(), value.float(), equal_nan=True, rtol=0, atol=tolerance)
 
 
-def test_an_analysis_that_is_stopped_leaves_the_old_one(tmp_path, monkeypatch):
+@pytest.mark.parametrize("has_old", [True, False])
+def test_an_analysis_that_is_stopped_keeps_what_it_found_and_the_rest_of_the_old_one(tmp_path, monkeypatch, has_old):
     folder = shutil.copytree(STORED, tmp_path / STORED.name)
-    before = (folder / "analysis.safetensors").read_bytes()
+    file = folder / "analysis.safetensors"
+    before = (
+        {name: value for name, value in load_file(file).items() if not name.startswith("sweep.")} if has_old else {}
+    )
+    if not has_old:
+        file.unlink()
+
+    def found(*_):
+        return {"sweep.s": torch.tensor([0.25])}, {"seed": 7}
 
     def stopped(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(cli, "PARTS", {"frames": cli.PARTS["frames"], "layers": reports.Part(("layers.",), stopped)})
+    parts = {"frames": reports.Part(("sweep.",), found), "layers": reports.Part(("layers.",), stopped)}
+    monkeypatch.setattr(cli, "PARTS", parts)
     with pytest.raises(KeyboardInterrupt):
         main(["analyse", str(folder)])
-    assert (folder / "analysis.safetensors").read_bytes() == before
+    after = load_file(file)
+    assert after.pop("sweep.s").tolist() == [0.25] and after.keys() == before.keys()
+    torch.testing.assert_close(after, before, equal_nan=True, rtol=0, atol=0)
 
 
 def test_one_part_is_not_renewed_in_a_damaged_file(tmp_path, capsys):
