@@ -155,7 +155,7 @@ def test_the_shipped_checkpoints_load_and_keep_their_budget():
     assert all(dpi_core.load(folder).recipe.name == folder.name for folder in folders)
     weights = [(folder / "model.safetensors").stat().st_size for folder in folders]
     everything = sum(file.stat().st_size for folder in folders for file in folder.iterdir())
-    assert max(weights) <= 10e6 and sum(weights) <= 80e6 and everything <= 140e6
+    assert max(weights) <= 10e6 and sum(weights) <= 80e6 and everything <= 200e6
 
 
 # Tampering -------------------------------------------------------------------------------------------------------
