@@ -82,7 +82,9 @@ def test_words_in_a_strangers_scores_stay_words(copy_checkpoint):
 def test_a_card_says_what_the_network_predicts_and_not_its_recipe():
     for name in stored.model_names():
         model = stored.read_model(name)
-        target = {"v": "v", "velocity": "velocity", "x0": "x0", "eps": "ε"}[dpi_core.load(model.key.folder).process.prediction]
+        target = {"v": "v", "velocity": "velocity", "x0": "x0", "eps": "ε"}[
+            dpi_core.load(model.key.folder).process.prediction
+        ]
         assert dict(facts(model))["Process"].endswith(f"predicts {target}")
 
 
