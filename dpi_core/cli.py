@@ -162,7 +162,7 @@ def run_analyse(options: argparse.Namespace) -> None:
     for part in (PARTS[name] for name in PARTS if name in options.only):
         found, about_found = part.analyse(model, data, shown, _progress)
         tensors = {name: value for name, value in tensors.items() if not name.startswith(part.tensors)} | found
-        about |= about_found
+        about = {key: value for key, value in about.items() if key not in part.about} | about_found
         checkpoint.write_tensors(file, tensors, {"about": json.dumps(about, ensure_ascii=False)})
     print(file)
 

@@ -282,18 +282,20 @@ class Part:
 
     Attributes:
         tensors: beginnings of its tensors' names.
+        about: keys of what is said of them.
         analyse: computes it from a model, its data and the pictures of them.
     """
 
     tensors: tuple[str, ...]
+    about: tuple[str, ...]
     analyse: Callable[[Model, Data, Pictures, Progress], Found]
 
 
 PARTS = {
-    "frames": Part(("sweep.", "pad."), analyse_frames),
-    "samples": Part(("samples.",), analyse_samples),
-    "parameters": Part(("weights.", "landscape.", "paths."), analyse_held_out_parameters),
-    "layers": Part(("layers.",), analyse_held_out_layers),
+    "frames": Part(("sweep.", "pad."), ("kind", "inputs", "seed", "native", "drawn_by", "pad"), analyse_frames),
+    "samples": Part(("samples.",), ("samples",), analyse_samples),
+    "parameters": Part(("weights.", "landscape.", "paths."), ("parameters",), analyse_held_out_parameters),
+    "layers": Part(("layers.",), ("layers",), analyse_held_out_layers),
 }
 """Of `analysis.safetensors`, by name; each replaces what is stored of it and keeps the rest."""
 

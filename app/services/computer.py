@@ -81,7 +81,7 @@ class ThisMachine:
     """The devices of this machine."""
 
     def __init__(self) -> None:
-        keep_freed_memory()
+        keep_freed_memory()  # here and not with torch: each thread that has started by then has an arena of its own
 
     def devices(self) -> tuple[str, ...]:
         """Imports torch and finds them."""

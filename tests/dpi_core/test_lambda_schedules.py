@@ -114,8 +114,10 @@ def test_a_least_slope_keeps_a_step_from_saturating(n_groups):
     assert table[0].eq(0).all() and table[-1].eq(1).all()
     assert table.diff(dim=0).min().item() == pytest.approx(0.4 / 100)
     assert_close(table, 0.6 * free.table().detach().reshape(101, -1) + 0.4 * s[:, None])
-    widths = [s.saturation() if n_groups is None else s.saturation()[0] for s in (free, bounded)]
-    assert widths[0].saturated and widths[1].width == pytest.approx((0.9 - 0.6) / 0.4, abs=0.02)
+    of_free, of_bounded = (each.saturation() for each in (free, bounded))
+    if n_groups is not None:
+        of_free, of_bounded = of_free[0], of_bounded[0]
+    assert of_free.saturated and of_bounded.width == pytest.approx((0.9 - 0.6) / 0.4, abs=0.02)
 
 
 @pytest.mark.parametrize("s", [-0.1, 1.1, float("nan"), torch.tensor([[0.2], [math.inf]])])

@@ -1,10 +1,12 @@
 """What is stored for the pages belongs to the weights, and one part is renewed without touching the others."""
 
+import json
 import shutil
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file
 
 import dpi_core
@@ -46,13 +48,40 @@ def test_an_analysis_that_is_stopped_keeps_what_it_found_and_the_rest_of_the_old
     def stopped(*_):
         raise KeyboardInterrupt
 
-    parts = {"frames": reports.Part(("sweep.",), found), "layers": reports.Part(("layers.",), stopped)}
+    parts = {
+        "frames": reports.Part(("sweep.",), ("seed",), found),
+        "layers": reports.Part(("layers.",), ("layers",), stopped),
+    }
     monkeypatch.setattr(cli, "PARTS", parts)
     with pytest.raises(KeyboardInterrupt):
         main(["analyse", str(folder)])
     after = load_file(file)
     assert after.pop("sweep.s").tolist() == [0.25] and after.keys() == before.keys()
     torch.testing.assert_close(after, before, equal_nan=True, rtol=0, atol=0)
+
+
+def test_frames_renewed_without_another_models_samples_no_longer_name_it(tmp_path, monkeypatch):
+    folder = shutil.copytree(STORED, tmp_path / STORED.name)
+    file = folder / "analysis.safetensors"
+
+    def said(**beside):
+        part = reports.Part(("sweep.",), cli.PARTS["frames"].about, lambda *_: ({}, {"seed": 0, **beside}))
+        monkeypatch.setattr(cli, "PARTS", {"frames": part})
+        main(["analyse", str(folder)])
+        with safe_open(file, framework="pt") as stored:
+            return json.loads(stored.metadata()["about"])
+
+    assert said(drawn_by="another")["drawn_by"] == "another"
+    about = said()
+    assert "drawn_by" not in about and "samples" in about, "what is said of other parts stays"
+
+
+def test_what_is_said_of_a_part_is_named_by_it():
+    for name in ("digits-vp-dpi", "fashion-unet-none"):
+        with safe_open(STORED.parent / name / "analysis.safetensors", framework="pt") as stored:
+            said, names = json.loads(stored.metadata()["about"]), list(stored.keys())
+        assert set(said) <= {key for part in reports.PARTS.values() for key in part.about}
+        assert all(any(each.startswith(part.tensors) for part in reports.PARTS.values()) for each in names)
 
 
 def test_one_part_is_not_renewed_in_a_damaged_file(tmp_path, capsys):
