@@ -1,14 +1,16 @@
-"""Memory that tensors free on a CPU is kept for the next ones, of whichever thread.
+"""Memory that tensors free on a CPU is kept for the next ones, of whichever thread, until it is given back.
 
 glibc gives large blocks back to the system when they are freed, and the system clears every page that it hands out
 again: a sixth of the time of a small network is spent there (benchmarks/memory.py). It also has an arena for each thread, so
-that what one thread freed is of no use to another. The options are those of mallopt(3).
+that what one thread freed is of no use to another. What is kept lies between what is in use, so a process that runs for
+long keeps more and more, though it uses no more. The options are those of mallopt(3).
 """
 
 from __future__ import annotations
 
 import ctypes
 import sys
+from collections.abc import Callable
 
 KEPT_BYTES = 2**29
 """Freed memory that stays with the process."""
@@ -30,7 +32,7 @@ def keep_freed_memory() -> bool:
     Returns:
         Whether it does: only glibc knows how, so on systems without it nothing changes.
     """
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
+    mallopt = _of_glibc("mallopt")
     if mallopt is None:
         return False
     chosen = {
@@ -40,3 +42,17 @@ def keep_freed_memory() -> bool:
         _ARENA_MAX: _ARENAS,
     }
     return all(mallopt(option, value) == 1 for option, value in chosen.items())
+
+
+def give_back_freed_memory() -> bool:
+    """Returns all freed memory to the system, of every thread; the next tensors have to ask for theirs again.
+
+    Returns:
+        Whether there was any; False on systems without glibc.
+    """
+    malloc_trim = _of_glibc("malloc_trim")
+    return malloc_trim is not None and malloc_trim(0) == 1
+
+
+def _of_glibc(name: str) -> Callable[..., int] | None:
+    return getattr(ctypes.CDLL(None), name, None) if sys.platform == "linux" else None

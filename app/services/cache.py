@@ -31,8 +31,10 @@ from app.services.bounded import BoundedCache
 from app.services.inference import CACHE_BYTES, Engine
 from app.services.own_models import Uploads
 
-PICTURES_BYTES, OWN_PICTURES_BYTES = 96 * 2**20, 32 * 2**20
-"""What is kept of pictures as browsers take them: of all sessions together, and of what one session has brought itself."""
+RESULTS_PER_PICTURE = 4
+"""By how much results may take more room than pictures of them, as browsers take them, which hold bytes for floats."""
+OWN_PICTURES_BYTES = 32 * 2**20
+"""What is kept of pictures of what one session has brought itself."""
 
 
 @st.cache_resource(show_spinner=False)
@@ -197,7 +199,7 @@ def _packed(is_private: bool, key: tuple, make: Callable[[], bytes]) -> bytes:
 
 @st.cache_resource(show_spinner=False)
 def _pictures() -> BoundedCache[tuple, bytes]:
-    return BoundedCache(PICTURES_BYTES, len)
+    return BoundedCache(_cache_bytes() // RESULTS_PER_PICTURE, len)
 
 
 @st.cache_resource(show_spinner=False, scope="session")

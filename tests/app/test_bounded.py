@@ -17,7 +17,7 @@ def test_what_is_kept_is_dropped_by_its_key_and_replaced_in_its_place():
 
 
 def test_a_picture_is_made_once_until_others_need_its_room(monkeypatch):
-    monkeypatch.setattr(cache, "PICTURES_BYTES", 100)
+    monkeypatch.setenv("DPI_CACHE_BYTES", str(100 * cache.RESULTS_PER_PICTURE))
     cache._pictures.clear()
     made = []
 

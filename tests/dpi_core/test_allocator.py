@@ -79,3 +79,29 @@ def test_threads_use_one_anothers_freed_memory():
         return int(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout)
 
     assert kept(allocator._ARENAS) < 4 * 32 < 10 * 32 < kept(16)
+
+
+GIVEN_BACK = """
+from pathlib import Path
+from dpi_core.allocator import give_back_freed_memory, keep_freed_memory
+
+assert keep_freed_memory()
+
+def resident():
+    return int(Path("/proc/self/statm").read_text().split()[1]) * 4096 // 2**20
+
+before = resident()
+made = [b"x" * 2**20 for _ in range(200)]
+between = [made[i] for i in range(0, 200, 20)]  # so that what is freed does not lie at the end
+del made
+kept = resident() - before
+assert give_back_freed_memory()
+print(kept, resident() - before)
+"""
+
+
+@pytest.mark.skipif(not keep_freed_memory(), reason="only glibc can be told to keep freed memory")
+def test_freed_memory_goes_back_from_between_what_is_in_use():
+    answer = subprocess.run([sys.executable, "-c", GIVEN_BACK], check=True, stdout=subprocess.PIPE, text=True).stdout
+    kept, left = map(int, answer.split())
+    assert kept > 190 and 10 <= left < 30, "200 MiB were made, 10 are still in use"
