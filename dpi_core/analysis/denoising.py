@@ -97,32 +97,35 @@ def decoupled(
     eps: Float[Tensor, "n ..."],
     s_grid: list[float],
     lam_grid: list[float],
-    batch_size: int = 512,
 ) -> Iterator[PadRow]:
     """Decouples the two roles of s: noise level (input, process, conversions) against the parameters' position λ.
 
     Args:
-        denoiser: of a DPI network.
+        denoiser: of a DPI network; runs where it lives; on a CPU copies of it, see `side_by_side`.
         x0: clean inputs, (n, ...).
         eps: their noise, same shape.
         s_grid: p noise levels in [0, 1].
         lam_grid: parameter positions in [0, 1]; one row is yielded for each.
-        batch_size: samples per network call.
 
     Raises:
         ValueError: the network has no two parameter sets.
     """
-    net = denoiser.net
-    if not isinstance(net, DPI):
-        raise ValueError(f"{type(net).__name__} has one parameter set, so there is no λ to move; choose a DPI model.")
+    if not isinstance(denoiser.net, DPI):
+        kind = type(denoiser.net).__name__
+        raise ValueError(f"{kind} has one parameter set, so there is no λ to move; choose a DPI model.")
     levels = torch.tensor(s_grid, dtype=torch.float64).repeat_interleave(len(x0))
-    clean = x0.repeat(len(s_grid), *[1] * (x0.ndim - 1))
-    x_s = denoiser.process.add_noise(clean, eps.repeat(len(s_grid), *[1] * (x0.ndim - 1)), levels)
-    for lam in lam_grid:
-        with torch.no_grad(), net.using(FixedSchedule(lam)):
+    clean, noise = (each.repeat(len(s_grid), *[1] * (x0.ndim - 1)) for each in (x0, eps))
+    x_s = denoiser.process.add_noise(clean, noise, levels)
+    rows_at_once = len(x0) * levels_at_once(denoiser.device, x0.numel())
+
+    def at(subject: Denoiser, lam: float) -> Iterator[PadRow]:
+        assert isinstance(subject.net, DPI)
+        with torch.no_grad(), subject.net.using(FixedSchedule(lam)):
             parts = [
-                denoiser(x.to(denoiser.device), s, s_theta=0.0).float().cpu()
-                for x, s in zip(x_s.split(batch_size), levels.split(batch_size), strict=True)
+                subject(x.to(subject.device), s, s_theta=0.0).float().cpu()
+                for x, s in zip(x_s.split(rows_at_once), levels.split(rows_at_once), strict=True)
             ]
         x0_hat = torch.cat(parts).unflatten(0, (len(s_grid), len(x0)))
         yield PadRow(lam, x0_hat, (x0_hat - x0).square().flatten(1).mean(1))
+
+    yield from side_by_side(denoiser, at, lam_grid)
