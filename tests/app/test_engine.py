@@ -18,8 +18,10 @@ from safetensors.torch import load_file, save_file
 import app.figures
 import dpi_core
 from app.records import ComparisonRequest, Inputs, ModelKey, PadRequest, SweepRequest, SweepResult, size_in_bytes
-from app.services import stored
+from app.services import computer, stored
 from app.services.inference import Engine, ResultCache
+from benchmarks.load import resident
+from dpi_core.allocator import keep_freed_memory
 from dpi_core.analysis import denoising
 from dpi_core.data import load_data
 from dpi_core.seeds import seeded_generator
@@ -590,3 +592,18 @@ def test_logs_hold_no_words_of_users(engine, caplog, monkeypatch):
     assert events[-3]["status"] == "done" and events[-3]["model"] == DIGITS.digest[:12] and events[-3]["seconds"] > 0
     assert "test_engine.py" in events[-2]["where"]
     assert "secret" not in caplog.text
+
+
+@pytest.mark.skipif(not keep_freed_memory(), reason="only glibc can be told to give memory back")
+def test_freed_memory_goes_back_to_the_system_after_a_computation(engine, monkeypatch):
+    made = [b"x" * 2**20 for _ in range(200)]
+    between = made[::20]  # what is freed does not lie at the end, where it would go back by itself
+    del made
+    result(engine, sweep_request(0.1))
+    kept = resident()
+    monkeypatch.setattr(computer, "GIVE_BACK_SECONDS", 0.0)
+    result(engine, sweep_request(0.2))
+    deadline = time.monotonic() + PATIENCE
+    while resident() > kept - 150 * 2**20:
+        assert time.monotonic() < deadline, (kept, resident(), len(between))
+        time.sleep(0.01)
