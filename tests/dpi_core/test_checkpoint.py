@@ -152,7 +152,11 @@ def test_a_sample_that_cannot_be_drawn_is_refused(arguments, message):
 
 def test_the_shipped_checkpoints_load_and_keep_their_budget():
     folders = [folder for folder in (ROOT / "checkpoints").iterdir() if folder.is_dir()]
-    assert all(dpi_core.load(folder).recipe.name == folder.name for folder in folders)
+    for folder in folders:
+        model, metrics = dpi_core.load(folder), json.loads((folder / "metrics.json").read_text())
+        assert model.recipe.name == folder.name
+        assert metrics["parameters"] == sum(p.numel() for p in model.net.parameters())
+        assert {"name", "licence", "source"} <= set(metrics["data"])
     weights = [(folder / "model.safetensors").stat().st_size for folder in folders]
     everything = sum(file.stat().st_size for folder in folders for file in folder.iterdir())
     assert max(weights) <= 10e6 and sum(weights) <= 80e6 and everything <= 200e6
