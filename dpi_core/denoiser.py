@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -109,6 +109,12 @@ class Denoiser(nn.Module):
     def lam(self, s: Scalar) -> Tensor | None:
         """λ(s), or None for a network without two parameter sets."""
         return self.net.lam(self.physical(s)) if isinstance(self.net, DPI) else None
+
+    @torch.no_grad()
+    def mean_lam(self, s: Sequence[float]) -> Float[Tensor, " t"] | None:
+        """λ at t scalars, on the CPU; with groups their mean, which stands for them where there is room for one curve."""
+        lam = self.lam(torch.tensor(s, dtype=torch.float64))
+        return None if lam is None else lam.cpu().reshape(len(s), -1).mean(1)
 
     def physical(self, s: Scalar) -> Scalar:
         """S in the unit the network takes it in: s itself, or the units of a DPI's `scalar`."""

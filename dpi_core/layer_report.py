@@ -178,8 +178,8 @@ def _layer_fields(model: Model) -> dict[str, Any]:
     if isinstance(model.net, DPI):
         distances = {part.name: part.relative for part in weight_distances(model.net).layers}
         relative = np.array([distances[layer.name] for layer in layers])
-    lam = model.denoiser.lam(torch.tensor(LEVELS, dtype=torch.float64))
-    curve = np.full(len(LEVELS), np.nan) if lam is None else lam.detach().cpu().numpy().reshape(len(LEVELS), -1).mean(1)
+    lam = model.denoiser.mean_lam(LEVELS)
+    curve = np.full(len(LEVELS), np.nan) if lam is None else lam.numpy()
     return {
         "names": [layer.name for layer in layers],
         "kinds": [layer.kind for layer in layers],

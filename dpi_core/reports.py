@@ -219,7 +219,7 @@ def analyse_frames(model: Model, data: Data, shown: Pictures, progress: Progress
     frames = list(progress(sweep(model.denoiser, inputs, eps, grid), len(grid), "frames along s"))
     x0_hat = torch.stack([frame.x0_hat for frame in frames])
     c = model.process.coefficients(torch.tensor(grid, dtype=torch.float64))
-    lam = model.denoiser.lam(torch.tensor(grid, dtype=torch.float64))
+    lam = model.denoiser.mean_lam(grid)
     tensors = {
         "sweep.s": torch.tensor(grid),
         "sweep.alpha": c.alpha.float(),
@@ -238,7 +238,7 @@ def analyse_frames(model: Model, data: Data, shown: Pictures, progress: Progress
     if shown.drawn_by is not None:
         about["drawn_by"] = shown.drawn_by
     if lam is not None:
-        tensors["sweep.lam"] = lam.detach().float()
+        tensors["sweep.lam"] = lam.float()
         pad, about["pad"] = _pad(model, data, inputs, eps, progress)
         tensors |= pad
     return tensors, about

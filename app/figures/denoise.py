@@ -173,14 +173,15 @@ def sentence(model: StoredModel, result: SweepResult | PadResult, frame: int, la
     ]
     curve = result.learned if isinstance(result, PadResult) else result.lam
     learned = None if curve is None else float(curve[frame])
+    has_groups = bool(model.recipe["conditioning"].get("groups"))
     if learned is None:
         parts.append(WITHOUT_LAMBDA[model.recipe["conditioning"]["kind"]])
     elif lam is None:
-        parts.append(f"The network runs at λ = {learned:.2f}: {_mixture(learned)}.")
+        where = "The groups of layers have a λ each, on average" if has_groups else "The network runs at λ ="
+        parts.append(f"{where} {learned:.2f}: {_mixture(learned)}.")
     else:
-        parts.append(
-            f"The parameters are held at λ = {lam:.2f} ({_mixture(lam)}); the learned curve has {learned:.2f} here."
-        )
+        curve_of = "groups have, on average," if has_groups else "learned curve has"
+        parts.append(f"The parameters are held at λ = {lam:.2f} ({_mixture(lam)}); the {curve_of} {learned:.2f} here.")
     if lam is None and isinstance(result, SweepResult):
         parts.append(_error_sentence(model, result, frame))
     return " ".join(parts)

@@ -123,9 +123,9 @@ def layer_detail(model: StoredModel, result: LayerDetailResult, sample: int) -> 
 
 
 def _curve(model: StoredModel, result: LayerDetailResult) -> tuple[np.ndarray, np.ndarray]:
-    """λ(s) of the layer; from the stored frames, which are finer, where the whole network has one λ."""
+    """λ(s) of the layer; from the stored frames, which are finer, where it has the network's."""
     sweep = model.sweep
-    if sweep is None or sweep.lam is None or sweep.lam.ndim > 1:
+    if sweep is None or sweep.lam is None:
         return result.s, result.lam
     agrees = np.allclose(np.interp(result.s, sweep.s, sweep.lam), result.lam, atol=1e-3)
     return (sweep.s, sweep.lam) if agrees else (result.s, result.lam)

@@ -48,7 +48,7 @@ class SweepResult:
 
     Attributes:
         s: (t,) the grid.
-        lam: (t,) λ(s); None for a network with one parameter set.
+        lam: (t,) λ(s), the mean over groups; None for a network with one parameter set.
         alpha: (t,) factor of the sample.
         sigma: (t,) factor of the noise.
         native: the literature's time at each s, for read-outs.
@@ -76,7 +76,7 @@ class PadResult:
     Attributes:
         s: (p,) noise levels.
         lam: (q,) parameter positions.
-        learned: (p,) the learned λ(s).
+        learned: (p,) the learned λ(s); the mean over groups.
         alpha: (p,) factor of the sample.
         sigma: (p,) factor of the noise.
         native: the literature's time at each s.

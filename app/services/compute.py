@@ -148,12 +148,12 @@ def _pad(model: Model, request: PadRequest, x0: Tensor, eps: Tensor, report: Rep
     x0_hat = finite(torch.stack([row.x0_hat for row in rows]))
     per_sample = (x0_hat - x0).square().flatten(3).mean(3).numpy()
     s = torch.tensor(s_grid, dtype=torch.float64)
-    c, learned = model.process.coefficients(s), model.denoiser.lam(s)
+    c, learned = model.process.coefficients(s), model.denoiser.mean_lam(s_grid)
     assert learned is not None
     return PadResult(
         s=s.numpy(),
         lam=np.array(lam_grid),
-        learned=learned.detach().cpu().numpy(),
+        learned=learned.numpy(),
         alpha=c.alpha.numpy(),
         sigma=c.sigma.numpy(),
         native=tuple(model.process.describe(value) for value in s_grid),

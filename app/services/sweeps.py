@@ -89,10 +89,10 @@ def sweep_result(
         mse: mean squared error of each, (t, n).
     """
     s = torch.tensor(grid, dtype=torch.float64)
-    c, lam = model.process.coefficients(s), model.denoiser.lam(s)
+    c, lam = model.process.coefficients(s), model.denoiser.mean_lam(grid)
     return SweepResult(
         s=s.numpy(),
-        lam=None if lam is None else lam.detach().cpu().numpy(),
+        lam=None if lam is None else lam.numpy(),
         alpha=c.alpha.numpy(),
         sigma=c.sigma.numpy(),
         native=tuple(model.process.describe(value) for value in grid),

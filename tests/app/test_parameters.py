@@ -14,18 +14,20 @@ from safetensors.numpy import save_file
 from streamlit.testing.v1 import AppTest
 
 import dpi_core
-from app.components.scrubber import blob_hash
+from app.components.scrubber import blob_hash, pack
 from app.components.studio import StudioLandscape, StudioState, _parse, pack_landscape
 from app.figures import distances, paths
 from app.figures import parameters as figures
+from app.figures.denoise import pad_figure, sentence, sweep_figure
 from app.figures.reproduce import clean_line
-from app.records import CurvesRequest, Inputs, ParametersRequest, SweepRequest, Upload, size_in_bytes
+from app.records import CurvesRequest, Inputs, PadRequest, ParametersRequest, SweepRequest, Upload, size_in_bytes
 from app.records.curves import ALPHABET, decode, encode
 from app.services import stored
-from dpi_core import parameter_report
+from dpi_core import parameter_report, reports
 from dpi_core.analysis.landscape import lookup
 from dpi_core.analysis.weights import weight_distances
 from dpi_core.build import build_denoiser, load_recipe, recipe_from_dict, recipe_to_dict
+from dpi_core.cli import main
 from dpi_core.parameter_report import analyse_parameters
 
 MODELS = ["digits-vp-dpi", "mixture2d-flow-dpi"]
@@ -475,6 +477,34 @@ def test_drawn_curves_of_groups_are_measured(grouped, engine):
     np.testing.assert_allclose(job.result.gain[judged], found[judged], atol=0.05)
     mean, low, high = job.result.total
     assert mean == pytest.approx(found[judged].mean(), abs=0.01) and low < mean < high < 0
+
+
+def test_a_network_whose_groups_differ_is_shown_by_their_mean_and_stored_so(grouped, engine, monkeypatch):
+    rewrite(
+        grouped / "model.safetensors",
+        {
+            "schedule.phi": lambda phi: (
+                phi + np.linspace(-2, 2, len(phi), dtype=phi.dtype)[:, None] * np.eye(3, dtype=phi.dtype)[2]
+            )
+        },
+    )
+    model, s = dpi_core.load(grouped), (0.0, 0.25, 0.5, 1.0)
+    mean = model.net.lam(torch.tensor(s, dtype=torch.float64)).detach().mean(1)
+    assert model.net.lam(0.5).std() > 0.02, "the curves differ"
+    shown = stored.read_model("mixture2d-flow-dpi")
+    inputs = Inputs("held-out", 64, 0)
+    for request in (SweepRequest(shown.key, inputs, s, "cpu"), PadRequest(shown.key, inputs, 4, s, s, "cpu")):
+        job = engine.submit("a", request)
+        assert job.wait(250) and job.error == "", job.error
+        is_sweep = isinstance(request, SweepRequest)
+        figure = sweep_figure(shown, [shown], job.result) if is_sweep else pad_figure(shown, job.result)
+        assert pack(figure)
+        np.testing.assert_allclose(job.result.lam if is_sweep else job.result.learned, mean, atol=1e-6)
+        assert "on average" in sentence(shown, job.result, 1, None if is_sweep else 0.5)
+    monkeypatch.setattr(reports, "PAD_CELLS", 5)
+    main(["analyse", str(grouped), "--only", "frames"])
+    again = stored.read_model("mixture2d-flow-dpi")
+    assert again.sweep.lam.shape == again.sweep.s.shape and again.pad.learned.shape == again.pad.s.shape
 
 
 def test_a_network_with_groups_has_its_studio(grouped):
