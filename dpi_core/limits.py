@@ -43,6 +43,7 @@ class Limits:
         numbers: in a file, over all tensors.
         sample_numbers: in one sample of the model's shape.
         layer_numbers: in one layer's output for one sample.
+        result_numbers: in one answer of the app, over all samples, levels and steps.
         steps: of the default sampler.
         knots: of a table of λ that is imported.
         download_bytes: of a checkpoint on the Hub, all files together.
@@ -63,6 +64,7 @@ class Limits:
     numbers: int = 500_000_000
     sample_numbers: int = 2**22
     layer_numbers: int = 2**27
+    result_numbers: int = 2**28
     steps: int = 10_000
     knots: int = 1_000_000
     download_bytes: int = 2**33

@@ -38,6 +38,7 @@ from app.services.held_out import held_out
 from app.services.layers import layer_detail, layers, receptive_field
 from app.services.reporting import Report
 from app.services.sampling import plane, quality, trajectory
+from app.services.sizes import require_affordable
 from app.services.stored import digest, parameters_result
 from app.services.sweeps import Sweep, channels_last, finite
 from dpi_core.analysis.denoising import decoupled, sweep
@@ -85,8 +86,10 @@ def answer(model: Model, request: Request, report: Report, load: Callable[[Model
         load: gives the other models of a request that names several.
 
     Raises:
-        ValueError: the inputs are not to be had, or the model cannot do what is asked; one sentence.
+        ValueError: the inputs are not to be had, the model cannot do what is asked, or the answer is too large; one
+            sentence.
     """
+    require_affordable(request, model.recipe.shape)
     if isinstance(request, PlaneRequest):
         return plane(model, request, report)
     if isinstance(request, QualityRequest):

@@ -24,6 +24,7 @@ from app.records import (
 )
 from app.services import cache
 from app.services.reproduction import about
+from app.services.sizes import affordable
 from app.views.folded import folded_lines, folded_link
 from app.views.inputs import STORED, choose_inputs
 from app.views.offline import offer_page
@@ -64,10 +65,9 @@ def page(model: StoredModel, seed: int, device: str) -> None:
     # What comes and goes above the figure has a place of its own: a figure that moves among its siblings is built anew.
     with st.container():
         row = st.container(horizontal=True, vertical_alignment="center", key="inputs_row")
-        count, stored = (
-            SHOWN_IMAGES if model.is_image else SHOWN_POINTS,
-            model.shown if model.sweep is not None else None,
-        )
+        wanted = SHOWN_IMAGES if model.is_image else SHOWN_POINTS
+        count = affordable(wanted, len(SWEEP_GRID), model.recipe["shape"])
+        stored = model.shown if model.sweep is not None else None
         inputs = choose_inputs(row, model, seed, key=state.INPUTS, count=count, stored=stored)
         other = _choose_second(model)
         sweep, pad, source = model.sweep, model.pad, None
@@ -136,7 +136,8 @@ def _computed_pad(model: StoredModel, inputs: Inputs, device: str) -> PadResult 
     """The pad follows the sweep; until it is there the page does without."""
     if not model.has_two_sets:
         return None
-    count = min(inputs.n, PAD_IMAGES if model.is_image else PAD_POINTS)
+    wanted = min(inputs.n, PAD_IMAGES if model.is_image else PAD_POINTS)
+    count = affordable(wanted, len(PAD_GRID) ** 2, model.recipe["shape"])
     request = PadRequest(model.key, inputs, count, PAD_GRID, PAD_GRID, device)
     return computed(request, PadResult, "Noise level × parameters", _back(model))
 

@@ -17,9 +17,19 @@ from safetensors.torch import load_file, save_file
 
 import app.figures
 import dpi_core
-from app.records import ComparisonRequest, Inputs, ModelKey, PadRequest, SweepRequest, SweepResult, size_in_bytes
+from app.records import (
+    ComparisonRequest,
+    Inputs,
+    ModelKey,
+    PadRequest,
+    SweepRequest,
+    SweepResult,
+    TrajectoryRequest,
+    size_in_bytes,
+)
 from app.services import computer, stored
 from app.services.inference import Engine, ResultCache
+from app.services.sizes import affordable
 from benchmarks.load import resident
 from dpi_core.allocator import keep_freed_memory
 from dpi_core.analysis import denoising
@@ -607,3 +617,27 @@ def test_freed_memory_goes_back_to_the_system_after_a_computation(engine, monkey
     while resident() > kept - 150 * 2**20:
         assert time.monotonic() < deadline, (kept, resident(), len(between))
         time.sleep(0.01)
+
+
+@pytest.mark.parametrize(
+    "request_of_many",
+    [
+        sweep_request(0.1, 0.2, inputs=Inputs("held-out", 9, 0)),
+        PadRequest(DIGITS, HELD_OUT, 1, (0.1, 0.2, 0.3, 0.4), (0.1, 0.2, 0.3, 0.4, 0.5), "cpu"),
+        ComparisonRequest(DIGITS, (BLIND,), HELD_OUT, 2, (0.1, 0.2, 0.3, 0.4), "cpu"),
+        TrajectoryRequest(DIGITS, Inputs("samples", 1, 0), "euler", 5, "uniform", "learned", 0.5, "cpu"),
+    ],
+    ids=lambda request: type(request).__name__,
+)
+def test_an_answer_that_takes_too_much_memory_is_refused_before_it_is_computed(engine, monkeypatch, request_of_many):
+    monkeypatch.setenv("DPI_MAX_RESULT_NUMBERS", str(17 * 64))
+    job = answer(engine, request_of_many)
+    assert job.status == "failed" and job.done == 0
+    assert "the answer has" in job.error and "numbers, more than the 1,088 allowed" in job.error
+    assert "choose fewer inputs" in job.error and "DPI_MAX_RESULT_NUMBERS" in job.error
+
+
+def test_a_page_asks_for_as_many_samples_as_an_answer_may_hold():
+    assert affordable(16, 101, (1, 28, 28)) == 16
+    assert affordable(16, 101, (3, 256, 256)) == 13
+    assert affordable(16, 101, (1, 2048, 2048)) == 1

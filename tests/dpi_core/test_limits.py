@@ -111,6 +111,7 @@ ELSEWHERE = {
     "session_models": "../app/test_own_models.py",
     "session_bytes": "../app/test_own_models.py",
     "server_bytes": "../app/test_own_models.py",
+    "result_numbers": "../app/test_engine.py",
 }
 """Limits that a checkpoint does not meet -> where they are tested."""
 
