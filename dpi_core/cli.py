@@ -157,7 +157,7 @@ def run_analyse(options: argparse.Namespace) -> None:
         if set(options.only) != set(PARTS):
             raise
         tensors, about = {}, {}
-    painter = options.samples_of and checkpoint.load(CHECKPOINTS / options.samples_of, options.device)
+    painter = options.samples_of and checkpoint.load(_place(options.samples_of), options.device)
     shown = pictures(model, data, painter)
     for part in (PARTS[name] for name in PARTS if name in options.only):
         found, about_found = part.analyse(model, data, shown, _progress)

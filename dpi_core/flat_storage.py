@@ -213,6 +213,38 @@ def slots_of(backbone: nn.Module, parameters: list[nn.Parameter]) -> tuple[Slot,
     )
 
 
+class Vacant:
+    """Stands where a parameter is while DPI does not run: whatever wants to compute with it, or read it, is told why not."""
+
+    @classmethod
+    def __torch_function__(cls, *_: Any) -> Any:
+        raise RuntimeError(OUTSIDE)
+
+    def __getattr__(self, name: str) -> Any:
+        raise AttributeError(name if name.startswith("__") else OUTSIDE)
+
+
+OUTSIDE = (
+    "a layer of a DPI network was used outside the network's call, where it has no parameters; call the network itself."
+    " Activation checkpointing inside the backbone does that in the backward pass: checkpoint the network's whole call."
+)
+
+
+def vacate(module: nn.Module, key: str) -> None:
+    """Empties a parameter's place."""
+    module._parameters[key] = None
+    module.__dict__[key] = _VACANT
+
+
+def occupy(module: nn.Module, key: str, value: Any) -> None:
+    """Puts a value into a parameter's place."""
+    module.__dict__.pop(key, None)
+    module._parameters[key] = value
+
+
+_VACANT = Vacant()
+
+
 def set_watched(module: nn.Module, key: str, value: Any) -> None:
     """Sets a parameter of a module that overrides `__setattr__`: recurrent ones keep a list of their weights beside."""
     if value is None:

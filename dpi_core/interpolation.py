@@ -26,11 +26,13 @@ from dpi_core.flat_storage import (
     blend,
     derivatives_recorded,
     is_unshared,
+    occupy,
     parameters_in_scope,
     segment_of,
     set_watched,
     slots_of,
     transforms_active,
+    vacate,
 )
 from dpi_core.lambda_schedules import LambdaSchedule, ScalarRange, SoftmaxSchedule
 from dpi_core.linearity import GROUPED_ON, Pass, PerSample, Plan, Unsupported
@@ -38,10 +40,10 @@ from dpi_core.sample_batches import (
     Groups,
     batch_size,
     by_value,
-    evaluating,
     has_hooks,
     in_stretches,
     merge,
+    on_trial,
     sample_axis,
     signature,
     take,
@@ -78,7 +80,8 @@ class DPI(nn.Module):
         batch_dim: the axis of the inputs (and of a single output) that counts samples.
 
     Raises:
-        ValueError: no parameter in scope, uninitialised or mixed-precision parameters, or groups that do not fit the schedule.
+        ValueError: no parameter in scope, uninitialised or mixed-precision parameters, a scripted or traced backbone, or
+            groups that do not fit the schedule.
     """
 
     def __init__(
@@ -94,6 +97,7 @@ class DPI(nn.Module):
         super().__init__()
         self.schedule = schedule if schedule is not None else SoftmaxSchedule()
         self.scope, self.scalar, self.batch_dim = scope, scalar, batch_dim
+        _refuse_compiled(backbone)
         names, parameters = parameters_in_scope(backbone, scope)
         self.group_names, group_of = assign_groups(names, groups)
         _check_groups(self.schedule, self.group_names if groups is not None else None)
@@ -275,7 +279,7 @@ class DPI(nn.Module):
         runs, outputs = (Pass(few, few), Pass(few + 1, few + 1)), []
         accelerators = [self.flat0.device] if self.flat0.device.type == "cuda" else []
         try:
-            with evaluating(self.backbone), torch.no_grad(), torch.random.fork_rng(accelerators):
+            with on_trial(self.backbone), torch.random.fork_rng(accelerators):
                 for run in runs:
                     part = take(inputs, slice(0, run.batch), 0, batch)
                     outputs.append(pytree.tree_leaves(self._run_per_sample(torch.zeros(run.batch), part, run)))
@@ -312,7 +316,7 @@ class DPI(nn.Module):
     ) -> list[int | None]:
         """The axis of each output that counts samples: the one that grows from `part` to `batch` with the inputs."""
         if structure not in self._batch_axes:
-            with evaluating(self.backbone), torch.no_grad():
+            with on_trial(self.backbone):
                 whole = pytree.tree_leaves(self._run(s, *inputs))
             self._batch_axes[structure] = [sample_axis(a, b, part, batch) for a, b in zip(leaves, whole, strict=True)]
         return self._batch_axes[structure]
@@ -416,11 +420,12 @@ class DPI(nn.Module):
     def _install(self, parameters: Sequence[Tensor | PerSample] | None) -> None:
         """Puts parameters into their places in the backbone, or empties those places."""
         for slot in self._slots:
-            value = None if parameters is None else parameters[slot.segment]
             if slot.watched:
-                set_watched(slot.module, slot.key, value)
+                set_watched(slot.module, slot.key, None if parameters is None else parameters[slot.segment])
+            elif parameters is None:
+                vacate(slot.module, slot.key)
             else:
-                slot.module._parameters[slot.key] = value  # type: ignore[assignment]
+                occupy(slot.module, slot.key, parameters[slot.segment])
 
     # Storing it --------------------------------------------------------------------------------------------------
 
@@ -440,6 +445,7 @@ class DPI(nn.Module):
         unexpected_keys: list[str],
         error_msgs: list[str],
     ) -> None:
+        assigns, faults = bool(local_metadata.get("assign_to_params_buffers")), len(missing_keys) + len(error_msgs)
         expected: dict[str, Tensor] = {}
         for set_name, values in (("theta0", self.theta0), ("theta1", self.theta1)):
             expected |= {f"{prefix}{set_name}.{name}": value for name, value in values.items()}
@@ -448,11 +454,21 @@ class DPI(nn.Module):
                 missing_keys.append(key)
             elif state_dict[key].shape != value.shape:
                 error_msgs.append(f"{key} has shape {tuple(state_dict[key].shape)}, expected {tuple(value.shape)}.")
-            else:
+            elif not assigns:
                 value.copy_(state_dict[key])
+        if assigns and len(missing_keys) + len(error_msgs) == faults:
+            self.flat0, self.flat1 = (
+                self._assigned(flat, [state_dict[f"{prefix}{name}.{segment.name}"] for segment in self._segments])
+                for name, flat in (("theta0", self.flat0), ("theta1", self.flat1))
+            )
         children = tuple(f"{prefix}{child}." for child in self._modules)
         ours = (key for key in state_dict if key.startswith(prefix) and not key.startswith(children))
         unexpected_keys.extend(key for key in ours if key not in expected)
+
+    @staticmethod
+    def _assigned(flat: nn.Parameter, values: Sequence[Tensor]) -> nn.Parameter:
+        """A set made of what is given, wherever the former one lay, as on no device at all."""
+        return nn.Parameter(torch.cat([as_real(value).flatten() for value in values]), flat.requires_grad)
 
     def __getstate__(self) -> dict[str, Any]:
         return {**super().__getstate__(), "_cached": None}
@@ -467,3 +483,13 @@ def _check_groups(schedule: LambdaSchedule, group_names: tuple[str, ...] | None)
     if schedule.n_groups != wanted:
         named = "no groups are given" if group_names is None else f"the groups are {', '.join(group_names)}"
         raise ValueError(f"the schedule has n_groups={schedule.n_groups}, but {named}; pass n_groups={wanted}.")
+
+
+def _refuse_compiled(backbone: nn.Module) -> None:
+    for name, module in backbone.named_modules():
+        if isinstance(module, torch.jit.ScriptModule):
+            what = f"its part {name!r}" if name else "the backbone"
+            raise ValueError(
+                f"{what} is scripted or traced, and its parameters lie where Python cannot exchange them; pass the module"
+                " that it was made of."
+            )

@@ -238,13 +238,13 @@ def _curve_values(
 
 
 def shortest_rise(table: np.ndarray, share: float = SATURATION_SHARE) -> Saturation:
-    """The shortest interval of s over which a monotone table rises by `share` of its whole rise.
+    """The shortest interval of s over which a table rises by `share` of its whole rise; all of s where it falls anywhere.
 
     The curve is linear between knots, so the shortest interval starts or ends at a knot: both are tried.
     """
     s = np.linspace(0.0, 1.0, len(table))
     rise = table[-1] - table[0]
-    if not rise > 0:
+    if not rise > 0 or (np.diff(table) < 0).any():
         return Saturation(0.0, 1.0, share)
     level = (table - table[0]) / rise
     # Flat stretches are nudged apart so that the inverse is a function.

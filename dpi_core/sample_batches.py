@@ -149,6 +149,24 @@ def merge(parts: tuple[Any, ...], axis: int | None, back: Tensor | None) -> Any:
 
 
 @contextmanager
+def on_trial(module: nn.Module) -> Iterator[None]:
+    """Evaluation mode without gradients for a run that shall leave no trace: buffers come back as they were."""
+    kept = [
+        (owner, name, buffer, buffer.clone())
+        for owner in module.modules()
+        for name, buffer in owner._buffers.items()
+        if buffer is not None
+    ]
+    try:
+        with evaluating(module), torch.no_grad():
+            yield
+    finally:
+        for owner, name, buffer, before in kept:
+            owner._buffers[name] = buffer
+            buffer.data.copy_(before)
+
+
+@contextmanager
 def evaluating(module: nn.Module) -> Iterator[None]:
     """Evaluation mode for a while; every submodule gets its own mode back."""
     training = [child for child in module.modules() if child.training]

@@ -98,13 +98,12 @@ def packed_sweep(
     model: StoredModel, result: SweepResult, source: Request | None, second: Second | None = None
 ) -> bytes:
     """The bytes of a sweep for the browser, with a second model's beside it; `source` is None for the stored frames."""
-    written = tuple((card.key, _times(card)) for card in models_of_family(model))
+    family = models_of_family(model)
+    written = tuple((card.key, _times(card)) for card in family)
     beside = () if second is None else (second[0].name, second[0].key)
-    shown = [model] if second is None else [model, second[0]]
+    shown = family if second is None else [*family, second[0]]
     key = ("sweep", model.key, written, source, beside)
-    return _packed(
-        _is_private(source, *shown), key, lambda: pack(sweep_figure(model, models_of_family(model), result, second))
-    )
+    return _packed(_is_private(source, *shown), key, lambda: pack(sweep_figure(model, family, result, second)))
 
 
 def packed_pad(model: StoredModel, result: PadResult, source: Request | None) -> bytes:

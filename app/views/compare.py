@@ -90,7 +90,7 @@ class Frames:
 
 def page(model: StoredModel, seed: int, device: str) -> None:
     """Draws the page for one model's family."""
-    family = cache.models_of_family(model)[:MOST_ROWS]
+    family = family_of_rows(model, cache.models_of_family(model))
     row = st.container(horizontal=True, vertical_alignment="center", key="inputs_row")
     try:
         sweep = _choose_sweep(row, model.family)
@@ -128,6 +128,12 @@ def page(model: StoredModel, seed: int, device: str) -> None:
 
 
 # What is compared -------------------------------------------------------------------------------------------------
+
+
+def family_of_rows(model: StoredModel, family: Sequence[StoredModel]) -> list[StoredModel]:
+    """At most `MOST_ROWS` models in their order; the chosen one is always among them."""
+    rows = list(family[:MOST_ROWS])
+    return rows if model in rows else [*rows[:-1], model]
 
 
 def _choose_sweep(row: DeltaGenerator, family: str) -> Mapping[str, Any] | None:

@@ -1,5 +1,7 @@
 """From noise to samples and back: one loop, one short step per solver, every state yielded."""
 
+from functools import partial
+
 from dpi_core.samplers.adaptive import Dopri5
 from dpi_core.samplers.grids import (
     GRIDS,
@@ -62,11 +64,14 @@ def find_solver(sampler: str | AnySolver) -> AnySolver:
 
 def draws_noise(solver: AnySolver) -> bool:
     """Whether a solver draws fresh noise on the way."""
+    if isinstance(solver, partial) and solver.func is ddim_step:
+        return solver.keywords.get("eta", 0.0) > 0
     return solver is ddpm_step or isinstance(solver, EDMStochastic)
 
 
 def name_of(solver: AnySolver) -> str:
     """A solver's name in `SAMPLERS`, whatever its settings; its own name if it is none of those."""
+    solver = solver.func if isinstance(solver, partial) else solver
     for name, known in SAMPLERS.items():
         if known is solver or (not callable(solver) and type(known) is type(solver)):
             return name

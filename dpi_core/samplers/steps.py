@@ -20,7 +20,13 @@ from dpi_core.samplers.states import SampleNoise, Solver, StepResult, ode_slope
 def ddim_step(
     denoiser: Denoiser, x: Tensor, s: float, s_next: float, noise: SampleNoise, eta: float = 0.0
 ) -> StepResult:
-    """Song et al. 2021 (DDIM), eq. 12, for any α and σ: deterministic at η = 0, ancestral at η = 1."""
+    """Song et al. 2021 (DDIM), eq. 12, for any α and σ: deterministic at η = 0, ancestral at η = 1.
+
+    Raises:
+        ValueError: η is not in [0, 1].
+    """
+    if not 0 <= eta <= 1:
+        raise ValueError(f"η = {eta:g} is not in [0, 1]: 0 draws no noise, 1 as much as DDPM.")
     after = denoiser.process.coefficients(s_next)
     prediction = denoiser.predict(x, s)
     assert prediction.eps is not None

@@ -17,6 +17,7 @@ import torch.autograd.forward_ad as fwAD
 from torch import Tensor, nn
 from torch.testing import assert_close
 from torch.utils import _pytree as pytree
+from torch.utils.checkpoint import checkpoint
 
 import dpi_core
 from dpi_core.flat_storage import Blend
@@ -524,6 +525,17 @@ def test_a_backbone_without_anything_to_interpolate_is_refused(backbone, scope, 
         DPI(backbone, scope=scope)
 
 
+@pytest.mark.filterwarnings("ignore:`torch.jit.trace:DeprecationWarning")
+def test_a_traced_backbone_is_refused():
+    traced = torch.jit.trace(nn.Linear(2, 2), torch.ones(1, 2))
+    for backbone, message in (
+        (traced, "the backbone is scripted"),
+        (nn.Sequential(traced), "its part '0' is scripted"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            DPI(backbone)
+
+
 def test_one_parameter_set_belongs_to_one_scalar():
     for method in (perceptron().effective_parameters, perceptron().materialize):
         with pytest.raises(ValueError, match="one parameter set belongs to one scalar"):
@@ -579,6 +591,56 @@ def test_places_are_empty_again_after_an_exception(inner):
         assert [w for w in getattr(inner, "_flat_weights", ()) if w is not None] == []
 
 
+class Checkpointed(nn.Module):
+    """Calls its middle a second time in the backward pass."""
+
+    def __init__(self, use_reentrant: bool) -> None:
+        super().__init__()
+        self.head, self.norm, self.tail = nn.Linear(8, 8), nn.LayerNorm(8), nn.Linear(8, 8)
+        self.use_reentrant = use_reentrant
+
+    def forward(self, x):
+        return self.tail(checkpoint(lambda h: self.norm(h).tanh(), self.head(x), use_reentrant=self.use_reentrant))
+
+
+@pytest.mark.parametrize("use_reentrant", [True, False])
+@pytest.mark.parametrize("scope", ["*", "*bias", "norm.*"])
+@pytest.mark.parametrize("s", [0.3, SCALARS], ids=["one scalar", "several"])
+def test_a_layer_that_is_called_after_the_network_gives_an_error_and_no_wrong_gradient(scope, use_reentrant, s):
+    net = DPI(Checkpointed(use_reentrant), scope=scope)
+    output = net(SEQUENCES, s)
+    with pytest.raises(RuntimeError, match="checkpoint the network's whole call"):
+        output.square().mean().backward()
+
+
+def test_a_layer_at_rest_says_that_its_parameters_are_elsewhere():
+    net = perceptron()
+    layer = net.backbone[0]
+    for use in (lambda: layer(POINTS), lambda: torch.ones(3) + layer.weight, lambda: layer.bias.data):
+        with pytest.raises((RuntimeError, AttributeError), match="used outside the network's call"):
+            use()
+    assert layer.bias is not None and not hasattr(layer.bias, "data")
+    assert copy.deepcopy(net)(POINTS, 0.3).shape == net(POINTS, 0.3).shape
+
+
+class Counting(nn.Linear):
+    """Counts its calls in a buffer, whichever mode it is in."""
+
+    def __init__(self) -> None:
+        super().__init__(8, 8)
+        self.register_buffer("calls", torch.zeros(()))
+
+    def forward(self, x):
+        self.calls += 1
+        return super().forward(x)
+
+
+def test_what_a_network_counts_is_not_changed_by_trials():
+    net = DPI(Counting()).eval()
+    net(torch.randn(6, 8), torch.linspace(0, 1, 6))
+    assert net.backbone.calls in (1, 6), "one pass, or one for each scalar"
+
+
 # A module among modules ------------------------------------------------------------------------------------------
 
 
@@ -595,6 +657,18 @@ def test_loading_strictly_reports_what_is_missing_unknown_or_of_another_shape():
             perceptron().load_state_dict(state)
     report = perceptron().load_state_dict({**missing, "extra": torch.ones(1)}, strict=False)
     assert report.missing_keys == ["theta1.0.bias"] and report.unexpected_keys == ["extra"]
+
+
+def test_loading_by_assignment_fills_a_network_that_was_built_on_no_device():
+    state, filled = perceptron().state_dict(), perceptron()
+    empty = perceptron()
+    empty.flat0, empty.flat1 = (nn.Parameter(flat.detach().to("meta")) for flat in (empty.flat0, empty.flat1))
+    empty.load_state_dict(state, assign=True)
+    filled.load_state_dict(state)
+    assert not empty.flat0.is_meta and isinstance(empty.flat1, nn.Parameter)
+    assert_close(empty(POINTS, 0.3), filled(POINTS, 0.3))
+    with pytest.raises(RuntimeError, match="Missing key.*theta1"):
+        perceptron().load_state_dict({k: v for k, v in state.items() if not k.startswith("theta1")}, assign=True)
 
 
 def test_inside_another_module_its_keys_carry_the_prefix_and_leave_siblings_alone():

@@ -228,6 +228,9 @@ def test_saturation_of_known_curves():
     power = FixedSchedule(lambda s: s**4, n_knots=4001).saturation()
     assert (power.low, power.high) == pytest.approx((0.1**0.25, 1.0), abs=1e-6)
     assert FixedSchedule("linear").saturation().width == pytest.approx(0.9)
+    assert FixedSchedule([0.1, 0.8, 0.05, 0.95]).saturation().width == 1.0, (
+        "it falls in between, so that no share can be named"
+    )
     assert FixedSchedule(0.3).saturation() == Saturation(0.0, 1.0)
     step = FixedSchedule([0.0, 0.0, 1.0, 1.0, 1.0]).saturation()
     assert step.width == pytest.approx(0.9 / 4) and 0.25 <= step.low and step.high <= 0.5 + 1e-9

@@ -1,6 +1,7 @@
 """RK4, DPM-Solver++(2M), EDM's stochastic sampler, grids, and what-ifs on λ."""
 
 import math
+from functools import partial
 
 import numpy as np
 import pytest
@@ -23,6 +24,9 @@ from dpi_core.samplers import (
     SAMPLERS,
     EDMStochastic,
     SampleNoise,
+    ddim_step,
+    draws_noise,
+    name_of,
     noise_to_signal,
     sample_states,
     uniform_grid,
@@ -386,3 +390,10 @@ def test_what_makes_no_sense_is_refused_in_one_sentence(model):
         model.sample(1, grid="cubic")
     with pytest.raises(ValueError, match="the sampler is 'magic', but has to be one of ddim, ddpm"):
         model.sample(1, "magic")
+
+
+def test_ancestral_ddim_is_known_to_draw_noise_and_takes_no_more_than_all_of_it():
+    assert not draws_noise(ddim_step) and not draws_noise(partial(ddim_step, eta=0.0))
+    assert draws_noise(partial(ddim_step, eta=0.5)) and name_of(partial(ddim_step, eta=0.5)) == "ddim"
+    with pytest.raises(ValueError, match=r"η = 1.5 is not in \[0, 1\]"):
+        last(sample_states(untrained(VPDiffusion()), partial(ddim_step, eta=1.5), [1.0, 0.5, 0.0], noise()))
