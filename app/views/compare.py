@@ -133,7 +133,7 @@ def page(model: StoredModel, seed: int, device: str) -> None:
 def family_of_rows(model: StoredModel, family: Sequence[StoredModel]) -> list[StoredModel]:
     """At most `MOST_ROWS` models in their order; the chosen one is always among them."""
     rows = list(family[:MOST_ROWS])
-    return rows if model in rows else [*rows[:-1], model]
+    return rows if any(row.name == model.name for row in rows) else [*rows[:-1], model]
 
 
 def _choose_sweep(row: DeltaGenerator, family: str) -> Mapping[str, Any] | None:

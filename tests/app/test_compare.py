@@ -165,6 +165,17 @@ def test_models_that_were_not_trained_alike_are_named():
     ]
 
 
+def test_the_chosen_model_is_among_the_rows_however_many_there_are():
+    from app.views.compare import MOST_ROWS, family_of_rows
+
+    source = FAMILY[0].source
+    many = [
+        dataclasses.replace(FAMILY[0], source=dataclasses.replace(source, name=f"m{i}")) for i in range(MOST_ROWS + 2)
+    ]
+    assert family_of_rows(many[1], many) == many[:MOST_ROWS]
+    assert family_of_rows(many[-1], many) == [*many[: MOST_ROWS - 1], many[-1]]
+
+
 def test_checkpoints_alone_give_curves_and_no_verdict():
     found = comparisons.comparison_of_models(FAMILY)
     assert found.names == ("dpi", "none") and comparisons.verdicts(found, "dpi") == []

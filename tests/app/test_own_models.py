@@ -394,6 +394,16 @@ def test_a_model_of_ones_own_stands_beside_another(uploads, view):
         assert mine.name in str(frames)
 
 
+def test_a_shipped_model_in_a_family_with_ones_own_is_drawn_for_this_session_alone(uploads):
+    """Its figure has the own model's curve, so that the picture may not outlive the session."""
+    mine = uploads.receive("me", files_of(stored.CHECKPOINTS / "digits-vp-dpi", *stored.FILES), [])
+    before = len(cache._pictures())
+    app = open_app(mine, model="digits-vp-none")
+    (frames,) = (node.proto for node in app.main if getattr(node, "key", None) == "sweep")
+    assert mine.name in str(frames)
+    assert len(cache._pictures()) == before
+
+
 def five_levels(held_out):
     return held_out | {"s": [0.1, 0.3, 0.5, 0.7, 0.9]} | {key: held_out[key][:5] for key in ("psnr", "mse")}
 
