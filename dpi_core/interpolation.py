@@ -68,7 +68,9 @@ class DPI(nn.Module):
     it at every s until training moves the sets apart. Frozen parameters (`requires_grad=False`) and those outside
     `scope` keep one set. The backbone is taken over: call it through this module, or take a copy by `materialize`.
 
-    An instance is not safe to call from several threads: the backbone's parameters are exchanged while it runs.
+    An instance is not safe to call from several threads: the backbone's parameters are exchanged while it runs. Without
+    gradients the θ(s) of the last call serves the next one at the same s: write into the sets by an optimiser or under
+    `torch.no_grad()`, for of writes through `.data` or NumPy those of a few numbers go unnoticed, and on a GPU all.
 
     Args:
         backbone: the network f; it takes no scalar. Its lazy parameters have to be initialised.

@@ -18,6 +18,7 @@ from dpi_core.verdicts import (
     paired_seeds,
     steps_in_words,
     stopped_in_words,
+    timed_elsewhere_in_words,
 )
 
 HEADER = """# Results
@@ -141,7 +142,8 @@ def sweep_section(sweep: Mapping[str, Any]) -> str:
         same = [f"- {line}." for other in others if (line := equal_steps_in_words(first, other, sweep))]
         parts += [f"### {first} against the others, at equal steps", "\n".join(same)] if same else []
         times = [f"- {equal_time_in_words(first, other, sweep)}." for other in others]
-        parts += [f"### {first} against the others, at equal time of training", "\n".join(times)]
+        parts += [f"### {first} against the others, at equal time of training"]
+        parts += [*filter(None, [timed_elsewhere_in_words(sweep)]), "\n".join(times)]
     curves = [line for name, method in sweep["methods"].items() for line in _curves(name, method)]
     if curves:
         parts += ["### λ", "\n".join(curves)]

@@ -167,6 +167,24 @@ def equal_steps_in_words(first: str, other: str, sweep: Mapping[str, Any]) -> st
     return f"{_read_early(first, other, found)}; both are read at step {found['steps'][0]:,}"
 
 
+def timed_elsewhere_in_words(sweep: Mapping[str, Any]) -> str:
+    """Whose time "equal time" is, where networks were trained on another device than steps were timed on; else empty."""
+    timed = _device(sweep["hardware"])
+    trained = {_device(run["hardware"]) for method in sweep["methods"].values() for run in method["training"]}
+    others = sorted(trained - {timed})
+    if not others:
+        return ""
+    return (
+        f"Equal time here is that of training on {timed}, on which steps were timed. These runs were trained on"
+        f" {' and '.join(others)}, where a step of one method against one of another may cost more or less."
+    )
+
+
+def _device(hardware: str) -> str:
+    """Of the words "device, threads, version of torch"."""
+    return hardware.split(",")[0]
+
+
 def equal_time_in_words(first: str, other: str, sweep: Mapping[str, Any]) -> str:
     """How two methods of a sweep compare when both have trained for the same time, or why that is not known."""
     ms = [sweep["methods"][name]["cost"]["step_ms"] for name in (first, other)]

@@ -61,7 +61,7 @@ from app.views.folded import folded_lines, folded_link
 from app.views.inputs import STORED, choose_inputs
 from app.views.offline import offer_page
 from app.views.progress import computed
-from dpi_core.verdicts import UNITS, steps_in_words, stopped_in_words
+from dpi_core.verdicts import UNITS, steps_in_words, stopped_in_words, timed_elsewhere_in_words
 
 JUDGED_IMAGES, JUDGED_POINTS = 64, 2048
 NOISE_DRAWS = 16
@@ -244,6 +244,8 @@ def _verdict(comparison: Comparison, reference: str, sweep: Mapping[str, Any] | 
                 st.markdown("\n".join(f"- {sentence}" for sentence in same))
         with st.expander("At equal time of training"):
             st.markdown("\n".join(f"- {sentence}" for sentence in equal_time(sweep)))
+            if elsewhere := timed_elsewhere_in_words(sweep):
+                st.caption(elsewhere)
 
 
 def _rows(frames: Frames, device: str) -> None:

@@ -15,6 +15,7 @@ from dpi_core.verdicts import (
     steps_in_words,
     stopped_in_words,
     stretches,
+    timed_elsewhere_in_words,
     verdict,
     where_in_words,
 )
@@ -113,6 +114,18 @@ def test_unequal_steps_are_not_called_equal():
 
 def test_the_steps_of_a_network_that_training_started_from_count():
     assert steps_in_words(sweep(starts=("none", None))) == "at unequal steps: dpi 32,000; none 16,000"
+
+
+def test_where_steps_were_timed_and_where_training_ran_is_said_where_it_differs():
+    def at(*trained):
+        found = sweep(hardware="a CPU, 1 threads, torch 2")
+        for method, hardware in zip(found["methods"].values(), trained, strict=True):
+            method["training"][0]["hardware"] = hardware
+        return timed_elsewhere_in_words(found)
+
+    assert at("a CPU, 2 threads, torch 1", "a CPU, 1 threads, torch 2") == ""
+    sentence = at("a GPU", "a CPU, 1 threads, torch 2")
+    assert "that of training on a CPU, on which steps were timed" in sentence and "trained on a GPU, where" in sentence
 
 
 def test_what_was_not_measured_is_said_to_be_so():
