@@ -31,17 +31,20 @@ from app.lessons.lesson import (
 from app.lessons.pictures import as_html
 from app.services import compute, stored
 from dpi_core.data import load_data
+from dpi_core.licences import FOLDER_KINDS
 
 MODELS = stored.model_names()
 
 
 def kind_of(name):
-    """What a lesson can meet of a model: its data, its process, whether it has two sets."""
+    """What a lesson can meet of a model: its data, its process, and, where the data ship, whether it has two sets."""
     model = stored.read_model(name)
-    return model.recipe["data"]["kind"], model.recipe["process"]["kind"], model.has_two_sets
+    data = model.recipe["data"]["kind"]
+    return data, model.recipe["process"]["kind"], data in FOLDER_KINDS or model.has_two_sets
 
 
-OF_EACH_KIND = list({kind_of(name): name for name in reversed(MODELS)}.values())
+OF_EACH_KIND = list({kind_of(name): name for name in sorted(MODELS, key=lambda name: name.endswith("-dpi"))}.values())
+"""With two sets where either would do: their lessons are the longer ones."""
 TWO_SETS = [name for name in MODELS if stored.read_model(name).has_two_sets]
 PAGES = ("denoise", "parameters", "layers", "trajectories")
 NOT_A_NUMBER = re.compile(r"\b(nan|inf)\b")
