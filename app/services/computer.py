@@ -23,7 +23,7 @@ MODEL_BYTES = 2 * 2**30
 SPINS = "10000"
 """Of a waiting thread before it sleeps, for GNU's OpenMP, which torch for Linux has: a tenth of a millisecond."""
 
-GIVE_BACK_SECONDS = 10.0
+GIVE_BACK_SECONDS = 2.0
 """Between two times at which freed memory goes back to the system; the computation after that is slower by a few hundredths
 of a second."""
 
