@@ -296,6 +296,27 @@ def unlike(models: Sequence[StoredModel]) -> list[str]:
     return sentences
 
 
+def scored_otherwise(sweep: Mapping[str, Any], model: StoredModel) -> list[str]:
+    """A sentence where a sweep's networks are not those of a model of its family: its scores are then not the rows'."""
+    parts = {part: stated for part, stated in sweep["config"]["recipe"].items() if part in model.recipe}
+    apart = [
+        name
+        for part, stated in parts.items()
+        for name in _differing(part, stated, _restricted(model.recipe[part], stated))
+        if not name.endswith("_every")  # how often something is written
+    ]
+    if not apart:
+        return []
+    return [
+        f"The scores of {sweep['name']} are of other networks than the rows show: they differ in {', '.join(apart)}."
+    ]
+
+
+def _restricted(whole: Any, stated: Any) -> Any:
+    """Of a recipe's part what a sweep states; the rest of it is the default."""
+    return {key: whole.get(key) for key in stated} if isinstance(stated, Mapping) else whole
+
+
 def _differing(part: str, one: Any, other: Any) -> list[str]:
     if isinstance(one, Mapping) and isinstance(other, Mapping):
         return [f"{part}.{key}" for key in {**one, **other} if one.get(key) != other.get(key)]

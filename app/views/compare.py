@@ -37,6 +37,7 @@ from app.figures.comparisons import (
     missing,
     rows_lines,
     same_inputs,
+    scored_otherwise,
     shown_alone,
     unlike,
     verdicts,
@@ -104,7 +105,8 @@ def page(model: StoredModel, seed: int, device: str) -> None:
             found = _computed(model, family, inputs, device)
         if found is not None:
             comparison, frames = found
-    for sentence in [*missing(model.family, family, sweep, stored.known_sweeps()), *unlike(family)]:
+    otherwise = scored_otherwise(sweep, model) if sweep is not None and inputs is None else []
+    for sentence in [*missing(model.family, family, sweep, stored.known_sweeps()), *unlike(family), *otherwise]:
         st.caption(sentence)
     reference = _choose_reference(comparison)
     if comparison is not None and reference is not None:

@@ -165,6 +165,15 @@ def test_models_that_were_not_trained_alike_are_named():
     ]
 
 
+def test_scores_of_other_networks_than_the_rows_are_said_to_be_so():
+    dpi = stored.read_model("photos-drunet-dpi")
+    assert comparisons.scored_otherwise(stored.read_sweep("photos-drunet"), dpi) == []
+    assert comparisons.scored_otherwise(stored.read_sweep("digits-vp"), stored.read_model("digits-vp-dpi")) == []
+    (sentence,) = comparisons.scored_otherwise(stored.read_sweep("photos-drunet-biases"), dpi)
+    assert "of photos-drunet-biases are of other networks than the rows show" in sentence
+    assert "backbone.bias, training.steps" in sentence and "every" not in sentence
+
+
 def test_the_chosen_model_is_among_the_rows_however_many_there_are():
     from app.views.compare import MOST_ROWS, family_of_rows
 
