@@ -9,6 +9,7 @@ import threading
 import time
 from contextlib import closing
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -30,7 +31,6 @@ from app.records import (
 from app.services import computer, stored
 from app.services.inference import Engine, ResultCache
 from app.services.sizes import affordable
-from benchmarks.load import resident
 from dpi_core.allocator import keep_freed_memory
 from dpi_core.analysis import denoising
 from dpi_core.data import load_data
@@ -602,6 +602,11 @@ def test_logs_hold_no_words_of_users(engine, caplog, monkeypatch):
     assert events[-3]["status"] == "done" and events[-3]["model"] == DIGITS.digest[:12] and events[-3]["seconds"] > 0
     assert "test_engine.py" in events[-2]["where"]
     assert "secret" not in caplog.text
+
+
+def resident():
+    """Bytes of this process in memory."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * 4096
 
 
 @pytest.mark.skipif(not keep_freed_memory(), reason="only glibc can be told to give memory back")
