@@ -9,6 +9,7 @@ from torch.utils import _pytree as pytree
 
 from dpi_core import DPI, SoftmaxSchedule, interpolation
 from dpi_core.backbones import MLP, MLPConfig, UNet, UNetConfig
+from dpi_core.flat_storage import Vacant
 from dpi_core.linearity import Operator, Pass, PerSample, Plan
 
 BATCH = 6
