@@ -2,8 +2,8 @@
 
 glibc gives large blocks back to the system when they are freed, and the system clears every page that it hands out
 again: a sixth of the time of a small network is spent there (benchmarks/memory.py). It also has an arena for each thread, so
-that what one thread freed is of no use to another. What is kept lies between what is in use, so a process that runs for
-long keeps more and more, though it uses no more. The options are those of mallopt(3).
+that what one thread freed is of no use to another. What is kept lies between what is in use, and is more than that in a
+server that has computed for a while. The options are those of mallopt(3).
 """
 
 from __future__ import annotations

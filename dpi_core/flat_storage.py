@@ -33,7 +33,10 @@ class Segment:
 
 
 class Slot(NamedTuple):
-    """A place in the backbone where a parameter stands; tied parameters have several."""
+    """A place in the backbone where a parameter stands; tied parameters have several.
+
+    It is watched where the module overrides `__setattr__`: recurrent ones keep a list of their weights beside.
+    """
 
     module: nn.Module
     path: str
@@ -151,6 +154,7 @@ def matches(name: str, patterns: Patterns) -> bool:
 
 def parameters_in_scope(backbone: nn.Module, scope: Patterns) -> tuple[list[list[str]], list[nn.Parameter]]:
     """Trainable parameters that match the scope, each with all its names (tied ones have several)."""
+    _refuse_compiled(backbone)
     names: dict[int, list[str]] = {}
     parameters: dict[int, nn.Parameter] = {}
     for name, parameter in backbone.named_parameters(remove_duplicate=False):
@@ -178,6 +182,16 @@ def parameters_in_scope(backbone: nn.Module, scope: Patterns) -> tuple[list[list
         mixed = ", ".join(sorted(map(str, dtypes | devices)))
         raise ValueError(f"parameters in scope mix {mixed}; bring the backbone to one dtype and device, e.g. .float().")
     return [names[key] for key in chosen], [parameters[key] for key in chosen]
+
+
+def _refuse_compiled(backbone: nn.Module) -> None:
+    for name, module in backbone.named_modules():
+        if isinstance(module, torch.jit.ScriptModule):
+            what = f"its part {name!r}" if name else "the backbone"
+            raise ValueError(
+                f"{what} is scripted or traced, and its parameters lie where Python cannot exchange them; pass the module"
+                " that it was made of."
+            )
 
 
 def assign_groups(names: list[list[str]], groups: Mapping[str, Patterns] | None) -> tuple[tuple[str, ...], list[int]]:
@@ -230,30 +244,22 @@ OUTSIDE = (
 )
 
 
-def vacate(module: nn.Module, key: str) -> None:
-    """Empties a parameter's place."""
-    module._parameters[key] = None
-    module.__dict__[key] = _VACANT
-
-
-def occupy(module: nn.Module, key: str, value: Any) -> None:
-    """Puts a value into a parameter's place."""
-    module.__dict__.pop(key, None)
-    module._parameters[key] = value
-
-
 _VACANT = Vacant()
 
 
-def set_watched(module: nn.Module, key: str, value: Any) -> None:
-    """Sets a parameter of a module that overrides `__setattr__`: recurrent ones keep a list of their weights beside."""
-    if value is None:
-        module.__dict__.pop(key, None)
-        module._parameters[key] = None
-        setattr(module, key, None)
-    else:
+def put(slot: Slot, value: Any) -> None:
+    """Puts a value into a parameter's place; None empties it."""
+    module, key = slot.module, slot.key
+    module.__dict__.pop(key, None)
+    if slot.watched and value is not None:
         del module._parameters[key]
         setattr(module, key, value)
+        return
+    module._parameters[key] = value
+    if slot.watched:
+        setattr(module, key, None)
+    elif value is None:
+        module.__dict__[key] = _VACANT
 
 
 def as_real(tensor: Tensor) -> Tensor:

@@ -26,13 +26,11 @@ from dpi_core.flat_storage import (
     blend,
     derivatives_recorded,
     is_unshared,
-    occupy,
     parameters_in_scope,
+    put,
     segment_of,
-    set_watched,
     slots_of,
     transforms_active,
-    vacate,
 )
 from dpi_core.lambda_schedules import LambdaSchedule, ScalarRange, SoftmaxSchedule
 from dpi_core.linearity import GROUPED_ON, Pass, PerSample, Plan, Unsupported
@@ -99,7 +97,6 @@ class DPI(nn.Module):
         super().__init__()
         self.schedule = schedule if schedule is not None else SoftmaxSchedule()
         self.scope, self.scalar, self.batch_dim = scope, scalar, batch_dim
-        _refuse_compiled(backbone)
         names, parameters = parameters_in_scope(backbone, scope)
         self.group_names, group_of = assign_groups(names, groups)
         _check_groups(self.schedule, self.group_names if groups is not None else None)
@@ -422,12 +419,7 @@ class DPI(nn.Module):
     def _install(self, parameters: Sequence[Tensor | PerSample] | None) -> None:
         """Puts parameters into their places in the backbone, or empties those places."""
         for slot in self._slots:
-            if slot.watched:
-                set_watched(slot.module, slot.key, None if parameters is None else parameters[slot.segment])
-            elif parameters is None:
-                vacate(slot.module, slot.key)
-            else:
-                occupy(slot.module, slot.key, parameters[slot.segment])
+            put(slot, None if parameters is None else parameters[slot.segment])
 
     # Storing it --------------------------------------------------------------------------------------------------
 
@@ -485,13 +477,3 @@ def _check_groups(schedule: LambdaSchedule, group_names: tuple[str, ...] | None)
     if schedule.n_groups != wanted:
         named = "no groups are given" if group_names is None else f"the groups are {', '.join(group_names)}"
         raise ValueError(f"the schedule has n_groups={schedule.n_groups}, but {named}; pass n_groups={wanted}.")
-
-
-def _refuse_compiled(backbone: nn.Module) -> None:
-    for name, module in backbone.named_modules():
-        if isinstance(module, torch.jit.ScriptModule):
-            what = f"its part {name!r}" if name else "the backbone"
-            raise ValueError(
-                f"{what} is scripted or traced, and its parameters lie where Python cannot exchange them; pass the module"
-                " that it was made of."
-            )
