@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,7 +16,6 @@ from app.records import (
     ComparisonRequest,
     CurvesRequest,
     CurvesResult,
-    Inputs,
     LayerDetailRequest,
     LayersRequest,
     ModelKey,
@@ -34,9 +33,10 @@ from app.records import (
 )
 from app.services.comparing import comparison
 from app.services.conversions import views
+from app.services.drawn import drawn
 from app.services.held_out import held_out
 from app.services.layers import layer_detail, layers, receptive_field
-from app.services.reporting import Report
+from app.services.reporting import Report, reporting
 from app.services.sampling import plane, quality, trajectory
 from app.services.sizes import require_affordable
 from app.services.stored import digest, parameters_result
@@ -52,8 +52,6 @@ from dpi_core.seeds import seeded_generator
 
 DATA_ROOT = Path(os.environ.get("DPI_DATA", Path(__file__).parents[2] / "data"))
 """Folders of data sets that are not bundled, one per model family: data/fashion for fashion-flow-dpi."""
-
-T = TypeVar("T")
 
 
 def devices() -> tuple[str, ...]:
@@ -102,7 +100,7 @@ def answer(model: Model, request: Request, report: Report, load: Callable[[Model
             asked.frames.append(frame.x0_hat)
             report(len(asked.frames), len(asked.grid))
         return asked.result()
-    x0 = _clean_inputs(_whose_inputs(model, request, load), request.inputs, report)
+    x0 = _clean_inputs(model, request, report, load)
     if isinstance(request, TrajectoryRequest):
         return trajectory(model, request, report, x0)
     if isinstance(request, LayersRequest):
@@ -133,21 +131,13 @@ def prepared(
     Raises:
         ValueError: the inputs are not to be had.
     """
-    x0 = _clean_inputs(_whose_inputs(model, request, load), request.inputs, report)
+    x0 = _clean_inputs(model, request, report, load)
     return Sweep(model, request.s_grid, x0, torch.randn(x0.shape, generator=seeded_generator(request.inputs.seed)))
-
-
-def _whose_inputs(model: Model, request: Request, load: Callable[[ModelKey], Model] | None) -> Model:
-    """The model whose held-out data or samples are looked at."""
-    if request.inputs.of is None:
-        return model
-    assert load is not None
-    return load(request.inputs.of)
 
 
 def _pad(model: Model, request: PadRequest, x0: Tensor, eps: Tensor, report: Report) -> PadResult:
     s_grid, lam_grid = list(request.s_grid), list(request.lam_grid)
-    rows = list(_reporting(decoupled(model.denoiser, x0, eps, s_grid, lam_grid), len(lam_grid), report))
+    rows = list(reporting(decoupled(model.denoiser, x0, eps, s_grid, lam_grid), len(lam_grid), report))
     x0_hat = finite(torch.stack([row.x0_hat for row in rows]))
     per_sample = (x0_hat - x0).square().flatten(3).mean(3).numpy()
     s = torch.tensor(s_grid, dtype=torch.float64)
@@ -168,7 +158,7 @@ def _pad(model: Model, request: PadRequest, x0: Tensor, eps: Tensor, report: Rep
 
 def _parameters(model: Model, request: ParametersRequest, x0: Tensor, report: Report) -> ParametersResult:
     def progress(steps: Iterable[Any], total: int, label: str) -> Iterator[Any]:
-        return _reporting(iter(steps), total, report)
+        return reporting(iter(steps), total, report)
 
     tensors, about = analyse_parameters(model, x0, request.inputs.seed, progress=progress, sparing=True)
     return parameters_result({name: value.numpy() for name, value in tensors.items()}, about)
@@ -183,19 +173,23 @@ def _curves(model: Model, request: CurvesRequest, x0: Tensor, report: Report) ->
         tuple(curve_errors(model.denoiser, x0, eps, [level], curve)[0] for curve in (None, drawn))
         for level in s.tolist()
     )
-    learned_errors, drawn_errors = zip(*_reporting(levels, len(s), report), strict=True)
+    learned_errors, drawn_errors = zip(*reporting(levels, len(s), report), strict=True)
     gained = loss(s, np.stack(drawn_errors), np.stack(learned_errors), measure_of(x0), request.inputs.seed)
     return CurvesResult(gained.mean, list(gained.total))
 
 
-def _clean_inputs(model: Model, inputs: Inputs, report: Report) -> Tensor:
-    """The clean samples, (n, ...), on the CPU."""
+def _clean_inputs(model: Model, request: Request, report: Report, load: Callable[[ModelKey], Model] | None) -> Tensor:
+    """The clean samples, (n, ...), on the CPU; held-out data and samples are those of the model that the inputs name."""
+    inputs, key = request.inputs, request.model
+    if inputs.of is not None:
+        assert load is not None
+        model, key = load(inputs.of), inputs.of
     if inputs.kind == "upload":
         if inputs.upload is None:
             raise ValueError("no image was uploaded; choose a file first.")
         return torch.from_numpy(inputs.upload.array())[: inputs.taken].repeat(inputs.draws, 1, 1, 1)
     if inputs.kind == "samples":
-        return _samples(model, inputs, report)
+        return drawn(model, key, inputs, report)
     if inputs.kind == "held-out":
         return _data_of(model).held_out_batch(inputs.n, inputs.seed)
     bundled = DataConfig(inputs.kind, gray=model.recipe.shape[0] == 1)
@@ -207,17 +201,3 @@ def _data_of(model: Model) -> Data | HeldOutImages:
     if model.recipe.data.kind in FOLDER_KINDS and not folder.is_dir():
         raise ValueError(f"the held-out data are not on this machine; put their files into {folder}, or choose others.")
     return held_out(model.recipe.data, folder)
-
-
-def _samples(model: Model, inputs: Inputs, report: Report) -> Tensor:
-    steps = model.recipe.sampling.steps
-    states = _reporting(model.sample_states(range(inputs.n), seed=inputs.seed), steps + 1, report)
-    *_, last = states
-    samples = last.x.float().cpu()
-    return samples.clamp(-1, 1) if samples.ndim == 4 else samples
-
-
-def _reporting(steps: Iterator[T], total: int, report: Report) -> Iterator[T]:
-    for done, step in enumerate(steps, start=1):
-        report(done, total)
-        yield step

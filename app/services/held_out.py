@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import threading
-from collections import OrderedDict
 from pathlib import Path
 
+from app.services.bounded import BoundedCache
 from dpi_core.data import Data, DataConfig, HeldOutImages, load_data
 
 MOST_BYTES = 128 * 2**20
@@ -13,8 +12,9 @@ MOST_BYTES = 128 * 2**20
 
 _Files = tuple[int, int, int]
 
-_kept: OrderedDict[tuple[DataConfig, Path | None, _Files], HeldOutImages] = OrderedDict()
-_lock = threading.Lock()
+_kept: BoundedCache[tuple[DataConfig, Path | None, _Files], HeldOutImages] = BoundedCache(
+    MOST_BYTES, lambda images: images.held_out.nbytes
+)
 
 
 def held_out(config: DataConfig, folder: Path | None = None) -> Data | HeldOutImages:
@@ -28,19 +28,15 @@ def held_out(config: DataConfig, folder: Path | None = None) -> Data | HeldOutIm
         ValueError: the folder is needed and missing, or its files are damaged.
     """
     key = config, folder, _files(folder)
-    with _lock:
-        if key in _kept:
-            _kept.move_to_end(key)
-            return _kept[key]
-    data = load_data(config, folder)  # outside the lock: another device may need another set
+    kept = _kept.find(key)
+    if kept is not None:
+        return kept
+    data = load_data(config, folder)
     if not isinstance(data, HeldOutImages):
         return data  # a distribution, which nobody has read
     # Without the training images, which are the most of it.
     images = HeldOutImages(held_out=data.held_out, name=data.name, licence=data.licence, source=data.source)
-    with _lock:
-        _kept[key] = images
-        while sum(each.held_out.nbytes for each in _kept.values()) > MOST_BYTES:
-            _kept.popitem(last=False)
+    _kept.keep(key, images)
     return images
 
 

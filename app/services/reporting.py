@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Iterator
+from typing import Protocol, TypeVar
 
 from app.records import Result
+
+T = TypeVar("T")
 
 
 class Report(Protocol):
@@ -12,3 +15,10 @@ class Report(Protocol):
 
     def __call__(self, done: int, total: int, partial: Result | None = None) -> None:
         """Takes the steps done, the steps in all, and perhaps what they have found so far."""
+
+
+def reporting(steps: Iterator[T], total: int, report: Report) -> Iterator[T]:
+    """The steps, each told as done when it comes."""
+    for done, step in enumerate(steps, start=1):
+        report(done, total)
+        yield step

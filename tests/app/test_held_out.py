@@ -23,10 +23,10 @@ def reads(monkeypatch):
         found.append(config)
         return load_data(config, folder)
 
-    kept._kept.clear()
+    kept._kept.drop(lambda key: True)
     monkeypatch.setattr(kept, "load_data", read)
     yield found
-    kept._kept.clear()
+    kept._kept.drop(lambda key: True)
 
 
 @pytest.fixture
@@ -64,13 +64,12 @@ def test_a_changed_file_is_read_again(reads, folder):
 def test_what_is_kept_is_bounded_in_bytes(reads, monkeypatch):
     first, *others = [DataConfig("digits", seed=seed) for seed in range(3)]
     size = held_out(first).held_out.nbytes
-    monkeypatch.setattr(kept, "MOST_BYTES", 2 * size)
+    monkeypatch.setattr(kept._kept, "limit", 2 * size)
     for config in (*others, *others):
         held_out(config)
-    assert len(reads) == 3 and [key[0] for key in kept._kept] == others
-    monkeypatch.setattr(kept, "MOST_BYTES", size - 1)
-    same(first)
-    assert not kept._kept
+    assert reads == [first, *others]  # the first has made room
+    held_out(first)
+    assert len(reads) == 4 and kept._kept.held == 2 * size
 
 
 def test_a_folder_that_is_missing_is_said_to_be(tmp_path):
