@@ -1,5 +1,7 @@
 """The app on a server of its own and a browser to drive it. Locators find what lies in the components' shadow roots."""
 
+import base64
+import io
 import json
 import os
 import socket
@@ -12,8 +14,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
-from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, Playwright, expect, sync_playwright
+from PIL import Image
+from playwright.sync_api import (
+    Browser,
+    BrowserContext,
+    ConsoleMessage,
+    Locator,
+    Page,
+    Playwright,
+    expect,
+    sync_playwright,
+)
 
 from dpi_core.build import recipe_from_dict
 from dpi_core.data import load_data
@@ -132,6 +145,17 @@ def _wait_until_healthy(process: subprocess.Popen, url: str, log: Path) -> None:
 
 def wait_for_picture(page: Page) -> None:
     page.locator("[data-panel=denoised] canvas[data-k]").wait_for(timeout=PATIENCE)
+
+
+@pytest.fixture(scope="session")
+def pixels_of() -> Callable[[Locator], np.ndarray]:
+    """Reads what a canvas shows, (h, w, 4) from 0 to 255; as a PNG, since a list of numbers takes seconds to come over."""
+
+    def pixels_of(canvas: Locator) -> np.ndarray:
+        encoded = canvas.evaluate("canvas => canvas.toDataURL()").partition(",")[2]
+        return np.asarray(Image.open(io.BytesIO(base64.b64decode(encoded))).convert("RGBA"))
+
+    return pixels_of
 
 
 @pytest.fixture(scope="session")

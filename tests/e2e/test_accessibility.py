@@ -1,4 +1,5 @@
-"""Every page as people with a screen reader, with weak eyes or without a mouse meet it: axe finds nothing serious."""
+"""Every page as people with a screen reader, with weak eyes, without a mouse or on a telephone meet it: axe finds nothing
+serious, and nothing sticks out."""
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
@@ -35,16 +36,24 @@ def serious_findings(page, name):
     ]
 
 
+def sticking_out(page):
+    """By how many pixels the widest part of a page is wider than the screen."""
+    overflow = "element => element.scrollWidth - element.clientWidth"
+    return max(page.locator("html").evaluate(overflow), page.get_by_test_id("stMain").evaluate(overflow))
+
+
 @pytest.mark.parametrize("name", PAGES)
-def test_no_page_has_a_serious_finding(open_page, name):
+def test_a_page_has_no_serious_finding_and_fits_the_screen(open_page, name):
     page = open_page(f"{name}?model=digits-vp-dpi&t=0.3&runs=1&steps_a=4")
     assert serious_findings(page, name) == []
+    assert sticking_out(page) <= 0
 
 
 @pytest.mark.parametrize("name", PAGES)
 def test_nor_has_a_dark_one_on_a_telephone(open_page, name):
     page = open_page(f"{name}?model=digits-vp-dpi&t=0.3&runs=1&steps_a=4", viewport=PHONE, color_scheme="dark")
     assert serious_findings(page, name) == []
+    assert sticking_out(page) <= 0
 
 
 def test_what_is_wrong_is_seen(open_page):
@@ -53,3 +62,5 @@ def test_what_is_wrong_is_seen(open_page):
     page.locator(".comparer .row canvas").first.evaluate("canvas => canvas.removeAttribute('aria-label')")
     (found,) = serious_findings(page, "compare")
     assert found.startswith("role-img-alt")
+    page.locator(".comparer").evaluate("element => element.style.width = '2000px'")
+    assert sticking_out(page) > 0

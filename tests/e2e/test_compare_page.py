@@ -45,9 +45,3 @@ def test_scrubbing_moves_all_rows_in_the_browser_and_python_hears_of_the_release
     expect(page).to_have_url(re.compile(r"[?&]t=0\.8(&|$)"))
     frames, _ = pictures(page)
     assert set(frames) == {"80"}
-
-
-def test_nothing_sticks_out_of_a_telephone(open_page):
-    page = open_compare(open_page, viewport={"width": 390, "height": 844})
-    main = page.get_by_test_id("stMain")
-    assert main.evaluate("element => element.scrollWidth <= element.clientWidth")

@@ -1,6 +1,5 @@
 """The Denoise page in a real browser: scrubbing, the pad, links, other inputs, uploads, downloads."""
 
-import base64
 import csv
 import io
 import math
@@ -99,11 +98,6 @@ class Denoise:
         """A canvas as text, to tell whether two are the same."""
         return self.canvas(name).evaluate("canvas => canvas.toDataURL()")
 
-    def pixels(self, name):
-        """(h, w, 4), what a canvas shows."""
-        encoded = self.picture(name).partition(",")[2]
-        return np.asarray(Image.open(io.BytesIO(base64.b64decode(encoded))).convert("RGBA"))
-
     def wait_for_other_picture(self, name, than):
         """Until a canvas shows something else."""
         self._wait_for_picture(name, "!==", than)
@@ -163,17 +157,24 @@ def test_the_first_picture_comes_soon_after_a_cold_start(server, record_property
     assert server.cold_start < 8
 
 
-LOOKS = [*((name, "light") for name in stored.model_names()), ("digits-vp-dpi", "dark"), ("mixture2d-flow-dpi", "dark")]
+def kind_of(name):
+    """What the page draws differently: points or images, their channels, the process, and whether there are two sets."""
+    model = stored.read_model(name)
+    return model.is_image and model.recipe["shape"][0], model.recipe["process"]["kind"], model.has_two_sets
+
+
+OF_EACH_KIND = {kind_of(name): name for name in stored.model_names()}.values()
+LOOKS = [*((name, "light") for name in OF_EACH_KIND), ("digits-vp-dpi", "dark"), ("mixture2d-flow-dpi", "dark")]
 
 
 @pytest.mark.parametrize(("model", "scheme"), LOOKS)
-def test_every_figure_is_drawn_in_light_and_dark(denoise, model, scheme):
+def test_every_figure_is_drawn_in_light_and_dark(denoise, pixels_of, model, scheme):
     page = denoise(f"?model={model}", color_scheme=scheme)
     page.expect_frame(35)
     names = [*PANELS, "score", *(["lambda", "pad"] if model.endswith("-dpi") else [])]
     assert page.canvases().count() == len(names)
     for name in names:
-        colours = np.unique(page.pixels(name).reshape(-1, 4), axis=0)
+        colours = np.unique(pixels_of(page.canvas(name)).reshape(-1, 4), axis=0)
         assert len(colours) > 5, f"{name} is blank"
     background = page.page.get_by_test_id("stApp").evaluate("app => getComputedStyle(app).backgroundColor")
     brightness = np.mean([int(value) for value in re.findall(r"\d+", background)[:3]])
@@ -523,7 +524,7 @@ def test_a_computation_is_cancelled_and_the_page_stays_usable(denoise):
 # Uploads ---------------------------------------------------------------------------------------------------------
 
 
-def test_an_upload_is_shown_and_left_out_of_the_link(denoise):
+def test_an_upload_is_shown_and_left_out_of_the_link(denoise, pixels_of):
     page = denoise("?inputs=Upload")
     before = page.picture("clean")
     left_black = np.zeros((80, 80), np.uint8)
@@ -531,7 +532,7 @@ def test_an_upload_is_shown_and_left_out_of_the_link(denoise):
     upload(page, mine=png(left_black))
     page.wait_for_other_picture("clean", than=before)
     expect(page.progress).to_have_count(0)
-    clean = page.pixels("clean")[..., :3].mean((0, 2))
+    clean = pixels_of(page.canvas("clean"))[..., :3].mean((0, 2))
     assert clean[: len(clean) * 2 // 5].max() < 40 and clean[len(clean) * 3 // 5 :].min() > 215
     expect(page.link()).to_contain_text("Your image is private and not part of the link.")
     page.slider.focus()

@@ -116,10 +116,3 @@ def test_the_layer_is_saved_as_pixels_and_as_vectors(open_page, result):
     pictures = [base64.b64decode(each.get("href").split(",")[1]) for each in drawing.iter(f"{SVG}image")]
     assert len(pictures) == len(drawing.findall(f"{SVG}svg")) >= 4, "θ0, θ(s), θ1 and the activations"
     assert all(content.startswith(b"\x89PNG") for content in [saved["png"], *pictures])
-
-
-@pytest.mark.parametrize("size", [(1280, 720), (390, 844)])
-def test_nothing_sticks_out_of_the_screen(open_page, size):
-    page = Layers(open_page("?model=mixture2d-flow-dpi", viewport={"width": size[0], "height": size[1]}))
-    main = page.page.get_by_test_id("stMain")
-    assert main.evaluate("element => element.scrollWidth <= element.clientWidth")

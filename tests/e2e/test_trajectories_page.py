@@ -11,7 +11,7 @@ import imageio_ffmpeg
 import numpy as np
 import pytest
 from PIL import Image
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Locator, Page, expect
 
 from app.components.player import Run, pack_run, standalone_player
 from app.components.standalone import standalone_page
@@ -71,18 +71,14 @@ def s_of(page: Page) -> float:
     return float(page.locator(".player").get_attribute("data-s"))
 
 
-def pixels(page: Page, column: int, panel: str) -> list[int]:
-    """What a canvas shows."""
-    canvas = page.locator(f'.column:nth-child({column}) [data-panel="{panel}"] canvas')
-    return canvas.evaluate("c => [...c.getContext('2d').getImageData(0, 0, c.width, c.height).data]")
+def panel_of(page: Page, column: int, panel: str) -> Locator:
+    """A canvas of a run; columns count from 1."""
+    return page.locator(f'.column:nth-child({column}) [data-panel="{panel}"] canvas')
 
 
-def differences(page: Page, column: int) -> np.ndarray:
+def differences(shown: np.ndarray) -> np.ndarray:
     """The red channel inside the pictures of x_s − A's; the first sample is framed, so it is left out."""
-    canvas = page.locator(f'.column:nth-child({column}) [data-panel="third"] canvas')
-    width = canvas.evaluate("c => c.width")
-    shown = np.array(pixels(page, column, "third"), dtype=int).reshape(-1, width, 4)
-    tile = width // 4
+    tile = shown.shape[1] // 4
     return shown[tile + tile // 4 : tile + tile // 2, tile // 4 : tile // 2, 0]
 
 
@@ -169,25 +165,25 @@ def test_space_steps_reverse_loop_and_scrub(open_runs):
 
 
 @pytest.mark.parametrize("model", ["digits-vp-dpi", "mixture2d-flow-dpi"])
-def test_columns_share_the_first_frame_and_part(model, open_runs):
+def test_columns_share_the_first_frame_and_part(model, open_runs, pixels_of):
     query = "steps_a=4&steps_b=3&steps_c=2&steps_d=2&sampler_b=DDPM+ancestral"
     page = open_runs(model, query, runs=4, viewport={"width": 1600, "height": 900})
     if model.startswith("mixture"):
         # The arrows are the network's, and each column has its own λ.
         page.get_by_label("Vector field").select_option("off")
     to_the_noise(page)
-    states = [pixels(page, column, "x") for column in (1, 2, 3, 4)]
+    states = [pixels_of(panel_of(page, column, "x")) for column in (1, 2, 3, 4)]
     # The colour of particles is that of their parameters, so those of reversed λ differ in it.
     alike = states if model.startswith("digits") else states[:3]
-    assert all(state == states[0] for state in alike)
+    assert all(np.array_equal(state, states[0]) for state in alike)
     if model.startswith("digits"):
-        assert np.ptp(differences(page, 2)) <= 1
+        assert np.ptp(differences(pixels_of(panel_of(page, 2, "third")))) <= 1
     page.get_by_role("slider", name="t, from noise to sample").press("End")
     expect(page.locator(".player")).to_have_attribute("data-s", "0.000000")
-    ends = [pixels(page, column, "x") for column in (1, 2, 3, 4)]
-    assert all(ends[0] != end for end in ends[1:])
+    ends = [pixels_of(panel_of(page, column, "x")) for column in (1, 2, 3, 4)]
+    assert not any(np.array_equal(ends[0], end) for end in ends[1:])
     if model.startswith("digits"):
-        assert np.ptp(differences(page, 2)) > 50
+        assert np.ptp(differences(pixels_of(panel_of(page, 2, "third")))) > 50
 
 
 def test_every_file_opens(open_runs, tmp_path):
@@ -267,7 +263,7 @@ def test_first_frames_come_early_and_stay_when_the_run_is_cancelled(visit):
     expect(page.locator(".column .note")).to_be_hidden(timeout=PATIENCE)
 
 
-def test_a_click_on_a_path_or_a_picture_follows_that_sample(open_runs):
+def test_a_click_on_a_path_or_a_picture_follows_that_sample(open_runs, pixels_of):
     page = open_runs("digits-vp-dpi", "steps_a=4&plane=true", runs=1)
     caption, chart = page.locator('[data-part="strip-caption"]'), page.locator('[data-chart="plane"] canvas')
     expect(chart).to_be_visible(timeout=PATIENCE)
@@ -277,20 +273,11 @@ def test_a_click_on_a_path_or_a_picture_follows_that_sample(open_runs):
     picture.click(position={"x": box["width"] - 4, "y": box["height"] - 4})
     expect(caption).to_contain_text("Sample 16,")
     page.get_by_role("slider", name="t, from noise to sample").press("End")
-    # Another path's end: the small dot farthest from the followed sample's large one.
-    at = chart.evaluate(
-        """c => {
-          const { width, height, clientWidth } = c, data = c.getContext("2d").getImageData(0, 0, width, height).data;
-          const found = [];
-          for (let y = 0; y < height; y++) for (let x = 0; x < width; x++) {
-            const [r, g, b] = data.slice(4 * (y * width + x));
-            if (r < 20 && g > 140 && b > 90 && b < 140) found.push([x, y]);
-          }
-          const right = found.reduce((best, point) => (point[0] > best[0] ? point : best));
-          const left = found.reduce((best, point) => (point[0] < best[0] ? point : best));
-          return [left, right].map(([x, y]) => ({ x: (x * clientWidth) / width, y: (y * clientWidth) / width }));
-        }"""
-    )
+    # Ends of other paths: the leftmost and the rightmost small dot.
+    red, green, blue, _ = np.moveaxis(pixels_of(chart), 2, 0)
+    rows, columns = np.nonzero((red < 20) & (green > 140) & (blue > 90) & (blue < 140))
+    scale = chart.evaluate("c => c.clientWidth / c.width")
+    at = [{"x": float(scale * columns[k]), "y": float(scale * rows[k])} for k in (columns.argmin(), columns.argmax())]
     shown = set()
     for position in at:
         chart.click(position=position)
@@ -298,14 +285,14 @@ def test_a_click_on_a_path_or_a_picture_follows_that_sample(open_runs):
     assert len(shown | {"Sample 16"}) >= 2
 
 
-def test_the_vector_field_is_the_networks_the_closed_form_or_their_difference(open_runs):
+def test_the_vector_field_is_the_networks_the_closed_form_or_their_difference(open_runs, pixels_of):
     page = open_runs("mixture2d-flow-dpi", "steps_a=4", runs=1)
     to_the_noise(page)
     page.get_by_role("slider", name="t, from noise to sample").press("ArrowRight")
     choice, drawn, arrows = page.get_by_label("Vector field"), {}, {}
     for option in choice.locator("option").all():
         choice.select_option(option.get_attribute("value"))
-        drawn[option.get_attribute("value")] = np.array(pixels(page, 1, "x"), dtype=int)
+        drawn[option.get_attribute("value")] = pixels_of(panel_of(page, 1, "x"))
     for field in ("learned", "exact", "difference"):
         arrows[field] = int((drawn[field] != drawn["off"]).reshape(-1, 4).any(axis=1).sum())
     assert arrows["learned"] > 1000 and arrows["exact"] > 1000
