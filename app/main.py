@@ -74,7 +74,11 @@ def main() -> None:
     choices = Choices()
     pages = {name: _view(name, choices) for name in VIEWS}
     state.set_pages(pages)
-    page = st.navigation(list(pages.values()), position="top")
+    # Streamlit draws its start page at the root alone, but people type /denoise as they do /layers.
+    by_name = st.Page(_nothing, title="Start", url_path=VIEWS[0], visibility="hidden")
+    page = st.navigation([*pages.values(), by_name], position="top")
+    if page is by_name:
+        st.switch_page(pages[VIEWS[0]], query_params=st.query_params.to_dict())
     state.keep_choices(page.title)
     choices.model = _choose_model(names)
     choices.seed = _choose_seed()
@@ -102,7 +106,12 @@ def _view(name: str, choices: Choices) -> StreamlitPage:
             log.exception("a page of a loaded model could not be drawn: %s", name)
             st.error(NOT_DRAWN)
 
-    return st.Page(draw, title=name.capitalize(), url_path=name, default=name == VIEWS[0])
+    is_start = name == VIEWS[0]
+    return st.Page(draw, title=name.capitalize(), url_path="start" if is_start else name, default=is_start)
+
+
+def _nothing() -> None:
+    """A page that is left before it is drawn."""
 
 
 def _way_back_to_the_lesson(model: StoredModel) -> None:

@@ -195,6 +195,15 @@ def test_a_phone_shows_everything_without_scrolling_sideways(denoise):
     expect(page.sentence).to_contain_text("At t = 0.75")
 
 
+def test_the_start_page_is_found_by_its_name_too(denoise):
+    page = denoise("denoise?model=digits-vp-none&t=0.7")
+    page.expect_frame(70)
+    page.expect_parameters(model="digits-vp-none", t="0.7")
+    assert urlparse(page.page.url).path == "/"
+    expect(page.page.get_by_text("Page not found")).to_have_count(0)
+    expect(page.page.get_by_role("link", name="Start")).to_have_count(0)
+
+
 # Scrubbing -------------------------------------------------------------------------------------------------------
 
 
