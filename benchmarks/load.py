@@ -12,7 +12,8 @@ import random
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -23,6 +24,7 @@ from app.services import stored
 from app.services.computer import spin_briefly
 from app.services.inference import Engine
 from benchmarks.measure import Row, write
+from dpi_core.allocator import GIVE_BACK_SECONDS
 
 MODELS = ("digits-vp-dpi", "digits-vp-none", "mixture2d-flow-dpi")
 LEVELS, FRAMES, SAMPLES, SEEDS = 48, 4, 4, 2
@@ -33,6 +35,17 @@ BOUNDS = {"cached": 150.0, "small": 2000.0, "growth": 5.0}
 """Milliseconds at the 95th percentile; per cent by which memory may grow after the first fifth of the run."""
 
 PATIENCE = 120
+REST_SECONDS = 2 * GIVE_BACK_SECONDS
+"""A break lasts so long before memory is read: freed memory goes back to the system by then."""
+
+
+@dataclass
+class Memory:
+    """Bytes of the process: in a break after the first minute, in one at the end, and at the most."""
+
+    settled: int = 0
+    last: int = 0
+    peak: int = 0
 
 
 @dataclass
@@ -43,7 +56,7 @@ class Seen:
     computed_ms: list[float] = field(default_factory=list)
     wrong: list[str] = field(default_factory=list)
     errors: list[str] = field(default_factory=list)
-    memory: list[tuple[float, int]] = field(default_factory=list)
+    memory: Memory = field(default_factory=Memory)
 
 
 References = dict[tuple[ModelKey, int, float], np.ndarray]
@@ -106,34 +119,93 @@ def levels() -> list[float]:
 
 def run(engine: Engine, references: References, seen: Seen, sessions: int, seconds: float) -> None:
     """Lets the sessions ask until the time is over."""
-    seen.memory = together(lambda number, over: session(engine, references, seen, number, over), sessions, seconds)
+    seen.memory = together(lambda number, shift: session(engine, references, seen, number, shift), sessions, seconds)
 
 
-def together(
-    work: Callable[[int, threading.Event], None], sessions: int, seconds: float, pid: int | str = "self"
-) -> list[tuple[float, int]]:
-    """Runs `work(number, over)` of every session in a thread until the time is over.
+class Shift:
+    """What the sessions of a run share: whether it is over, and breaks in which nobody asks.
 
-    Returns:
-        Seconds since the start and bytes of a process in memory, twice a second.
+    Attributes:
+        over: set at the end.
     """
-    began, over, memory = time.monotonic(), threading.Event(), []
-    threads = [threading.Thread(target=work, args=(number, over)) for number in range(sessions)]
+
+    def __init__(self, sessions: int) -> None:
+        self.over = threading.Event()
+        self._at_work = sessions
+        self._is_break = False
+        self._changed = threading.Condition()
+
+    def goes_on(self) -> bool:
+        """Whether to ask once more; returns after the break if there is one."""
+        with self._changed:
+            self._at_work -= 1
+            self._changed.notify_all()
+            self._changed.wait_for(lambda: not self._is_break)
+            self._at_work += 1
+        return not self.over.is_set()
+
+    def leave(self) -> None:
+        """Called by a session that has ended."""
+        with self._changed:
+            self._at_work -= 1
+            self._changed.notify_all()
+
+    @contextmanager
+    def rest(self) -> Iterator[None]:
+        """A break, from the moment at which all sessions have their answers.
+
+        Raises:
+            TimeoutError: one gets none.
+        """
+        with self._changed:
+            self._is_break = True
+            if not self._changed.wait_for(lambda: self._at_work == 0, 2 * PATIENCE):
+                raise TimeoutError("the sessions do not come to rest")
+        yield
+        with self._changed:
+            self._is_break = False
+            self._changed.notify_all()
+
+
+def together(work: Callable[[int, Shift], None], sessions: int, seconds: float, pid: int | str = "self") -> Memory:
+    """Runs `work(number, shift)` of every session in a thread until the time is over; reads the memory of a process."""
+    began, shift, memory = time.monotonic(), Shift(sessions), Memory()
+
+    def attend(number: int) -> None:
+        try:
+            work(number, shift)
+        finally:
+            shift.leave()
+
+    def wait_until(second: float) -> None:
+        while time.monotonic() - began < second:
+            time.sleep(0.5)
+            memory.peak = max(memory.peak, resident(pid))
+
+    threads = [threading.Thread(target=attend, args=(number,)) for number in range(sessions)]
     for thread in threads:
         thread.start()
-    while time.monotonic() - began < seconds:
-        time.sleep(0.5)
-        memory.append((time.monotonic() - began, resident(pid)))
-    over.set()
+    wait_until(min(60, seconds / 5))
+    with shift.rest():
+        memory.settled = _resident_after_a_while(pid)
+    wait_until(seconds)
+    with shift.rest():
+        memory.last = _resident_after_a_while(pid)
+        shift.over.set()
     for thread in threads:
         thread.join()
     return memory
 
 
-def session(engine: Engine, references: References, seen: Seen, number: int, over: threading.Event) -> None:
+def _resident_after_a_while(pid: int | str) -> int:
+    time.sleep(REST_SECONDS)
+    return resident(pid)
+
+
+def session(engine: Engine, references: References, seen: Seen, number: int, shift: Shift) -> None:
     """One visitor."""
     for request in questions(references, number):
-        if over.is_set():
+        if not shift.goes_on():
             return
         began = time.perf_counter()
         job = engine.submit(f"session {number}", request)
@@ -189,22 +261,18 @@ def rows_of(seen: Seen, sessions: int, seconds: float) -> list[Row]:
             BOUNDS["small"],
             f"{len(seen.computed_ms)} answers, {len(seen.computed_ms) / seconds:.1f} a second",
         ),
-        growth_of(seen.memory, seconds, BOUNDS["growth"]),
+        growth_of(seen.memory, BOUNDS["growth"]),
     ]
 
 
-def growth_of(memory: Sequence[tuple[float, int]], seconds: float, bound: float | None) -> Row:
-    """By how much memory at rest grew between the tenth of the run that follows the first minute and the last.
+def growth_of(memory: Memory, bound: float | None) -> Row:
+    """By how much memory grew from the break after the first minute to the one at the end.
 
-    At rest is the least of a tenth: what computations at hand need besides comes and goes, and is part of the peak.
+    What computations at hand need besides comes and goes, and is part of the peak.
     """
-    settled = [size for at, size in memory if at >= min(60, seconds / 5)]
-    ends = max(1, len(settled) // 10)
-    first, last = min(settled[:ends]), min(settled[-ends:])
-    beside = (
-        f"{first / 1e6:.0f}, then {last / 1e6:.0f} MB at rest, {max(size for _, size in memory) / 1e6:.0f} at the peak"
-    )
-    return Row("growth of memory at rest after the first minute", [100 * (last / first - 1)], "%", bound, beside)
+    settled, last, peak = (size / 1e6 for size in (memory.settled, memory.last, memory.peak))
+    beside = f"{settled:.0f}, then {last:.0f} MB in a break, {peak:.0f} at the peak"
+    return Row("growth of memory at rest after the first minute", [100 * (last / settled - 1)], "%", bound, beside)
 
 
 def percentile(values: list[float]) -> float:

@@ -27,7 +27,7 @@ from websockets.sync.client import ClientConnection, connect
 
 from app.services import stored
 from app.views.denoise import SHOWN_IMAGES, SHOWN_POINTS, SWEEP_GRID, SWEEP_LABEL
-from benchmarks.load import BOUNDS, arguments, growth_of, percentile, together
+from benchmarks.load import BOUNDS, Memory, Shift, arguments, growth_of, percentile, together
 from benchmarks.measure import Row, write
 from benchmarks.start_up import serving
 
@@ -70,7 +70,7 @@ class Seen:
     )
     answers: dict[Question, list[np.ndarray]] = field(default_factory=dict)
     errors: list[str] = field(default_factory=list)
-    memory: list[tuple[float, int]] = field(default_factory=list)
+    memory: Memory = field(default_factory=Memory)
     lock: threading.Lock = field(default_factory=threading.Lock)
 
 
@@ -195,15 +195,15 @@ def run(url: str, pid: int, seen: Seen, sessions: int, seconds: float, before: i
     with opened(address) as first:
         for _, model in zip(range(before), itertools.cycle(MODELS), strict=False):
             first.ask(Question(model, next(new_seeds)))
-    seen.memory = together(lambda number, over: visit(address, seen, number, new_seeds, over), sessions, seconds, pid)
+    seen.memory = together(lambda number, shift: visit(address, seen, number, new_seeds, shift), sessions, seconds, pid)
 
 
-def visit(address: str, seen: Seen, number: int, new_seeds: Iterator[int], over: threading.Event) -> None:
+def visit(address: str, seen: Seen, number: int, new_seeds: Iterator[int], shift: Shift) -> None:
     """One session from its first page to the end of the time."""
     draw = random.Random(number)
     with opened(address) as visitor:
-        over.wait(draw.random() * LOOKING)
-        while not over.is_set():
+        shift.over.wait(draw.random() * LOOKING)
+        while shift.goes_on():
             question, is_new = choose(draw, seen, new_seeds)
             try:
                 frames = visitor.ask(question)
@@ -214,7 +214,7 @@ def visit(address: str, seen: Seen, number: int, new_seeds: Iterator[int], over:
                 kind: Literal["cached", "small"] = "small" if is_new else "cached"
                 seen.milliseconds[kind].append(1000 * visitor.seconds)
                 seen.answers.setdefault(question, []).append(x0_hat_of(frames))
-            over.wait(LOOKING * (0.5 + draw.random()))
+            shift.over.wait(LOOKING * (0.5 + draw.random()))
 
 
 def choose(draw: random.Random, seen: Seen, new_seeds: Iterator[int]) -> tuple[Question, bool]:
@@ -288,7 +288,7 @@ def rows_of(seen: Seen, wrong: list[str], sessions: int, seconds: float) -> list
             f"{len(cached)} answers",
         ),
         Row("95th percentile of a small computation", [percentile(small)], "ms", bounds.get("small"), computed),
-        growth_of(seen.memory, seconds, bounds.get("growth")),
+        growth_of(seen.memory, bounds.get("growth")),
     ]
 
 

@@ -10,10 +10,16 @@ from __future__ import annotations
 
 import ctypes
 import sys
+import threading
+import time
 from collections.abc import Callable
 
 KEPT_BYTES = 2**29
 """Freed memory that stays with the process."""
+
+GIVE_BACK_SECONDS = 2.0
+"""From a computation until what it has freed goes back to the system; one that runs then is slower by a few hundredths of a
+second, for it has to ask for its memory again."""
 
 _ARENAS = 2
 """A server's threads come and go with its visitors; with an arena for each, its memory grows for a long time."""
@@ -52,6 +58,25 @@ def give_back_freed_memory() -> bool:
     """
     malloc_trim = _of_glibc("malloc_trim")
     return malloc_trim is not None and malloc_trim(0) == 1
+
+
+def give_back_soon() -> None:
+    """Has freed memory returned to the system in `GIVE_BACK_SECONDS`, by a thread of its own; calls until then are one."""
+    with _lock:
+        if _giver.ident is None:
+            _giver.start()
+    _freed.set()
+
+
+def _give_back_for_ever() -> None:
+    while _freed.wait():
+        time.sleep(GIVE_BACK_SECONDS)
+        _freed.clear()
+        give_back_freed_memory()
+
+
+_freed, _lock = threading.Event(), threading.Lock()
+_giver = threading.Thread(target=_give_back_for_ever, name="gives-memory-back", daemon=True)
 
 
 def _of_glibc(name: str) -> Callable[..., int] | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
@@ -16,16 +15,12 @@ from app.services.jobs import Cancelled, Outcome
 from app.services.joining import joined
 from app.services.logs import event, stack_of
 from app.services.reporting import Report
-from dpi_core.allocator import give_back_freed_memory, keep_freed_memory
+from dpi_core.allocator import give_back_soon, keep_freed_memory
 
 MODEL_BYTES = 2 * 2**30
 """Bound of the weights that stay loaded on a device; the model at hand stays in any case."""
 SPINS = "10000"
 """Of a waiting thread before it sleeps, for GNU's OpenMP, which torch for Linux has: a tenth of a millisecond."""
-
-GIVE_BACK_SECONDS = 2.0
-"""Between two times at which freed memory goes back to the system; the computation after that is slower by a few hundredths
-of a second."""
 
 Check = Callable[[], None]
 """Raises `Cancelled` once nobody waits for the computation any more."""
@@ -112,7 +107,6 @@ class DeviceComputer:
     def __init__(self, device: str) -> None:
         self.device = device
         self.models: OrderedDict[ModelKey, Any] = OrderedDict()
-        self._gave_back = time.monotonic()
 
     def joined(self, first: Request, waiting: Sequence[Request]) -> list[Request]:
         """Small sweeps of the same network, once it is loaded."""
@@ -131,7 +125,7 @@ class DeviceComputer:
                 event("joined passes stopped", error=type(error).__name__, where=stack_of(error))
         for task in left:
             yield task, self.outcome(task)
-        self._give_back_memory()
+        give_back_soon()
 
     def outcome(self, task: Task) -> Outcome:
         """Computes one request, within the device's memory; stops between two layers."""
@@ -150,12 +144,6 @@ class DeviceComputer:
         """Drops all models, or those below a folder."""
         for key in [key for key in self.models if folder is None or Path(key.folder).is_relative_to(folder)]:
             del self.models[key]
-
-    def _give_back_memory(self) -> None:
-        """Once in a while, after the answers are out."""
-        if time.monotonic() - self._gave_back >= GIVE_BACK_SECONDS:
-            give_back_freed_memory()
-            self._gave_back = time.monotonic()
 
     def _together(self, tasks: Sequence[Task]) -> Iterator[tuple[Task, Outcome]]:
         """Some levels of each sweep per pass; one that is complete, or that nobody waits for, leaves the others."""

@@ -1,7 +1,8 @@
-"""The benchmarks measure what they say: ratios, ten sessions for ten seconds (five minutes on the command line), the report."""
+"""The benchmarks measure what they say: ratios, ten sessions for some seconds (five minutes on the command line), the report."""
 
 import subprocess
 import sys
+import threading
 from contextlib import closing
 from pathlib import Path
 
@@ -16,6 +17,7 @@ ROOT = Path(__file__).parents[2]
 @pytest.fixture(autouse=True)
 def _benchmarks_are_importable(monkeypatch):
     monkeypatch.syspath_prepend(ROOT)
+    monkeypatch.setattr("benchmarks.load.REST_SECONDS", 0.1)
 
 
 @pytest.mark.usefixtures("unchecked")
@@ -24,7 +26,7 @@ def test_ten_sessions_get_right_answers_and_no_errors():
 
     seen, references = load.Seen(), load.reference_answers()
     with closing(Engine(cache_bytes=2**20)) as engine:
-        load.run(engine, references, seen, sessions=10, seconds=10)
+        load.run(engine, references, seen, sessions=10, seconds=6)
         assert engine.cache.held <= engine.cache.limit
     assert (seen.wrong, seen.errors) == ([], [])
     assert len(seen.computed_ms) >= 10, "every session got an answer, however busy the machine"
@@ -45,6 +47,29 @@ def test_the_load_test_finds_a_wrong_answer():
     assert len(seen.wrong) == 1 and f"{request.s_grid[1]:.3f}" in seen.wrong[0]
 
 
+def test_memory_is_read_while_no_session_is_at_work_and_none_waits_for_one_that_has_ended(monkeypatch):
+    from benchmarks import load
+
+    held, lock = [0, 0], threading.Lock()  # by sessions at work, and by answers that are kept
+
+    def work(number, shift):
+        if number == 2:
+            return  # as after an error
+        while shift.goes_on():
+            with lock:
+                held[0] += 1000
+            shift.over.wait(0.02)
+            with lock:
+                held[0] -= 1000
+                held[1] += 1
+
+    monkeypatch.setattr(load, "resident", lambda pid: sum(held))
+    memory = load.together(work, sessions=3, seconds=1.5)
+    assert 0 < memory.settled < memory.last < 1000 <= memory.peak
+    row = load.growth_of(memory, 5)
+    assert row.median == pytest.approx(100 * (memory.last / memory.settled - 1))
+
+
 @pytest.mark.usefixtures("unchecked")
 def test_visitors_of_the_app_get_right_pictures_and_a_wrong_one_is_found():
     from benchmarks import visitors
@@ -52,7 +77,7 @@ def test_visitors_of_the_app_get_right_pictures_and_a_wrong_one_is_found():
 
     seen = visitors.Seen()
     with serving("app/main.py") as server:
-        visitors.run(server.url, server.pid, seen, sessions=3, seconds=15, before=3)
+        visitors.run(server.url, server.pid, seen, sessions=3, seconds=8, before=3)
     assert seen.errors == [] and list(visitors.wrong_answers(seen.answers)) == []
     assert sum(map(len, seen.milliseconds.values())) >= 3, "every session got an answer, however busy the machine"
     question, answers = next(iter(seen.answers.items()))
