@@ -123,14 +123,10 @@ def run(engine: Engine, references: References, seen: Seen, sessions: int, secon
 
 
 class Shift:
-    """What the sessions of a run share: whether it is over, and breaks in which nobody asks.
-
-    Attributes:
-        over: set at the end.
-    """
+    """What the sessions of a run share: breaks in which nobody asks, and the end, which is that of a break."""
 
     def __init__(self, sessions: int) -> None:
-        self.over = threading.Event()
+        self.is_over = False
         self._at_work = sessions
         self._is_break = False
         self._changed = threading.Condition()
@@ -142,7 +138,7 @@ class Shift:
             self._changed.notify_all()
             self._changed.wait_for(lambda: not self._is_break)
             self._at_work += 1
-        return not self.over.is_set()
+        return not self.is_over
 
     def leave(self) -> None:
         """Called by a session that has ended."""
@@ -191,7 +187,7 @@ def together(work: Callable[[int, Shift], None], sessions: int, seconds: float, 
     wait_until(seconds)
     with shift.rest():
         memory.last = _resident_after_a_while(pid)
-        shift.over.set()
+        shift.is_over = True
     for thread in threads:
         thread.join()
     return memory

@@ -202,8 +202,8 @@ def visit(address: str, seen: Seen, number: int, new_seeds: Iterator[int], shift
     """One session from its first page to the end of the time."""
     draw = random.Random(number)
     with opened(address) as visitor:
-        shift.over.wait(draw.random() * LOOKING)
         while shift.goes_on():
+            time.sleep(LOOKING * (0.5 + draw.random()))
             question, is_new = choose(draw, seen, new_seeds)
             try:
                 frames = visitor.ask(question)
@@ -214,7 +214,6 @@ def visit(address: str, seen: Seen, number: int, new_seeds: Iterator[int], shift
                 kind: Literal["cached", "small"] = "small" if is_new else "cached"
                 seen.milliseconds[kind].append(1000 * visitor.seconds)
                 seen.answers.setdefault(question, []).append(x0_hat_of(frames))
-            shift.over.wait(LOOKING * (0.5 + draw.random()))
 
 
 def choose(draw: random.Random, seen: Seen, new_seeds: Iterator[int]) -> tuple[Question, bool]:
@@ -287,7 +286,14 @@ def rows_of(seen: Seen, wrong: list[str], sessions: int, seconds: float) -> list
             bounds.get("cached"),
             f"{len(cached)} answers",
         ),
-        Row("95th percentile of a small computation", [percentile(small)], "ms", bounds.get("small"), computed),
+        Row(
+            "95th percentile of a small computation",
+            [percentile(small)],
+            "ms",
+            bounds.get("small"),
+            computed,
+            reason="the plane of noise level and λ of another visitor, 1089 passes in one piece, has to end first.",
+        ),
         growth_of(seen.memory, bounds.get("growth")),
     ]
 

@@ -180,16 +180,16 @@ def _curves(model: Model, request: CurvesRequest, x0: Tensor, report: Report) ->
 
 def _clean_inputs(model: Model, request: Request, report: Report, load: Callable[[ModelKey], Model] | None) -> Tensor:
     """The clean samples, (n, ...), on the CPU; held-out data and samples are those of the model that the inputs name."""
-    inputs, key = request.inputs, request.model
+    inputs = request.inputs
     if inputs.of is not None:
         assert load is not None
-        model, key = load(inputs.of), inputs.of
+        model = load(inputs.of)
     if inputs.kind == "upload":
         if inputs.upload is None:
             raise ValueError("no image was uploaded; choose a file first.")
         return torch.from_numpy(inputs.upload.array())[: inputs.taken].repeat(inputs.draws, 1, 1, 1)
     if inputs.kind == "samples":
-        return drawn(model, key, inputs, report)
+        return drawn(model, inputs, report)
     if inputs.kind == "held-out":
         return _data_of(model).held_out_batch(inputs.n, inputs.seed)
     bundled = DataConfig(inputs.kind, gray=model.recipe.shape[0] == 1)

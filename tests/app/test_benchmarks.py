@@ -3,6 +3,7 @@
 import subprocess
 import sys
 import threading
+import time
 from contextlib import closing
 from pathlib import Path
 
@@ -58,7 +59,7 @@ def test_memory_is_read_while_no_session_is_at_work_and_none_waits_for_one_that_
         while shift.goes_on():
             with lock:
                 held[0] += 1000
-            shift.over.wait(0.02)
+            time.sleep(0.02)
             with lock:
                 held[0] -= 1000
                 held[1] += 1

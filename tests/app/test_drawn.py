@@ -1,5 +1,7 @@
 """Samples that a model draws as inputs are drawn once, for its pad and for the models beside it too."""
 
+import gc
+
 import pytest
 import torch
 
@@ -13,23 +15,15 @@ from app.services.jobs import Cancelled
 NAME = "mixture2d-mlp-none"
 
 
-@pytest.fixture(autouse=True)
-def _nothing_kept():
-    kept._kept.drop(lambda key: True)
-    yield
-    kept._kept.drop(lambda key: True)
-
-
 class Watched:
     """Draws the samples of a model that ships, and counts how often and how far."""
 
     def __init__(self, name=NAME):
-        self.key = stored.read_model(name).key
-        self.model = dpi_core.load(self.key.folder)
+        self.model = dpi_core.load(stored.read_model(name).key.folder)
         self.reports = []
 
     def draw(self, n=4, seed=0):
-        return drawn(self.model, self.key, Inputs("samples", n, seed), self.report)
+        return drawn(self.model, Inputs("samples", n, seed), self.report)
 
     def report(self, done, total, partial=None):
         self.reports.append((done, total))
@@ -57,19 +51,25 @@ def test_another_seed_number_or_model_is_drawn_anew():
     assert torch.equal(watched.draw(), first) and len(watched.reports) == before
 
 
-def test_a_drawing_that_is_stopped_leaves_nothing(monkeypatch):
+def test_a_drawing_that_is_stopped_leaves_nothing():
     watched = Watched()
 
     def stop(done, total, partial=None):
         raise Cancelled
 
     with pytest.raises(Cancelled):
-        drawn(watched.model, watched.key, Inputs("samples", 4, 0), stop)
-    assert len(kept._kept) == 0
+        drawn(watched.model, Inputs("samples", 4, 0), stop)
+    watched.draw()
+    assert watched.reports[0] == (1, watched.model.recipe.sampling.steps + 1)
 
 
-def test_what_is_kept_is_bounded_in_bytes(monkeypatch):
+def test_they_are_bounded_in_bytes_and_go_with_the_model(monkeypatch):
+    monkeypatch.setattr(kept, "MOST_BYTES", 4 * 2 * 4)
     watched = Watched()
-    monkeypatch.setattr(kept._kept, "limit", watched.draw().nbytes)
+    watched.draw()
     watched.draw(seed=1)
-    assert len(kept._kept) == 1
+    assert kept._kept[watched.model.denoiser].held == 4 * 2 * 4
+    before = len(kept._kept)
+    del watched
+    gc.collect()
+    assert len(kept._kept) == before - 1

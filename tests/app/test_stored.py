@@ -152,12 +152,18 @@ def some(grid, count):
     return np.linspace(0, len(grid) - 1, count).round().astype(int)
 
 
-def compute(request):
+@pytest.fixture(scope="module")
+def compute():
+    """Answers of one engine for all models, which keeps what they draw."""
     with closing(Engine()) as engine:
-        job = engine.submit("test", request)
-        assert job.wait(120)
-    assert job.status == "done", job.error
-    return job.result
+
+        def compute(request):
+            job = engine.submit("test", request)
+            assert job.wait(120)
+            assert job.status == "done", job.error
+            return job.result
+
+        yield compute
 
 
 def assert_same_frames(model, stored_frames, fresh_frames):
@@ -170,7 +176,7 @@ def assert_same_frames(model, stored_frames, fresh_frames):
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_the_stored_sweep_is_the_one_that_is_computed(name):
+def test_the_stored_sweep_is_the_one_that_is_computed(name, compute):
     model = stored.read_model(name)
     sweep, at = model.sweep, some(model.sweep.s, 3)
     s_grid = tuple(sweep.s[at].round(6).tolist())
@@ -185,7 +191,7 @@ def test_the_stored_sweep_is_the_one_that_is_computed(name):
 
 
 @pytest.mark.parametrize("name", [name for name in MODELS if name.endswith("-dpi")])
-def test_the_stored_pad_is_the_one_that_is_computed(name):
+def test_the_stored_pad_is_the_one_that_is_computed(name, compute):
     model = stored.read_model(name)
     pad, inputs = model.pad, stored_inputs(model)
     columns, rows = some(pad.s, 3), some(pad.lam, 3)
@@ -202,7 +208,7 @@ GENERATIVE = [name for name in MODELS if not name.startswith("photos")]
 
 
 @pytest.mark.parametrize("name", GENERATIVE)
-def test_the_stored_samples_are_those_that_are_drawn(name):
+def test_the_stored_samples_are_those_that_are_drawn(name, compute):
     model = stored.read_model(name)
     kept, few = model.samples, 4
     assert (kept.sampler, kept.steps) == tuple(model.recipe["sampling"][key] for key in ("sampler", "steps"))
