@@ -88,14 +88,13 @@ GIVEN = {
     "export digits-vp-dpi --to reference --out digits.pt": Run("digits.pt"),
     "export digits-vp-dpi --s 0.3 --to onnx": Run("digits-vp-dpi-s0.3.onnx"),
     "info digits-vp-dpi": Run(says="saturation: "),
-    "sweep --smoke": Run(says="| "),
     "report": Run("RESULTS.md"),
 }
 """Commands of `python -m dpi_core` that take a moment, as they stand in the documents."""
 
 ELSEWHERE = {
     r"python -m dpi_core analyse mine-flow-dpi .*|python my_network\.py": "tests/app/test_own_network.py",
-    r"python -m dpi_core sweep (digits-vp.*|photos-drunet .*)": "tests/dpi_core/test_sweep.py",  # hours; --smoke is given here
+    r"python -m dpi_core sweep (--smoke|digits-vp.*|photos-drunet .*)": "tests/dpi_core/test_sweep.py",  # the others take hours
     r"torchrun .*": "tests/dpi_core/test_runs.py",
     r"python examples/\w+\.py": "tests/test_examples.py",
     r"python -m benchmarks\..*|python benchmarks/.*": "tests/app/test_benchmarks.py",

@@ -23,7 +23,7 @@ CASES = {
     "image": 600,
     "link": 250,
     "address": 100,
-    "page": 16,
+    "page": 8,
 }
 
 

@@ -37,11 +37,11 @@ MODELS = stored.model_names()
 
 
 def kind_of(name):
-    """What a lesson can meet of a model: its samples, its process, and, where its data ship, whether it has two sets."""
+    """What a lesson can meet of a model: its samples and its process; digits also with one set of parameters."""
     model = stored.read_model(name)
     data = model.recipe["data"]["kind"]
     samples = data if data == "ring_mixture" else model.recipe["shape"][:-2]  # a mixture's answers have a closed form
-    return str(samples), model.recipe["process"]["kind"], data in FOLDER_KINDS or model.has_two_sets
+    return str(samples), model.recipe["process"]["kind"], data != "digits" or model.has_two_sets
 
 
 def precedence(name):
