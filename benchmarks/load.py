@@ -153,14 +153,16 @@ class Shift:
         Raises:
             TimeoutError: one gets none.
         """
-        with self._changed:
-            self._is_break = True
-            if not self._changed.wait_for(lambda: self._at_work == 0, 2 * PATIENCE):
-                raise TimeoutError("the sessions do not come to rest")
-        yield
-        with self._changed:
-            self._is_break = False
-            self._changed.notify_all()
+        try:
+            with self._changed:
+                self._is_break = True
+                if not self._changed.wait_for(lambda: self._at_work == 0, 2 * PATIENCE):
+                    raise TimeoutError("the sessions do not come to rest")
+            yield
+        finally:
+            with self._changed:
+                self._is_break = False
+                self._changed.notify_all()
 
 
 def together(work: Callable[[int, Shift], None], sessions: int, seconds: float, pid: int | str = "self") -> Memory:
@@ -178,7 +180,7 @@ def together(work: Callable[[int, Shift], None], sessions: int, seconds: float, 
             time.sleep(0.5)
             memory.peak = max(memory.peak, resident(pid))
 
-    threads = [threading.Thread(target=attend, args=(number,)) for number in range(sessions)]
+    threads = [threading.Thread(target=attend, args=(number,), daemon=True) for number in range(sessions)]
     for thread in threads:
         thread.start()
     wait_until(min(60, seconds / 5))
