@@ -54,19 +54,13 @@ from app.records.trajectories import VectorField as VectorField
 from app.records.views import ViewsRequest as ViewsRequest
 from app.records.views import ViewsResult as ViewsResult
 
+LongRequest = (
+    PadRequest | ParametersRequest | QualityRequest | LayersRequest | ReceptiveFieldRequest | ComparisonRequest
+)
+"""What takes from seconds to minutes, and nobody else should wait for."""
+
 Request = (
-    SweepRequest
-    | PadRequest
-    | ParametersRequest
-    | CurvesRequest
-    | TrajectoryRequest
-    | PlaneRequest
-    | QualityRequest
-    | LayersRequest
-    | LayerDetailRequest
-    | ReceptiveFieldRequest
-    | ViewsRequest
-    | ComparisonRequest
+    SweepRequest | CurvesRequest | TrajectoryRequest | PlaneRequest | LayerDetailRequest | ViewsRequest | LongRequest
 )
 Result = (
     SweepResult

@@ -82,6 +82,10 @@ class Cluster:
         """The cluster: each replica computes on the device that it has."""
         return self
 
+    def computes_apart(self, device: str) -> bool:
+        """No: a request goes to whichever replica is free."""
+        return False
+
     def forget(self, folder: Path | None = None) -> None:
         """The replicas keep their models."""
 

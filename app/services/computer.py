@@ -76,6 +76,9 @@ class Computers(Protocol):
     def on(self, device: str) -> Computer:
         """What computes there."""
 
+    def computes_apart(self, device: str) -> bool:
+        """Whether a second computer of that device may work beside the first: one for long requests, one for the others."""
+
 
 class ThisMachine:
     """The devices of this machine."""
@@ -91,8 +94,12 @@ class ThisMachine:
         return compute.devices()
 
     def on(self, device: str) -> Computer:
-        """The computer of one device."""
+        """A computer of one device, with models of its own."""
         return DeviceComputer(device)
+
+    def computes_apart(self, device: str) -> bool:
+        """Not where two threads crash the process: on Apple's GPUs (https://github.com/pytorch/pytorch/issues/197805)."""
+        return not device.startswith("mps")
 
 
 class DeviceComputer:

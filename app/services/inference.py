@@ -1,10 +1,11 @@
-"""The engine: it owns the models, computes requests one after another per device, and remembers results.
+"""The engine: it owns the models, computes requests one after another, and remembers results.
 
 Parameters of a DPI network are exchanged while it runs, so a model must never run in two threads; Streamlit runs every
-session in a thread of its own. Sessions therefore hand in frozen requests and look at the job they get back; one worker
-thread per device touches models. A session's newer request replaces its older one of the same kind; what its page no longer
-asks for is dropped once the page is drawn. Results are NumPy arrays in a cache bounded in bytes. Nothing here imports torch
-before the first request or `warm_up`.
+session in a thread of its own. Sessions therefore hand in frozen requests and look at the job they get back; the models are
+touched by two worker threads per device, one for the long requests and one for the others, each with models of its own:
+nobody's sweep waits for a minute of somebody's analysis. A session's newer request replaces its older one of the same kind;
+what its page no longer asks for is dropped once the page is drawn. Results are NumPy arrays in a cache bounded in bytes.
+Nothing here imports torch before the first request or `warm_up`.
 """
 
 from __future__ import annotations
@@ -16,8 +17,9 @@ from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
-from app.records import ComparisonRequest, ModelKey, Request, Result, Upload
+from app.records import ComparisonRequest, LongRequest, ModelKey, Request, Result, Upload
 from app.services.computer import Computers, ThisMachine
 from app.services.jobs import Job as Job
 from app.services.jobs import Outcome
@@ -28,7 +30,7 @@ from app.services.worker import Worker
 CACHE_BYTES = 512 * 2**20
 PARTIAL_BYTES = 64 * 2**20
 MOST_WAITING = 64
-"""Jobs that may wait for a device; one more is refused."""
+"""Jobs that may wait for a worker; one more is refused."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +40,7 @@ class Observation:
     Attributes:
         ready: torch is imported and every worker has a living thread.
         waiting: jobs that have not started, over all devices.
-        most_waiting: that may wait for each device.
+        most_waiting: that may wait for each worker.
         running: jobs that are computed.
         cached: results in the cache.
         cache_bytes: that they hold.
@@ -58,12 +60,19 @@ class Observation:
     outcomes: dict[str, int]
 
 
+class _Place(NamedTuple):
+    """Where a request is computed: on its device, and whether apart from the others."""
+
+    device: str
+    is_apart: bool
+
+
 class Engine:
     """Owner of the models; thread-safe.
 
     Args:
         cache_bytes: bound of the result cache.
-        most_waiting: jobs that may wait for a device.
+        most_waiting: jobs that may wait for a worker.
         computers: what computes; this machine by default.
 
     Attributes:
@@ -86,7 +95,7 @@ class Engine:
         self._jobs: dict[Request, Job] = {}
         self._latest: dict[tuple[str, Hashable], Job] = {}
         self._asked: dict[str, set[Request]] = {}
-        self._workers: dict[str, Worker] = {}
+        self._workers: dict[_Place, Worker] = {}
         self._devices: Future[tuple[str, ...]] = Future()
         self._warming = False
 
@@ -114,7 +123,7 @@ class Engine:
                 return job
             if latest is not None and latest.status == "failed":
                 return latest
-            worker = self._worker(request.device)
+            worker = self._worker(request)
             if request not in self._jobs:
                 if len(worker.turns.waiting) >= self._most_waiting:
                     return self._refused(request)
@@ -175,9 +184,9 @@ class Engine:
             kept.drop(names_one)
 
     def ahead_of(self, job: Job) -> int:
-        """How many jobs are computed or wait for the same device, apart from this one."""
+        """How many jobs are computed by the same worker or wait for it, apart from this one."""
         with self.lock:
-            worker = self._workers.get(job.request.device)
+            worker = self._workers.get(self._place(job.request))
             return 0 if worker is None else len({*worker.turns.waiting, *worker.running} - {job})
 
     def observe(self) -> Observation:
@@ -239,10 +248,17 @@ class Engine:
     def _is_ready(self) -> bool:
         return self._devices.done() and self._devices.exception() is None
 
-    def _worker(self, device: str) -> Worker:
-        if device not in self._workers:
-            self._workers[device] = Worker(self, device, self._computers.on(device))
-        return self._workers[device]
+    def _worker(self, request: Request) -> Worker:
+        place = self._place(request)
+        if place not in self._workers:
+            computer = self._computers.on(place.device)
+            self._workers[place] = Worker(self, place.device, computer, steps_back=place.is_apart)
+        return self._workers[place]
+
+    def _place(self, request: Request) -> _Place:
+        return _Place(
+            request.device, isinstance(request, LongRequest) and self._computers.computes_apart(request.device)
+        )
 
     def _drop(self, is_unwanted: Callable[[str, Request], bool]) -> None:
         """Sessions no longer wait for some of their requests; the caller holds the lock."""
@@ -256,7 +272,7 @@ class Engine:
         if not job.waiting and not job.finished:
             self._jobs.pop(job.request, None)
             if job.status == "waiting":
-                self._workers[job.request.device].drop(job)
+                self._workers[self._place(job.request)].drop(job)
                 self._count("cancelled")
                 job.finish(Outcome("cancelled"))
 

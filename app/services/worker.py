@@ -1,7 +1,9 @@
-"""The threads that have one device compute, and the order in which sessions are served."""
+"""Threads that have one device compute, and the order in which sessions are served."""
 
 from __future__ import annotations
 
+import os
+import sys
 import threading
 import time
 from collections import OrderedDict
@@ -17,6 +19,8 @@ from app.services.logs import event, stack_of
 from app.services.reporting import Report
 
 REMEMBERED_SESSIONS = 1000
+NICENESS = 10
+"""Of a worker that others go before: beside one that does not step back it gets about a tenth of a processor."""
 
 
 class Owner(Protocol):
@@ -68,7 +72,7 @@ class Turns:
 
 
 class Worker:
-    """The threads of one device: as many as it computes requests at once; nothing else has it compute.
+    """Threads of one device: as many as its computer computes requests at once; nothing else uses that computer.
 
     A thread outlives whatever a request does. Should it end all the same, it is replaced, the models are loaded anew,
     and the job at hand fails.
@@ -77,10 +81,11 @@ class Worker:
         engine: whose jobs are computed.
         device: where.
         computer: of that device.
+        steps_back: whether others go before it where processors are short; on Linux.
     """
 
-    def __init__(self, engine: Owner, device: str, computer: Computer) -> None:
-        self.engine, self.device, self.computer = engine, device, computer
+    def __init__(self, engine: Owner, device: str, computer: Computer, steps_back: bool = False) -> None:
+        self.engine, self.device, self.computer, self.steps_back = engine, device, computer, steps_back
         self.turns = Turns()
         self.running: set[Job] = set()
         self._closed = False
@@ -127,6 +132,8 @@ class Worker:
 
     def _run(self) -> None:
         jobs: list[Job] = []
+        if self.steps_back and sys.platform == "linux":  # it alone has a number for this thread and those it will start
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)
         try:
             while jobs := self._next():
                 self._answer(jobs)

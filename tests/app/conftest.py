@@ -48,6 +48,9 @@ class Patient:
     def on(self, device: str) -> "Patient":
         return self
 
+    def computes_apart(self, device: str) -> bool:
+        return False
+
     def forget(self, folder: Path | None = None) -> None:
         pass
 

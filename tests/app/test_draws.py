@@ -171,7 +171,7 @@ def test_models_whose_files_are_deleted_leave_memory(engine):
     requests = [SweepRequest(key, HELD_OUT, (0.5,), "cpu") for key in (DIGITS, BLIND)]
     for request in requests:
         assert engine.submit("me", request).wait(PATIENCE)
-    computer = engine._workers["cpu"].computer
+    computer = engine._workers["cpu", False].computer
     assert set(computer.models) == {DIGITS, BLIND}
     engine.forget_models(Path(DIGITS.folder))
     until(lambda: set(computer.models) == {BLIND})

@@ -2,6 +2,7 @@
 
 import gc
 import json
+import os
 import pkgutil
 import subprocess
 import sys
@@ -49,9 +50,14 @@ def sweep_request(*s_grid, model=None, inputs=HELD_OUT):
     return SweepRequest(model or DIGITS, inputs, tuple(s_grid or (0.3, 0.7)), "cpu")
 
 
-def long_request(inputs=HELD_OUT):
+def sweep_of_a_minute(inputs=HELD_OUT):
     """A minute's work in short steps."""
     return sweep_request(*np.linspace(0, 1, 20_000).tolist(), inputs=inputs)
+
+
+def pad_of_a_minute():
+    """The same of a long request."""
+    return PadRequest(DIGITS, HELD_OUT, 1, (0.5,), tuple(np.linspace(0, 1, 20_000).tolist()), "cpu")
 
 
 def answer(engine, request, session="me"):
@@ -111,7 +117,7 @@ def test_five_threads_asking_for_different_s_get_no_wrong_answer(engine):
 
 
 def test_a_request_of_two_sessions_is_computed_once(engine):
-    running = start(engine, long_request(), "somebody")
+    running = start(engine, sweep_of_a_minute(), "somebody")
     first, second = engine.submit("a", sweep_request()), engine.submit("b", sweep_request())
     engine.cancel("somebody", running)
     assert first is second
@@ -125,7 +131,7 @@ def test_a_known_result_is_there_at_once(engine):
 
 
 def test_a_superseded_request_that_has_not_started_is_dropped(engine):
-    running = start(engine, long_request(), "somebody")
+    running = start(engine, sweep_of_a_minute(), "somebody")
     older = engine.submit("me", sweep_request(0.1, 0.2))
     newer = engine.submit("me", sweep_request(0.3, 0.4))
     assert older.finished and older.status == "cancelled"
@@ -135,7 +141,8 @@ def test_a_superseded_request_that_has_not_started_is_dropped(engine):
 
 
 def test_a_second_models_sweep_waits_beside_the_first_and_goes_with_it(engine):
-    start(engine, long_request(), "other")
+    start(engine, sweep_of_a_minute(), "other")
+    start(engine, pad_of_a_minute(), "other")
     first, pad = sweep_request(0.1), PadRequest(DIGITS, HELD_OUT, 2, (0.1,), (0.5,), "cpu")
     second = replace(sweep_request(0.1, model=BLIND), inputs=replace(HELD_OUT, of=DIGITS))
     jobs = [engine.submit("me", request) for request in (first, pad, second, first)]
@@ -146,14 +153,13 @@ def test_a_second_models_sweep_waits_beside_the_first_and_goes_with_it(engine):
 
 
 def test_a_superseded_request_that_runs_is_stopped(engine):
-    older = start(engine, long_request(), "me")
+    older = start(engine, sweep_of_a_minute(), "me")
     assert answer(engine, sweep_request()).status == "done"
     assert older.status == "cancelled" and older.done < older.total
 
 
 def test_choosing_other_inputs_drops_the_pad_of_the_last_ones(engine):
-    grid = tuple(np.linspace(0, 1, 2000).tolist())
-    pad = start(engine, PadRequest(DIGITS, HELD_OUT, 1, (0.5,), grid, "cpu"), "me")
+    pad = start(engine, pad_of_a_minute(), "me")
     with engine.draw("me"):
         sweep = engine.submit("me", sweep_request(inputs=Inputs("held-out", 2, 1)))
     assert sweep.wait(PATIENCE) and sweep.status == "done"
@@ -161,7 +167,7 @@ def test_choosing_other_inputs_drops_the_pad_of_the_last_ones(engine):
 
 
 def test_a_pad_and_the_sweep_of_the_same_inputs_do_not_drop_one_another(engine):
-    running = start(engine, long_request(), "somebody")
+    running = start(engine, sweep_of_a_minute(), "somebody")
     sweep = engine.submit("me", sweep_request())
     pad = engine.submit("me", PadRequest(DIGITS, HELD_OUT, 1, (0.5,), (0.0, 1.0), "cpu"))
     engine.cancel("somebody", running)
@@ -170,7 +176,7 @@ def test_a_pad_and_the_sweep_of_the_same_inputs_do_not_drop_one_another(engine):
 
 
 def test_a_running_request_stops_within_half_a_second_of_being_cancelled(engine):
-    job = start(engine, long_request(), "me")
+    job = start(engine, sweep_of_a_minute(), "me")
     engine.cancel("me", job)
     assert job.wait(0.5)
     assert job.status == "cancelled" and job.result is None
@@ -178,7 +184,7 @@ def test_a_running_request_stops_within_half_a_second_of_being_cancelled(engine)
 
 def test_a_cancelled_request_can_be_asked_for_again(engine):
     request = sweep_request()
-    running = start(engine, long_request(), "somebody")
+    running = start(engine, sweep_of_a_minute(), "somebody")
     engine.cancel("me", engine.submit("me", request))
     engine.cancel("somebody", running)
     assert answer(engine, request).status == "done"
@@ -194,7 +200,7 @@ def test_cancelling_leaves_the_job_of_another_session_alive(engine):
 
 def test_a_closed_engine_has_stopped():
     engine, others = Engine(), set(threading.enumerate())
-    running, waiting = start(engine, long_request(), "a"), engine.submit("b", sweep_request())
+    running, waiting = start(engine, sweep_of_a_minute(), "a"), engine.submit("b", sweep_request())
     engine.close()
     assert (running.status, waiting.status) == ("cancelled", "cancelled")
     assert running.finished and waiting.finished
@@ -426,8 +432,11 @@ def test_the_first_picture_is_made_without_torch():
 
 
 def test_a_session_that_asks_for_little_is_served_before_the_rest_of_one_that_asks_for_much(engine):
-    running, finished = start(engine, long_request(), "somebody"), []
-    greedy = [sweep_request(0.1), PadRequest(DIGITS, HELD_OUT, 1, (0.5,), (0.0, 1.0), "cpu")]
+    running, finished = start(engine, sweep_of_a_minute(), "somebody"), []
+    greedy = [
+        sweep_request(0.1),
+        TrajectoryRequest(DIGITS, Inputs("samples", 1, 0), "heun", 2, "uniform", "learned", 0.5, "cpu"),
+    ]
     jobs = {("greedy", i): engine.submit("greedy", request) for i, request in enumerate(greedy)}
     jobs |= {("modest", 0): engine.submit("modest", sweep_request(0.9))}
     watchers = [
@@ -443,9 +452,37 @@ def test_a_session_that_asks_for_little_is_served_before_the_rest_of_one_that_as
     assert finished[-1] == ("greedy", 1), "the sweeps may be joined, and either of them be over first"
 
 
+def test_nobody_waits_for_the_long_request_of_another_and_both_answers_are_right(engine):
+    """Both of the same model, at the same time: one worker's λ must not be the other's."""
+    grid = tuple(np.linspace(0, 1, 33).tolist())
+    pad = start(engine, PadRequest(DIGITS, HELD_OUT, 2, grid, grid, "cpu"), "somebody")
+    levels, answers = (0.2, 0.4, 0.6, 0.8), []
+    while not pad.finished:
+        seed = len(answers)
+        answers.append(result(engine, sweep_request(*levels, inputs=replace(HELD_OUT, seed=seed))))
+        if seed == 0:
+            assert not pad.finished
+    for seed, found in enumerate(answers):
+        alone = reference(DIGITS.folder, replace(HELD_OUT, seed=seed), levels)
+        for x0_hat, expected in zip(found.x0_hat, alone, strict=True):
+            np.testing.assert_allclose(x0_hat[..., 0], expected[:, 0], rtol=1e-4, atol=1e-5)
+    with closing(Engine()) as quiet:
+        np.testing.assert_array_equal(pad.result.x0_hat, result(quiet, pad.request).x0_hat)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux has priorities of threads")
+def test_long_requests_step_back_where_processors_are_short(engine):
+    usual = os.getpriority(os.PRIO_PROCESS, 0)
+    for request in (sweep_request(0.5), PadRequest(DIGITS, HELD_OUT, 1, (0.5,), (0.5,), "cpu")):
+        assert answer(engine, request).status == "done"
+    threads = [thread for thread in threading.enumerate() if thread.name == "engine-cpu"]
+    found = sorted(os.getpriority(os.PRIO_PROCESS, thread.native_id) for thread in threads)
+    assert found[0] == usual < found[-1]
+
+
 def test_a_full_queue_refuses_with_a_sentence_and_takes_jobs_again_later():
     with closing(Engine(most_waiting=2)) as engine:
-        running = start(engine, long_request(), "somebody")
+        running = start(engine, sweep_of_a_minute(), "somebody")
         waiting = [engine.submit(f"s{i}", sweep_request(i / 10)) for i in range(2)]
         refused = engine.submit("late", sweep_request(0.9))
         assert refused.status == "failed" and "2 computations wait for cpu" in refused.error
@@ -468,7 +505,7 @@ def test_a_worker_that_dies_is_replaced_and_the_others_are_answered(engine, monk
         return load(key, device)
 
     monkeypatch.setattr(compute, "load_model", dying)
-    running = start(engine, long_request(), "somebody")
+    running = start(engine, sweep_of_a_minute(), "somebody")
     fatal, next_one = engine.submit("a", sweep_request(model=BLIND)), engine.submit("b", sweep_request())
     engine.cancel("somebody", running)
     assert fatal.wait(PATIENCE) and fatal.status == "failed"
@@ -576,7 +613,7 @@ def test_too_little_memory_for_one_of_the_compared_models_means_smaller_parts(mo
     with closing(Engine()) as tight:
         job = answer(tight, request)
         assert job.status == "done" and "computed 4 at a time" in job.note, job.error
-        models = tight._workers["cpu"].computer.models.values()
+        models = tight._workers["cpu", True].computer.models.values()
         assert models and not any("forward" in vars(model.denoiser.net) for model in models)
 
 
