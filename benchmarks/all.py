@@ -14,6 +14,7 @@ PARTS = {
     "sweep": [""],
     "memory": [""],
     "joining": ["--runs 3"],
+    "apart": [""],
     "waiting": [""],
     "start_up": ["--runs 5"],
     "pages": [""],

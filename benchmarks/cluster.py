@@ -60,7 +60,7 @@ def rows_of(seen: load.Seen, replicas: int, seconds: float) -> list[Row]:
     return [
         Row(f"{of}: wrong answers and errors", [len(seen.wrong + seen.errors)], "", 0, f"{answers} computed"),
         Row(f"{of}: small computations", [answers / seconds], "a second"),
-        Row(f"{of}: 95th percentile of one", [load.percentile(seen.computed_ms)], "ms"),
+        Row(f"{of}: 95th percentile of one", load.percentiles(seen.computed_ms), "ms"),
         Row(f"{of}: memory of each", [replica_bytes() / 1e6], "MB"),
     ]
 

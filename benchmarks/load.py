@@ -39,12 +39,16 @@ REST_SECONDS = 2 * GIVE_BACK_SECONDS
 """A break lasts so long before memory is read: freed memory goes back to the system by then."""
 
 
+PARTS = 5
+"""Of a run: each has a percentile of its own, and the time after the first minute a break at the end of each."""
+
+
 @dataclass
 class Memory:
-    """Bytes of the process: in a break after the first minute, in one at the end, and at the most."""
+    """Bytes of the process: in a break after the first minute, in those that follow, the last at the end, and at the most."""
 
     settled: int = 0
-    last: int = 0
+    later: list[int] = field(default_factory=list)
     peak: int = 0
 
 
@@ -176,20 +180,22 @@ def together(work: Callable[[int, Shift], None], sessions: int, seconds: float, 
             shift.leave()
 
     def wait_until(second: float) -> None:
-        while time.monotonic() - began < second:
-            time.sleep(0.5)
+        while (left := began + second - time.monotonic()) > 0:
+            time.sleep(min(left, 0.5))
             memory.peak = max(memory.peak, resident(pid))
 
     threads = [threading.Thread(target=attend, args=(number,), daemon=True) for number in range(sessions)]
     for thread in threads:
         thread.start()
-    wait_until(min(60, seconds / 5))
+    first = min(60, seconds / 5)
+    wait_until(first)
     with shift.rest():
         memory.settled = _resident_after_a_while(pid)
-    wait_until(seconds)
-    with shift.rest():
-        memory.last = _resident_after_a_while(pid)
-        shift.is_over = True
+    for part in range(1, PARTS + 1):
+        wait_until(first + (seconds - first) * part / PARTS)
+        with shift.rest():
+            memory.later.append(_resident_after_a_while(pid))
+            shift.is_over = part == PARTS
     for thread in threads:
         thread.join()
     return memory
@@ -247,14 +253,14 @@ def rows_of(seen: Seen, sessions: int, seconds: float) -> list[Row]:
         Row("errors", [len(seen.errors)], "", 0),
         Row(
             "95th percentile of a cached answer",
-            [percentile(seen.cached_ms)],
+            percentiles(seen.cached_ms),
             "ms",
             BOUNDS["cached"],
             f"{len(seen.cached_ms)} answers",
         ),
         Row(
             "95th percentile of a small computation",
-            [percentile(seen.computed_ms)],
+            percentiles(seen.computed_ms),
             "ms",
             BOUNDS["small"],
             f"{len(seen.computed_ms)} answers, {len(seen.computed_ms) / seconds:.1f} a second",
@@ -264,17 +270,19 @@ def rows_of(seen: Seen, sessions: int, seconds: float) -> list[Row]:
 
 
 def growth_of(memory: Memory, bound: float | None) -> Row:
-    """By how much memory grew from the break after the first minute to the one at the end.
+    """By how much memory had grown in each later break since the one after the first minute.
 
     What computations at hand need besides comes and goes, and is part of the peak.
     """
-    settled, last, peak = (size / 1e6 for size in (memory.settled, memory.last, memory.peak))
-    beside = f"{settled:.0f}, then {last:.0f} MB in a break, {peak:.0f} at the peak"
-    return Row("growth of memory at rest after the first minute", [100 * (last / settled - 1)], "%", bound, beside)
+    sizes = ", ".join(f"{size / 1e6:.0f}" for size in (memory.settled, *memory.later))
+    grown = [100 * (size / memory.settled - 1) for size in memory.later]
+    beside = f"{sizes} MB in the breaks, {memory.peak / 1e6:.0f} at the peak"
+    return Row("growth of memory at rest after the first minute", grown, "%", bound, beside)
 
 
-def percentile(values: list[float]) -> float:
-    return float(np.percentile(values, 95)) if values else 0.0
+def percentiles(milliseconds: list[float]) -> list[float]:
+    """The 95th percentile of each part of a run, of as many answers each in the order in which they came; 0 of none at all."""
+    return [float(np.percentile(part, 95)) for part in np.array_split(milliseconds or [0.0], PARTS) if len(part)]
 
 
 def resident(pid: int | str = "self") -> int:

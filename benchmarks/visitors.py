@@ -27,7 +27,7 @@ from websockets.sync.client import ClientConnection, connect
 
 from app.services import stored
 from app.views.denoise import SHOWN_IMAGES, SHOWN_POINTS, SWEEP_GRID, SWEEP_LABEL
-from benchmarks.load import BOUNDS, Memory, Shift, arguments, growth_of, percentile, together
+from benchmarks.load import BOUNDS, Memory, Shift, arguments, growth_of, percentiles, together
 from benchmarks.measure import Row, write
 from benchmarks.start_up import serving
 
@@ -281,18 +281,17 @@ def rows_of(seen: Seen, wrong: list[str], sessions: int, seconds: float) -> list
         Row("errors", [len(seen.errors)], "", 0),
         Row(
             "95th percentile of a cached view",
-            [percentile(cached)],
+            percentiles(cached),
             "ms",
             bounds.get("cached"),
             f"{len(cached)} answers",
         ),
         Row(
             "95th percentile of a small computation",
-            [percentile(small)],
+            percentiles(small),
             "ms",
             bounds.get("small"),
             computed,
-            reason="the plane of noise level and λ of another visitor, 1089 passes in one piece, has to end first.",
         ),
         growth_of(seen.memory, bounds.get("growth")),
     ]

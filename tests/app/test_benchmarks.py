@@ -66,9 +66,17 @@ def test_memory_is_read_while_no_session_is_at_work_and_none_waits_for_one_that_
 
     monkeypatch.setattr(load, "resident", lambda pid: sum(held))
     memory = load.together(work, sessions=3, seconds=1.5)
-    assert 0 < memory.settled < memory.last < 1000 <= memory.peak
+    assert len(memory.later) == load.PARTS and 0 < memory.settled < memory.later[0]
+    assert memory.later == sorted(memory.later) and memory.later[-1] < 1000 <= memory.peak
     row = load.growth_of(memory, 5)
-    assert row.median == pytest.approx(100 * (memory.last / memory.settled - 1))
+    assert row.median == pytest.approx(100 * (memory.later[load.PARTS // 2] / memory.settled - 1))
+
+
+def test_every_part_of_a_run_has_a_percentile():
+    from benchmarks import load
+
+    assert load.percentiles([*[1.0] * 40, *[9.0] * 10]) == [1.0, 1.0, 1.0, 1.0, 9.0]
+    assert load.percentiles([2.0, 3.0]) == [2.0, 3.0] and load.percentiles([]) == [0.0]
 
 
 @pytest.mark.usefixtures("unchecked")
