@@ -13,7 +13,7 @@ PARTS = {
     "grouped": [""],
     "sweep": [""],
     "memory": [""],
-    "joining": ["--runs 3"],
+    "joining": [""],
     "apart": [""],
     "waiting": [""],
     "start_up": ["--runs 5"],
