@@ -18,12 +18,12 @@ def readiness(engine: Engine) -> tuple[dict[str, Any], int]:
     """What is known of the engine, and the HTTP status that goes with it.
 
     Returns:
-        The observation as JSON, and 200 once torch is imported and a model has answered; 503 before, while the queue is
+        The observation as JSON, and 200 once torch is imported and a model has answered; 503 before, while a queue is
         full, and while a worker has no thread.
     """
     engine.warm_up()
     seen = engine.observe()
-    is_ready = seen.ready and seen.waiting < seen.most_waiting and _has_answered(engine)
+    is_ready = seen.ready and not seen.full and _has_answered(engine)
     return {**asdict(seen), "ready": is_ready}, 200 if is_ready else 503
 
 

@@ -39,8 +39,9 @@ class Observation:
 
     Attributes:
         ready: torch is imported and every worker has a living thread.
-        waiting: jobs that have not started, over all devices.
+        waiting: jobs that have not started, over all workers.
         most_waiting: that may wait for each worker.
+        full: as many wait for one of them, and another job for it is refused.
         running: jobs that are computed.
         cached: results in the cache.
         cache_bytes: that they hold.
@@ -52,6 +53,7 @@ class Observation:
     ready: bool
     waiting: int
     most_waiting: int
+    full: bool
     running: int
     cached: int
     cache_bytes: int
@@ -193,12 +195,13 @@ class Engine:
         """Counts and bytes, for whoever looks after the server."""
         with self.lock:
             workers, outcomes = list(self._workers.values()), dict(self._outcomes)
-            waiting = sum(len(worker.turns.waiting) for worker in workers)
+            waiting = [len(worker.turns.waiting) for worker in workers]
             running = sum(len(worker.running) for worker in workers)
         return Observation(
             ready=self._is_ready() and all(worker.alive for worker in workers),
-            waiting=waiting,
+            waiting=sum(waiting),
             most_waiting=self._most_waiting,
+            full=max(waiting, default=0) >= self._most_waiting,
             running=running,
             cached=len(self.cache),
             cache_bytes=self.cache.held,

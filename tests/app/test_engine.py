@@ -487,11 +487,14 @@ def test_a_full_queue_refuses_with_a_sentence_and_takes_jobs_again_later():
         refused = engine.submit("late", sweep_request(0.9))
         assert refused.status == "failed" and "2 computations wait for cpu" in refused.error
         assert_one_sentence(refused.error)
+        assert engine.observe().full
         assert engine.submit("late", sweep_request(0.1)) is waiting[1], "what is computed anyhow costs nothing"
+        pad = answer(engine, PadRequest(DIGITS, HELD_OUT, 1, (0.5,), (0.5,), "cpu"), "late")
+        assert pad.status == "done", "long requests have a queue of their own"
         engine.cancel("somebody", running)
         assert all(job.wait(PATIENCE) for job in waiting)
         assert answer(engine, sweep_request(0.9), "late").status == "done"
-        assert engine.observe().outcomes == {"cancelled": 1, "refused": 1, "done": 3}
+        assert engine.observe().outcomes == {"cancelled": 1, "refused": 1, "done": 4} and not engine.observe().full
 
 
 def test_a_worker_that_dies_is_replaced_and_the_others_are_answered(engine, monkeypatch):
