@@ -15,6 +15,7 @@ PARTS = {
     "memory": [""],
     "joining": [""],
     "apart": [""],
+    "cancel": [""],
     "waiting": [""],
     "start_up": ["--runs 5"],
     "pages": [""],
