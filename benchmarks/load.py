@@ -45,10 +45,9 @@ PARTS = 5
 
 @dataclass
 class Memory:
-    """Bytes of the process: in a break after the first minute, in those that follow, the last at the end, and at the most."""
+    """Bytes of the process: in a break after the first minute and in those that follow, the last at the end; at the most."""
 
-    settled: int = 0
-    later: list[int] = field(default_factory=list)
+    at_rest: list[int] = field(default_factory=list)
     peak: int = 0
 
 
@@ -170,7 +169,10 @@ class Shift:
 
 
 def together(work: Callable[[int, Shift], None], sessions: int, seconds: float, pid: int | str = "self") -> Memory:
-    """Runs `work(number, shift)` of every session in a thread until the time is over; reads the memory of a process."""
+    """Runs `work(number, shift)` of every session in a thread until the time is over; reads the memory of a process.
+
+    Breaks are no part of the time.
+    """
     began, shift, memory = time.monotonic(), Shift(sessions), Memory()
 
     def attend(number: int) -> None:
@@ -188,14 +190,13 @@ def together(work: Callable[[int, Shift], None], sessions: int, seconds: float, 
     for thread in threads:
         thread.start()
     first = min(60, seconds / 5)
-    wait_until(first)
-    with shift.rest():
-        memory.settled = _resident_after_a_while(pid)
-    for part in range(1, PARTS + 1):
+    for part in range(PARTS + 1):
         wait_until(first + (seconds - first) * part / PARTS)
         with shift.rest():
-            memory.later.append(_resident_after_a_while(pid))
+            paused = time.monotonic()
+            memory.at_rest.append(_resident_after_a_while(pid))
             shift.is_over = part == PARTS
+            began += time.monotonic() - paused
     for thread in threads:
         thread.join()
     return memory
@@ -274,8 +275,9 @@ def growth_of(memory: Memory, bound: float | None) -> Row:
 
     What computations at hand need besides comes and goes, and is part of the peak.
     """
-    sizes = ", ".join(f"{size / 1e6:.0f}" for size in (memory.settled, *memory.later))
-    grown = [100 * (size / memory.settled - 1) for size in memory.later]
+    sizes = ", ".join(f"{size / 1e6:.0f}" for size in memory.at_rest)
+    settled, *later = memory.at_rest
+    grown = [100 * (size / settled - 1) for size in later]
     beside = f"{sizes} MB in the breaks, {memory.peak / 1e6:.0f} at the peak"
     return Row("growth of memory at rest after the first minute", grown, "%", bound, beside)
 
