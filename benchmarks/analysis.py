@@ -1,14 +1,16 @@
 """Seconds and memory of the analyses as a person waits for them in the app, each part in a process of its own.
 
-`python -m benchmarks.analysis [--model fashion-flow-dpi] [--data PATH] [--threads 2]` prints a table and writes
-benchmarks/results/analysis.json. PATH is the folder of the model's data set; without it, data that are not bundled are
-replaced by the model's own samples, which takes the same time. `--part NAME` measures one part and prints JSON.
+`python -m benchmarks.analysis [--model fashion-flow-dpi] [--data PATH] [--threads 2] [--runs 5]` prints a table and writes
+benchmarks/results/analysis.json; a run of all parts takes some five minutes. PATH is the folder of the model's data set;
+without it, data that are not bundled are replaced by the model's own samples, which takes the same time. `--part NAME`
+measures one part and prints JSON.
 """
 
 import argparse
 import json
 import os
 import resource
+import statistics
 import subprocess
 import sys
 import time
@@ -38,17 +40,18 @@ def main() -> None:
     parser.add_argument("--model", default="fashion-flow-dpi")
     parser.add_argument("--data", type=Path, help="folder of the model's data set; its own samples without it")
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--runs", type=int, default=5, help="of every part")
     parser.add_argument("--part", choices=list(BOUNDS), help="measure one part in this process")
     options = parser.parse_args()
     if options.part is not None:
         print(json.dumps(measure(options)))
         return
-    found = {}
-    for part in BOUNDS:
+    found: dict[str, list[dict[str, Any]]] = {part: [] for part in BOUNDS}
+    for part in list(BOUNDS) * options.runs:
         command = [sys.executable, "-m", "benchmarks.analysis", *sys.argv[1:], "--part", part]
         answer = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, cwd=ROOT).stdout
-        found[part] = json.loads(answer.splitlines()[-1])
-        print(f"{part}: {found[part]['seconds']:.1f} s", file=sys.stderr)
+        found[part].append(json.loads(answer.splitlines()[-1]))
+        print(f"{part}: {found[part][-1]['seconds']:.1f} s", file=sys.stderr)
     report(found, options)
 
 
@@ -163,12 +166,13 @@ PARTS = {
 """What is measured: given a model, clean samples and their noise, a call."""
 
 
-def report(found: dict[str, dict[str, Any]], options: argparse.Namespace) -> None:
+def report(found: dict[str, list[dict[str, Any]]], options: argparse.Namespace) -> None:
     rows = []
-    for part, row in found.items():
-        beside = f"{row['cpu_seconds']:.1f} CPU s, load {row['load']:.1f}"
-        rows.append(Row(part, [row["seconds"]], "s", BOUNDS[part], beside, REASONS.get(part, "")))
-        rows.append(Row(f"{part}: peak memory", [row["peak_gb"]], "GB", MEMORY_BOUND_GB))
+    for part, runs in found.items():
+        cpu_seconds, load = (statistics.median(run[key] for run in runs) for key in ("cpu_seconds", "load"))
+        beside = f"{cpu_seconds:.1f} CPU s, load {load:.1f}"
+        rows.append(Row(part, [run["seconds"] for run in runs], "s", BOUNDS[part], beside, REASONS.get(part, "")))
+        rows.append(Row(f"{part}: peak memory", [run["peak_gb"] for run in runs], "GB", MEMORY_BOUND_GB))
     for row in rows:
         bound = "" if row.bound is None else f", bound {row.bound:g}"
         print(f"{row.what}: {row.median:.2f} {row.unit}{bound}; {row.beside}")
