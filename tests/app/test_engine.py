@@ -455,6 +455,7 @@ def test_a_session_that_asks_for_little_is_served_before_the_rest_of_one_that_as
 def test_nobody_waits_for_the_long_request_of_another_and_both_answers_are_right(engine):
     """Both of the same model, at the same time: one worker's λ must not be the other's."""
     grid = tuple(np.linspace(0, 1, 33).tolist())
+    result(engine, sweep_request(0.5))  # the model is loaded
     pad = start(engine, PadRequest(DIGITS, HELD_OUT, 2, grid, grid, "cpu"), "somebody")
     levels, answers = (0.2, 0.4, 0.6, 0.8), []
     while not pad.finished:
