@@ -452,21 +452,20 @@ def test_a_session_that_asks_for_little_is_served_before_the_rest_of_one_that_as
     assert finished[-1] == ("greedy", 1), "the sweeps may be joined, and either of them be over first"
 
 
+@pytest.mark.usefixtures("unchecked")
 def test_nobody_waits_for_the_long_request_of_another_and_both_answers_are_right(engine):
     """Both of the same model, at the same time: one worker's λ must not be the other's."""
     grid = tuple(np.linspace(0, 1, 33).tolist())
     result(engine, sweep_request(0.5))  # the model is loaded
     pad = start(engine, PadRequest(DIGITS, HELD_OUT, 2, grid, grid, "cpu"), "somebody")
-    levels, answers = (0.2, 0.4, 0.6, 0.8), []
-    while not pad.finished:
-        seed = len(answers)
-        answers.append(result(engine, sweep_request(*levels, inputs=replace(HELD_OUT, seed=seed))))
-        if seed == 0:
-            assert not pad.finished
-    for seed, found in enumerate(answers):
-        alone = reference(DIGITS.folder, replace(HELD_OUT, seed=seed), levels)
-        for x0_hat, expected in zip(found.x0_hat, alone, strict=True):
+    levels = (0.2, 0.4, 0.6, 0.8)
+    for seed in range(4):
+        inputs = replace(HELD_OUT, seed=seed)
+        found = result(engine, sweep_request(*levels, inputs=inputs))
+        assert seed or not pad.finished
+        for x0_hat, expected in zip(found.x0_hat, reference(DIGITS.folder, inputs, levels), strict=True):
             np.testing.assert_allclose(x0_hat[..., 0], expected[:, 0], rtol=1e-4, atol=1e-5)
+    assert pad.wait(PATIENCE)
     with closing(Engine()) as quiet:
         np.testing.assert_array_equal(pad.result.x0_hat, result(quiet, pad.request).x0_hat)
 
