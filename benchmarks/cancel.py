@@ -1,8 +1,8 @@
 """How long does a computation go on that nobody waits for? `python -m benchmarks.cancel [--device cuda:0]`
 
-Each kind of request is asked for as a page asks it and cancelled at moments spread over its time: from the question, or as
-much later as a person waits at most. Counts the seconds from then until its thread is free. Prints a table and
-writes benchmarks/results/cancel.json.
+Each kind of request is asked for as a page asks it, and cancelled at moments that are spread over the time it takes, or over
+the first seconds of that. Counts the seconds from Cancel until its thread is free. Prints a table and writes
+benchmarks/results/cancel.json.
 """
 
 import random
@@ -18,7 +18,6 @@ from app.records import (
     Inputs,
     LayerDetailRequest,
     LayersRequest,
-    ModelKey,
     PadRequest,
     ParametersRequest,
     PlaneRequest,
@@ -70,7 +69,6 @@ def asked(device: str) -> Iterator[tuple[str, Request]]:
     some_points = Inputs("held-out", denoise.PAD_POINTS, SEED)
     drawn, drawn_points = Inputs("samples", 16, SEED), Inputs("samples", trajectories.QUALITY_POINTS, SEED)
     line = tuple(index / 100 for index in range(101))
-    samplers = (("heun", 32), ("dopri5", 0))
     yield f"sweep, {FASHION}", SweepRequest(fashion, few, denoise.SWEEP_GRID, device)
     yield (
         f"plane, {POINTS}",
@@ -87,7 +85,7 @@ def asked(device: str) -> Iterator[tuple[str, Request]]:
     yield f"layers, {FASHION}", LayersRequest(fashion, many, device)
     yield f"a layer, {FASHION}", LayerDetailRequest(fashion, few, "head", device)
     yield f"receptive field, {FASHION}", ReceptiveFieldRequest(fashion, few, 14, 14, layers.FIELD_LEVELS, device)
-    for sampler, steps in samplers:
+    for sampler, steps in (("heun", 32), ("dopri5", 0)):
         run = TrajectoryRequest(fashion, drawn, sampler, steps, "uniform", "learned", 0.5, device)
         yield f"run by {sampler}, {FASHION}", run
     yield (
@@ -97,12 +95,10 @@ def asked(device: str) -> Iterator[tuple[str, Request]]:
     yield f"quality, {POINTS}", QualityRequest(points, drawn_points, QUALITY_RUNS + STOCHASTIC_RUNS, device)
     yield f"quality, {FASHION}", QualityRequest(fashion, drawn, QUALITY_RUNS, device)
     judged = Inputs("held-out", compare.JUDGED_IMAGES, SEED)
-    yield f"comparison, {DIGITS}", comparison(digits, blind, judged, device)
-
-
-def comparison(first: ModelKey, second: ModelKey, inputs: Inputs, device: str) -> ComparisonRequest:
-    """Two models side by side."""
-    return ComparisonRequest(first, (second,), inputs, compare.SHOWN_IMAGES, compare.GRID, device)
+    yield (
+        f"comparison, {DIGITS}",
+        ComparisonRequest(digits, (blind,), judged, compare.SHOWN_IMAGES, compare.GRID, device),
+    )
 
 
 def another(request: Request, number: int) -> Request:

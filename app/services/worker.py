@@ -8,6 +8,7 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Protocol
@@ -132,8 +133,9 @@ class Worker:
 
     def _run(self) -> None:
         jobs: list[Job] = []
-        if self.steps_back and sys.platform == "linux":  # it alone has a number for this thread and those it will start
-            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)
+        if self.steps_back and sys.platform == "linux":  # elsewhere it would be the whole process
+            with suppress(OSError):  # a sandbox that forbids it: the work goes on at the usual priority
+                os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)
         try:
             while jobs := self._next():
                 self._answer(jobs)
